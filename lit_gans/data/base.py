@@ -1,0 +1,196 @@
+"""What every data set of pictures is: a LightningDataModule whose batches depend on the image clock alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lit_gans.data.stream import Stream
+
+_KEEP_BYTES = 2**30
+
+
+class ImageSet(ABC):
+    """A finite set of pictures, read a batch of indices at a time. `labels` is int64 [len] or None."""
+
+    labels: Tensor | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def images(self, indices: Tensor) -> Tensor:
+        """indices int64 [N] -> uint8 [N, C, R, R]."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Hex digits that change with the content, the labels or their order."""
+
+    def fetch(self, indices: Tensor) -> dict[str, Tensor]:
+        """indices int64 [N] -> {"image": uint8 [N, C, R, R]} and, with labels, "label": int64 [N]."""
+        batch = {"image": self.images(indices)}
+        if self.labels is not None:
+            batch["label"] = self.labels[indices]
+        return batch
+
+
+class TensorSet(ImageSet):
+    """Pictures in memory: pixels uint8 [N, C, H, W], scaled to `resolution`: once if under 1 GiB, else per batch."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor | None = None, *, resolution: int | None = None) -> None:
+        assert pixels.dtype == torch.uint8 and pixels.ndim == 4, (pixels.dtype, pixels.shape)
+        assert labels is None or (labels.dtype == torch.int64 and labels.shape == pixels.shape[:1])
+        self.labels = labels
+        self.resolution = resolution or pixels.shape[-1]
+        small = len(pixels) * pixels.shape[1] * self.resolution**2 <= _KEEP_BYTES
+        self.pixels = resize(pixels, self.resolution) if small else pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def images(self, indices: Tensor) -> Tensor:
+        return resize(self.pixels[indices], self.resolution)
+
+    def digest(self) -> str:
+        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
+        content = hashlib.sha256(str(list(self.pixels.shape)).encode() + labels)
+        content.update(self.pixels.contiguous().numpy())
+        return content.hexdigest()
+
+
+def resize(pixels: Tensor, resolution: int) -> Tensor:
+    """uint8 [N, C, H, W] -> uint8 [N, C, R, R], antialiased bicubic, clamped; the same tensor where nothing changes."""
+    if tuple(pixels.shape[-2:]) == (resolution, resolution):
+        return pixels
+    size = (resolution, resolution)
+    scaled = [
+        F.interpolate(part.float(), size=size, mode="bicubic", antialias=True, align_corners=False)
+        for part in pixels.split(4096)
+    ]
+    return torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in scaled])
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    """`value`, if it is a whole number of `least` or more; ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of {least} or more")
+    return value
+
+
+class ImageData(LightningDataModule, ABC):
+    """Batches of pictures for a GAN: {"image": [N, C, R, R], "label": int64 [N] where there are labels}.
+
+    `batch_size` is global and is divided by the number of processes. The loader gives uint8; on the device it becomes
+    float32 in [-1, 1]. Training starts at `trainer.lightning_module.images_seen`, so a resumed run sees the batches
+    that an unbroken one would have seen. Without a Trainer use `dataset` and `batches`.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    train_split: str = "train"
+    channels: int = 3
+    class_names: tuple[str, ...] = ()
+
+    def __init__(
+        self, *, batch_size: int, resolution: int, mirror: bool = False, num_workers: int = 0, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.batch_size = _whole("batch_size", batch_size, 1)
+        self.resolution = _whole("resolution", resolution, 1)
+        self.num_workers = _whole("num_workers", num_workers, 0)
+        self.seed = _whole("seed", seed, 0)
+        self.mirror = mirror
+        self._sets: dict[tuple[str, int], ImageSet] = {}
+        self._fingerprints: dict[tuple[str, int], str] = {}
+
+    @abstractmethod
+    def load(self, split: str) -> ImageSet:
+        """The images of one split at `self.resolution`. Raises FileNotFoundError or ValueError, saying the way out."""
+
+    def transform(self) -> dict[str, object]:
+        """The plain values, beside split and resolution, that decide how a stored picture becomes pixels."""
+        return {}
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the labels tell apart; 0 without labels."""
+        return len(self.class_names)
+
+    def dataset(self, split: str = "train") -> ImageSet:
+        """The images of a split at the present resolution; loaded at the first call after `prepare_data`, then kept."""
+        if split not in self.splits:
+            raise ValueError(f"{type(self).__name__} has no split {split!r}; it has {', '.join(self.splits)}")
+        key = (split, self.resolution)
+        if key not in self._sets:
+            # Training that grows asks for one resolution after the other: keep none of those left behind.
+            self._sets = {old: images for old, images in self._sets.items() if old[1] == self.resolution}
+            self._sets[key] = self.load(split)
+        return self._sets[key]
+
+    def fingerprint(self, split: str = "train") -> str:
+        """16 hex digits of content, split, resolution and transform: the key under which statistics may be kept."""
+        key = (split, self.resolution)
+        if key not in self._fingerprints:
+            parts = [type(self).__name__, split, self.resolution, self.channels, self.transform()]
+            text = json.dumps([*parts, self.dataset(split).digest()], sort_keys=True)
+            self._fingerprints[key] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._fingerprints[key]
+
+    def batches(
+        self, split: str = "train", batch_size: int = 64, *, indices: Tensor | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """The images of a split once, unmirrored, in the order of `indices` (default: all), as uint8 batches."""
+        images = self.dataset(split)
+        chosen = torch.arange(len(images)) if indices is None else indices
+        for part in chosen.split(batch_size) if len(chosen) else ():
+            yield images.fetch(part)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Raises before training starts what would stop it: a batch that does not divide, files missing or broken."""
+        self._check_batch_size()
+        self.dataset(self.train_split)
+
+    def train_dataloader(self) -> DataLoader:
+        """Lightning calls this after it restored the checkpoint, so `images_seen` is the clock to go on from."""
+        self._check_batch_size()
+        trainer = self.trainer
+        start = 0 if trainer is None else int(trainer.lightning_module.images_seen)
+        rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        stream = Stream(
+            self.dataset(self.train_split),
+            self.batch_size,
+            seed=self.seed,
+            start=start,
+            rank=rank,
+            world=world,
+            mirror=self.mirror,
+        )
+        return DataLoader(
+            stream,
+            batch_size=None,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
+        )
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """image uint8 [N, C, R, R] -> float32 in [-1, 1], on the device."""
+        if batch["image"].dtype != torch.uint8:
+            return batch
+        return {**batch, "image": batch["image"].float() / 127.5 - 1}
+
+    def _check_batch_size(self) -> None:
+        world = 1 if self.trainer is None else self.trainer.world_size
+        if self.batch_size % world:
+            raise ValueError(
+                f"batch_size {self.batch_size} is the global one and does not divide into {world} processes: "
+                f"use a multiple of {world}, such as {-(-self.batch_size // world) * world}"
+            )
