@@ -1,0 +1,113 @@
+"""What is checked before training starts, each failure with one message and the way out."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from lit_gans.adversarial.strategy import SyncAtStep
+
+if TYPE_CHECKING:
+    from lit_gans.adversarial.gan import GAN
+
+SLOW_BF16_VARIABLE = "LIT_GANS_ALLOW_SLOW_BF16"
+
+
+def check_strategy(trainer: pl.Trainer) -> None:
+    """Plain DDP crashes on alternating optimisers in the first step; this says so before it.
+
+    Raises:
+        ValueError: the strategy wraps the module and does not look for unused parameters.
+    """
+    strategy = trainer.strategy
+    if not isinstance(strategy, DDPStrategy) or isinstance(strategy, SyncAtStep):
+        return
+    if not strategy._ddp_kwargs.get("find_unused_parameters", False):
+        raise ValueError(
+            "strategy 'ddp' expects gradients of all parameters in every backward pass, and a discriminator step has "
+            "none of the generator's: use --trainer.strategy=sync_at_step (the default on several devices) or "
+            "ddp_find_unused_parameters_true"
+        )
+
+
+def check_precision(trainer: pl.Trainer) -> None:
+    """bf16 on a CPU without bf16 instructions is 13 to 27 times slower than fp32, and fp16 is worse.
+
+    Raises:
+        ValueError: a half precision on such a CPU, unless $LIT_GANS_ALLOW_SLOW_BF16 is 1.
+    """
+    if trainer.precision not in ("bf16-mixed", "16-mixed", "bf16-true", "16-true"):
+        return
+    if trainer.strategy.root_device.type != "cpu" or os.environ.get(SLOW_BF16_VARIABLE) == "1":
+        return
+    if trainer.precision.startswith("bf16") and cpu_has_fast_bf16():
+        return
+    raise ValueError(
+        f"precision {trainer.precision} on a CPU without AVX512-BF16 or AMX instructions makes convolutions 13 to 27 "
+        f"times slower than fp32: use --trainer.precision=32-true, or set {SLOW_BF16_VARIABLE}=1 to insist"
+    )
+
+
+def cpu_has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def check_against_data(gan: "GAN", trainer: pl.Trainer) -> None:
+    """The data must have the images that the networks were built for.
+
+    Raises:
+        ValueError: sizes, channels or classes differ, or the batch cannot be divided.
+    """
+    from lit_gans.data import ImageData
+
+    data = trainer.datamodule
+    if not isinstance(data, ImageData):
+        return
+    parts = trainer.world_size * gan.micro_batches
+    if data.batch_size % parts:
+        raise ValueError(
+            f"batch_size {data.batch_size} (global) is not divisible by {trainer.world_size} processes x "
+            f"{gan.micro_batches} micro-batches: use a multiple of {parts}"
+        )
+    for name, way_out in (("resolution", ""), ("channels", " (1 is grey, 3 is RGB)")):
+        ours, theirs = getattr(gan, name), getattr(data, name)
+        if ours != theirs:
+            raise ValueError(
+                f"the model has {name} {ours}, the data have {name} {theirs}{way_out}: set both "
+                f"model.init_args.{name} and data.init_args.{name}"
+            )
+    if gan.num_classes and not data.num_classes:
+        raise ValueError(
+            f"{type(gan).__name__} is conditional on {gan.num_classes} classes, and the data have no labels: give "
+            "labelled data (sub-folders per class, or dataset.json in the zip), or set model.init_args.num_classes=0"
+        )
+    if gan.num_classes and gan.num_classes != data.num_classes:
+        raise ValueError(
+            f"{type(gan).__name__} has num_classes {gan.num_classes}, the data have {data.num_classes} classes: "
+            f"set model.init_args.num_classes={data.num_classes}"
+        )
+
+
+def check_same_architecture(gan: "GAN", checkpoint: dict[str, Any]) -> None:
+    """A checkpoint is loaded only into the class and shape of networks that it was saved from.
+
+    Raises:
+        ValueError: it is not ours, of another class, or its tensors do not fit, naming the first differences.
+    """
+    if "lit_gans" not in checkpoint:
+        raise ValueError("this checkpoint was not written by lit_gans (it has no 'lit_gans' entry): cannot resume")
+    theirs, ours = checkpoint["lit_gans"]["class_path"], f"{type(gan).__module__}.{type(gan).__qualname__}"
+    if theirs != ours:
+        raise ValueError(f"the checkpoint holds a {theirs}, the config asks for a {ours}: use the run's own config")
+    saved = {k: tuple(v.shape) for k, v in checkpoint["state_dict"].items()}
+    wanted = {k: tuple(v.shape) for k, v in gan.state_dict().items()}
+    wrong = [f"{k}: saved {saved.get(k)}, wanted {wanted.get(k)}" for k in sorted(saved.keys() | wanted.keys())
+             if saved.get(k) != wanted.get(k)]
+    if wrong:
+        raise ValueError(
+            f"the checkpoint's networks differ from the config's in {len(wrong)} tensors ({'; '.join(wrong[:3])}): "
+            "use the run's own config"
+        )

@@ -1,0 +1,304 @@
+"""The game of two players on one clock, in Lightning's manual optimisation."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lit_gans.adversarial.checks import check_against_data, check_precision, check_same_architecture, check_strategy
+from lit_gans.adversarial.optim import Schedule, learning_rate_factor
+from lit_gans.nn.mode import evaluating
+from lit_gans.nn.random import Draws, derive_seed, drawing
+
+Prior = Literal["normal", "uniform"]
+
+
+class GAN(pl.LightningModule):
+    """What every paper's training class shares: the clock, the ritual of an update, randomness, sampling.
+
+    A paper declares `generator`, `discriminator`, `generator_ema` (or None) and writes its recipe in `training_step`
+    and `configure_optimizers`. The clock counts images shown: `images_seen` is the count before the batch inside
+    `training_step`, and already includes it when callbacks see the batch's end.
+
+    Args:
+        resolution: side of the square images in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        num_classes: 0 for an unconditional model.
+        z_dim: size of the latent; drawn from `prior`: N(0, 1) or U(-1, 1).
+        total_kimg: training ends when so many thousand images have been shown.
+        micro_batches: each process's batch is processed in so many parts, whose gradients add up to one step.
+        clip_grad_norm: largest gradient norm per optimiser; 0 clips nothing.
+        schedule: of all learning rates, on the image clock; see `learning_rate_factor`.
+        seed: with the clock, determines every random number of training. Weights follow `seed_everything`.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    generator_ema: nn.Module | None
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        channels: int,
+        num_classes: int = 0,
+        z_dim: int,
+        prior: Prior = "normal",
+        total_kimg: float = 1000.0,
+        micro_batches: int = 1,
+        clip_grad_norm: float = 0.0,
+        schedule: Schedule = "constant",
+        warmup_kimg: float = 0.0,
+        decay_from_kimg: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        if channels not in (1, 3):
+            raise ValueError(f"channels {channels} is neither 1 (grey) nor 3 (RGB)")
+        if micro_batches < 1:
+            raise ValueError(f"micro_batches {micro_batches} is below 1; 1 processes each batch whole")
+        if total_kimg <= 0:
+            raise ValueError(f"total_kimg {total_kimg} is not positive: nothing would be trained")
+        self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
+        self.z_dim, self.prior, self.total_kimg, self.seed = z_dim, prior, total_kimg, seed
+        self.micro_batches, self.clip_grad_norm = micro_batches, clip_grad_norm
+        self.schedule, self.warmup_kimg, self.decay_from_kimg = schedule, warmup_kimg, decay_from_kimg
+        self.images_seen = 0
+        self.batches_seen = 0
+        self.latest_metrics: dict[str, float] = {}
+        self._updates_this_batch = 0
+        self._part, self._parts = 0, 1  # the micro-batch being processed, out of how many
+        self._reports: dict[str, tuple[Tensor | float, int]] = {}
+
+    # ---- the clock ---------------------------------------------------------------------------------------------------
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "training_step" in vars(cls):
+            cls.training_step = _on_the_clock(cls.training_step)
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of images shown so far, over all processes."""
+        return self.images_seen / 1000
+
+    def every(self, interval: int) -> bool:
+        """Whether a lazy term is due in this batch: in the first and in every `interval`-th after it."""
+        return self.batches_seen % interval == 0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        if self.kimg >= self.total_kimg:  # resumed from a finished run
+            self.trainer.should_stop = True
+            return -1
+        if self.schedule != "constant" or self.warmup_kimg > 0:
+            self._set_learning_rates()
+        return None
+
+    def _set_learning_rates(self) -> None:
+        factor = learning_rate_factor(
+            self.kimg,
+            schedule=self.schedule,
+            total_kimg=self.total_kimg,
+            warmup_kimg=self.warmup_kimg,
+            decay_from_kimg=self.decay_from_kimg,
+        )
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    # ---- the ritual of an update -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def updating(self, optimizer: LightningOptimizer) -> Iterator[None]:
+        """One step of `optimizer` from the gradients that `accumulate` gathers inside.
+
+        Only this optimiser's parameters take gradients inside; on leaving, gradients are averaged over processes,
+        made finite, clipped if asked, and applied. Layers with randomness draw from this update's own stream.
+        """
+        self._updates_this_batch += 1
+        optimizer.zero_grad()
+        with self.toggled_optimizer(optimizer):
+            with drawing(self.draws("layers", self._updates_this_batch)):
+                yield
+            optimizer.step()
+
+    def split(self, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
+        """The tensors' micro-batches, as many as `micro_batches`; None stays None."""
+        if self.micro_batches == 1:
+            yield tensors
+            return
+        parts = [[None] * self.micro_batches if t is None else t.chunk(self.micro_batches) for t in tensors]
+        self._parts = self.micro_batches
+        for self._part, part in enumerate(zip(*parts, strict=True)):
+            with drawing(self.draws("layers", self._updates_this_batch)):
+                yield part
+        self._part, self._parts = 0, 1
+
+    def accumulate(self, loss: Tensor) -> None:
+        """Adds the gradient of a micro-batch's mean loss to the step."""
+        self.manual_backward(loss / self.micro_batches if self.micro_batches > 1 else loss)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # After averaging and unscaling. NaN becomes 0 and infinity 1e5, as in NVIDIA's training loops: one bad batch
+        # must not destroy the weights. The Health callback reports what happened and stops the run.
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
+        if self.clip_grad_norm > 0:
+            self.clip_gradients(optimizer, gradient_clip_val=self.clip_grad_norm, gradient_clip_algorithm="norm")
+
+    @property
+    def fused(self) -> bool:
+        """Whether optimisers may be fused: not where a gradient scaler must unscale before the step."""
+        return self.trainer.precision != "16-mixed"
+
+    # ---- randomness --------------------------------------------------------------------------------------------------
+
+    def draws(self, *purpose: int | str) -> Draws:
+        """This process's (and micro-batch's) share of the random stream of `purpose` at this moment of the clock."""
+        return Draws(
+            self.seed,
+            self.images_seen,
+            *purpose,
+            share=self.global_rank * self._parts + self._part,
+            shares=self._world_size * self._parts,
+            device=self.device,
+        )
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self._trainer is not None else 1
+
+    def latents(self, n: int, purpose: str) -> Tensor:
+        """z [n, z_dim] from the prior, for this process's batch of n."""
+        draws = self.draws("z", purpose)
+        return draws.normal(n, self.z_dim) if self.prior == "normal" else 2 * draws.uniform(n, self.z_dim) - 1
+
+    # ---- sampling ----------------------------------------------------------------------------------------------------
+
+    def seeded_latents(self, seeds: Sequence[int] | Tensor) -> Tensor:
+        """z [N, z_dim]; row i depends on seeds[i] alone, and is the same on every device."""
+        generator = torch.Generator()
+        rows = []
+        for seed in torch.as_tensor(seeds).tolist():
+            generator.manual_seed(derive_seed("sample", seed))
+            normal = self.prior == "normal"
+            row = (torch.randn if normal else torch.rand)(self.z_dim, generator=generator)
+            rows.append(row if normal else 2 * row - 1)
+        return torch.stack(rows).to(self.device)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        seeds: Sequence[int] | Tensor,
+        *,
+        labels: Tensor | None = None,
+        psi: float = 1.0,
+        ema: bool = True,
+    ) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1]; image i depends on seeds[i] and labels[i] only.
+
+        labels [N] int64, or None: seed modulo the number of classes on a conditional model. psi scales the latent:
+        below 1, more typical and less varied images. ema: the averaged generator where there is one.
+        """
+        return self.generate(self.seeded_latents(seeds), labels=self.sample_labels(seeds, labels), psi=psi, ema=ema)
+
+    def sample_labels(self, seeds: Sequence[int] | Tensor, labels: Tensor | None) -> Tensor | None:
+        """[N] int64 on the module's device, or None on an unconditional model."""
+        if self.num_classes == 0:
+            if labels is not None:
+                raise ValueError("labels were given, but this model is unconditional (num_classes 0)")
+            return None
+        if labels is None:
+            labels = torch.as_tensor(seeds) % self.num_classes
+        labels = torch.as_tensor(labels)
+        if len(labels) != len(seeds) or labels.min() < 0 or labels.max() >= self.num_classes:
+            raise ValueError(
+                f"labels must be {len(seeds)} classes from 0 to {self.num_classes - 1}, found {labels.tolist()[:10]}"
+            )
+        return labels.to(self.device)
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
+        """z [N, z_dim] (and labels [N]) -> images [N, C, H, W] in [-1, 1], in evaluation mode."""
+        network = self.generator_ema if ema and self.generator_ema is not None else self.generator
+        with evaluating(network):
+            return network(psi * z, labels) if self.num_classes else network(psi * z)
+
+    # ---- reports -----------------------------------------------------------------------------------------------------
+
+    def report(self, **values: Tensor | float) -> None:
+        """Adds to the running means that `take_reports` hands out; never waits for the device."""
+        for name, value in values.items():
+            total, count = self._reports.get(name, (0.0, 0))
+            value = value.detach().float().mean() if isinstance(value, Tensor) else value
+            self._reports[name] = (total + value, count + 1)
+
+    def report_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor, **terms: Tensor) -> None:
+        """The figures of a discriminator step under the names that callbacks look for; terms that are 0 are left out."""
+        self.report(
+            loss_d=loss,
+            real_logits=real_logits,
+            fake_logits=fake_logits,
+            real_sign=(real_logits > 0).float(),
+            fake_sign=(fake_logits < 0).float(),
+            **terms,
+        )
+
+    def take_reports(self) -> dict[str, float]:
+        """Means since the last call, over all processes, which must all call it."""
+        names = sorted(self._reports)
+        if not names:
+            return {}
+        pairs = (self._reports[name] for name in names)
+        means = [torch.as_tensor(total / count, dtype=torch.float32, device=self.device) for total, count in pairs]
+        self._reports = {}
+        means = self.trainer.strategy.reduce(torch.stack(means), reduce_op="mean")
+        return dict(zip(names, means.tolist(), strict=True))
+
+    # ---- checks and checkpoints --------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            check_strategy(self.trainer)
+            check_precision(self.trainer)
+            check_against_data(self, self.trainer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        from lit_gans import __version__
+
+        checkpoint["lit_gans"] = {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "version": __version__,
+            "images_seen": self.images_seen,
+            "batches_seen": self.batches_seen,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_same_architecture(self, checkpoint)
+        self.images_seen = checkpoint["lit_gans"]["images_seen"]
+        self.batches_seen = checkpoint["lit_gans"]["batches_seen"]
+
+
+def _on_the_clock(step: Callable[[GAN, Any, int], Any]) -> Callable[[GAN, Any, int], Any]:
+    """Counts the batch when a paper's training step has returned, before any callback sees the batch's end."""
+
+    @functools.wraps(step)
+    def training_step(self: GAN, batch: dict[str, Tensor], batch_idx: int) -> Any:
+        self._updates_this_batch = 0
+        result = step(self, batch, batch_idx)
+        self.images_seen += len(next(iter(batch.values()))) * self._world_size
+        self.batches_seen += 1
+        if self.kimg >= self.total_kimg:
+            self.trainer.should_stop = True
+        return result
+
+    return training_step

@@ -1,0 +1,46 @@
+"""Optimisers and learning-rate schedules of adversarial training."""
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import nn
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+def lazy_adam(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float = 1e-8,
+    interval: int = 1,
+    fused: bool = True,
+) -> torch.optim.Adam:
+    """Adam for a network that is regularised only every `interval` steps (Karras et al., 2020, App. B).
+
+    The learning rate and betas are given as published, before the correction: with ratio k / (k + 1), lr is
+    multiplied and both betas are exponentiated by it. `interval=1` means no separate regularisation step. The fused
+    kernel is the same arithmetic in one pass; pass `GAN.fused`, which is False where a gradient scaler must see the
+    gradients before the step.
+    """
+    ratio = interval / (interval + 1) if interval > 1 else 1.0
+    corrected = (float(betas[0]) ** ratio, float(betas[1]) ** ratio)  # 0 ** ratio must be a float for torch >= 2.15
+    return torch.optim.Adam(parameters, lr=lr * ratio, betas=corrected, eps=eps, fused=fused)
+
+
+def learning_rate_factor(
+    kimg: float, *, schedule: Schedule, total_kimg: float, warmup_kimg: float = 0.0, decay_from_kimg: float = 0.0
+) -> float:
+    """What the published learning rate is multiplied by at `kimg` on the image clock, in [0, 1].
+
+    Linear warm-up over `warmup_kimg`; then constant, or from `decay_from_kimg` falling linearly or by a half cosine
+    to 0 at `total_kimg`.
+    """
+    warm = min(kimg / warmup_kimg, 1.0) if warmup_kimg > 0 else 1.0
+    if schedule == "constant":
+        return warm
+    progress = min(max((kimg - decay_from_kimg) / max(total_kimg - decay_from_kimg, 1e-12), 0.0), 1.0)
+    return warm * (1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress)))

@@ -1,0 +1,63 @@
+"""Penalties on discriminators: pure functions of a network and tensors, unweighted, always in single precision.
+
+`network` is a callable from images [N, C, H, W] to logits [N]; a conditional discriminator is passed as
+`lambda x: discriminator(x, labels)`. Under automatic mixed precision the penalties run outside of autocast: second
+derivatives of half-precision logits underflow.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Network = Callable[[Tensor], Tensor]
+
+
+def input_gradient(network: Network, images: Tensor) -> Tensor:
+    """d(sum of logits)/d(images) [N, ...], itself differentiable with respect to the network's parameters."""
+    with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+        images = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(network(images).sum(), images, create_graph=True)
+    return gradient
+
+
+def r1(network: Network, real: Tensor) -> Tensor:
+    """Mean squared gradient norm at the reals; papers multiply by gamma / 2 (Mescheder et al., 2018, Eq. 9)."""
+    return input_gradient(network, real).square().flatten(1).sum(1).mean()
+
+
+def r2(network: Network, fake: Tensor) -> Tensor:
+    """Mean squared gradient norm at the fakes; papers multiply by gamma / 2 (Mescheder et al., 2018, Eq. 10)."""
+    return r1(network, fake)
+
+
+def gradient_penalty(network: Network, real: Tensor, fake: Tensor, *, mix: Tensor) -> Tensor:
+    """Mean of (gradient norm - 1)^2 between reals and fakes; times lambda = 10 (Gulrajani et al., 2017, Eq. 3).
+
+    mix [N] in [0, 1]: the share of the real in each sample of the line between the two.
+    """
+    mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)
+    return _unit_norm(input_gradient(network, fake.detach().lerp(real, mix)))
+
+
+def dragan(network: Network, real: Tensor, *, mix: Tensor, noise: Tensor) -> Tensor:
+    """Mean of (gradient norm - 1)^2 around the reals (Kodali et al., 2017, Algorithm 1), times lambda = 10.
+
+    Reals are moved by mix [N] in [0, 1] times 0.5 * std(real) * noise, noise [N, C, H, W] in [0, 1], as in the
+    authors' code; the paper writes a normal perturbation.
+    """
+    mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)
+    return _unit_norm(input_gradient(network, real + mix * 0.5 * real.std() * noise))
+
+
+def lecam(real_logits: Tensor, fake_logits: Tensor, *, real_anchor: Tensor, fake_anchor: Tensor) -> Tensor:
+    """Distance of each side's logits to the other side's moving average (Tseng et al., 2021, Eq. 4).
+
+    The anchors are running means of the logits (the paper's decay is 0.99), kept by the caller.
+    """
+    return (real_logits - fake_anchor).square().mean() + (fake_logits - real_anchor).square().mean()
+
+
+def _unit_norm(gradient: Tensor) -> Tensor:
+    # 1e-12 under the root: the norm has no derivative at 0, where dead units or a fresh critic can put it.
+    return ((gradient.square().flatten(1).sum(1) + 1e-12).sqrt() - 1).square().mean()

@@ -1,0 +1,81 @@
+"""Randomness that is derived, never ambient: the same numbers after a resume and on any number of processes.
+
+A stream of draws is keyed by (seed, image clock, purpose). Every process draws the rows of the whole global batch and
+keeps its own share, so that two processes see exactly the rows that one process would.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def derive_seed(*key: int | str) -> int:
+    """A 63-bit seed that depends on every part of `key` and on nothing else."""
+    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class Draws:
+    """A stream of random tensors, of which this process (or micro-batch) keeps share `share` out of `shares`.
+
+    The `n` of each method counts the rows of this share; rows are contiguous slices of the global batch.
+    """
+
+    def __init__(self, *key: int | str, share: int = 0, shares: int = 1, device: torch.device | str = "cpu") -> None:
+        assert 0 <= share < shares
+        self.share, self.shares, self.device = share, shares, torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(derive_seed(*key))
+
+    def _mine(self, rows: Tensor) -> Tensor:
+        return rows if self.shares == 1 else rows.chunk(self.shares)[self.share]
+
+    def normal(self, n: int, *shape: int) -> Tensor:
+        """[n, *shape] from N(0, 1)."""
+        return self._mine(torch.randn(n * self.shares, *shape, generator=self.generator, device=self.device))
+
+    def uniform(self, n: int, *shape: int) -> Tensor:
+        """[n, *shape] from U[0, 1)."""
+        return self._mine(torch.rand(n * self.shares, *shape, generator=self.generator, device=self.device))
+
+    def integers(self, high: int, n: int, *shape: int) -> Tensor:
+        """[n, *shape] int64 from 0 .. high - 1."""
+        size = (n * self.shares, *shape)
+        return self._mine(torch.randint(high, size, generator=self.generator, device=self.device))
+
+
+_current: list[Draws] = []
+
+
+@contextmanager
+def drawing(draws: Draws) -> Iterator[Draws]:
+    """Within it, layers with randomness of their own (`Dropout`) take it from `draws`."""
+    _current.append(draws)
+    try:
+        yield draws
+    finally:
+        _current.pop()
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask comes from the enclosing `drawing`; outside of one, from torch's global generator."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout probability {p} is not in [0, 1)")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, ...] -> [N, ...], each value 0 with probability p, else divided by 1 - p."""
+        if not self.training or self.p == 0:
+            return x
+        if not _current:
+            return nn.functional.dropout(x, self.p)
+        keep = _current[-1].uniform(*x.shape) >= self.p
+        return x * keep / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

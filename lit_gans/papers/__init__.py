@@ -1,0 +1,8 @@
+"""One file per paper, each to be read beside its PDF."""
+
+from lit_gans.papers.cgan import CGAN
+from lit_gans.papers.dcgan import DCGAN
+from lit_gans.papers.gan import VanillaGAN
+from lit_gans.papers.wgan_gp import WGAN, WGANGP
+
+__all__ = ["CGAN", "DCGAN", "WGAN", "WGANGP", "VanillaGAN"]
