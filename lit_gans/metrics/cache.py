@@ -1,0 +1,101 @@
+"""Files of tensors that are kept between runs: written beside and renamed, checked when read, never pickled."""
+
+import hashlib
+import json
+import os
+import uuid
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_CHECKSUM = "sha256"
+
+
+def cache_folder() -> Path:
+    """Where derived files are kept: $LIT_GANS_CACHE, else ~/.cache/lit_gans. Not created here."""
+    return Path(os.environ.get("LIT_GANS_CACHE") or Path.home() / ".cache" / "lit_gans").expanduser()
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """64 hex digits of SHA-256 over names, types, shapes and bytes, in the order of the names."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
+        total.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return total.hexdigest()
+
+
+def key_of(**parts: object) -> str:
+    """16 hex digits that change with any part; parts are plain values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file under another name and renames it, so that no reader ever sees half of one."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        save_file(whole, beside, {**metadata, _CHECKSUM: digest(whole)})
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """(tensors, metadata) of a file from `write_tensors`; None where it is absent or, with a warning, damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        return _damaged(path, str(error))
+    if digest(tensors) != metadata.get(_CHECKSUM):
+        return _damaged(path, "its checksum does not fit its content")
+    return tensors, metadata
+
+
+def _damaged(path: Path, reason: str) -> None:
+    warnings.warn(f"{path} is damaged ({reason}) and is made again", stacklevel=3)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict from .safetensors, or from a .pth or .pt file without running any code in it; floats as float32.
+
+    FileNotFoundError where there is none; ValueError where it holds anything but named tensors.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: give the path of a .safetensors or .pth file")
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds {type(state).__name__}, expected a state dict: names and tensors, nothing else")
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no readable safetensors file ({error}): fetch it again") from error
+
+
+def _read_pth(path: Path) -> object:
+    import pickle
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is damaged or holds more than tensors, and is not read: {error}") from error

@@ -1,0 +1,32 @@
+"""Does a generator draw the class it was asked for, and does it draw every class? By a classifier's predictions."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class ClassAgreement(Metric):
+    """Share of images whose predicted class is the intended one, and the share of images predicted as each class."""
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("labelled", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("predicted", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, labels: Tensor | None = None) -> None:
+        """logits [N, K]; labels int64 [N], the intended classes, or None where none was asked for."""
+        classes = logits.argmax(dim=1)
+        self.predicted += torch.bincount(classes, minlength=self.num_classes)
+        if labels is not None:
+            self.correct += (classes == labels.to(classes.device)).sum()
+            self.labelled += len(labels)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """accuracy (NaN without labels) and shares [K] that add up to 1, float64."""
+        return self.correct.double() / self.labelled, self.predicted.double() / self.predicted.sum()

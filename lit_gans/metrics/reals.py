@@ -1,0 +1,139 @@
+"""What the metrics need of the real images: taken once, kept on disk under everything that it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from lit_gans.metrics.cache import cache_folder, key_of, read_tensors, write_tensors
+from lit_gans.metrics.extractors import Extractor
+from lit_gans.metrics.features import FeatureSet, Moments
+from lit_gans.metrics.ranks import as_rank_zero_says
+
+Progress = Callable[[str, int, int], None]
+"""progress(what, done, total), called after every batch."""
+
+
+@runtime_checkable
+class RealImages(Protocol):
+    """What is asked of a data module."""
+
+    resolution: int
+    channels: int
+    num_classes: int
+
+    def dataset(self, split: str = "train"): ...
+
+    def fingerprint(self, split: str = "train") -> str: ...
+
+    def batches(self, split: str = "train", batch_size: int = 64, *, indices: Tensor | None = None) -> Iterator[dict]: ...
+
+
+@dataclass(frozen=True)
+class RealStatistics:
+    """count, sum [D] and sum of outer products [D, D] in float64; features float32 [N, D], or None if nobody needs them."""
+
+    count: int
+    total: Tensor
+    outer: Tensor
+    features: Tensor | None
+
+
+def real_indices(length: int, num_real: int | None) -> Tensor:
+    """int64 [N], sorted: all, or `num_real` drawn once and for all (a folder's first images are often of one class)."""
+    if num_real is None:
+        return torch.arange(length)
+    if not 2 <= num_real <= length:
+        raise ValueError(f"num_real is {num_real}; the split has {length} images: use 2 to {length}, or None for all")
+    return torch.randperm(length, generator=torch.Generator().manual_seed(0))[:num_real].sort().values
+
+
+def statistics_file(
+    data: RealImages, extractor: Extractor, *, split: str, count: int, whole: bool, folder: Path | None = None
+) -> Path:
+    """Where the statistics are kept; the name changes with whatever changes them. `whole`: with all features."""
+    key = key_of(
+        dataset=data.fingerprint(split),
+        split=split,
+        resolution=data.resolution,
+        channels=data.channels,
+        extractor=[extractor.name, extractor.fingerprint, extractor.resize],
+        count=count,
+    )
+    kind = "features" if whole else "moments"
+    return (folder or cache_folder()) / f"real-{extractor.name}-{key}-{kind}.safetensors"
+
+
+def real_statistics(
+    data: RealImages,
+    extractor: Extractor,
+    *,
+    split: str = "train",
+    num_real: int | None = None,
+    whole: bool = True,
+    batch_size: int = 64,
+    rank: int = 0,
+    world: int = 1,
+    folder: Path | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> RealStatistics | None:
+    """Statistics of the reals on process 0, None on the others; all must call it. `whole` keeps every feature.
+
+    Read from disk where they are kept; otherwise the processes share the images between them and process 0 keeps the result.
+    """
+    indices = real_indices(len(data.dataset(split)), num_real)
+    path = statistics_file(data, extractor, split=split, count=len(indices), whole=whole, folder=folder)
+    kept = _read(path) if rank == 0 else None
+    if as_rank_zero_says(kept is not None, torch.device(device)):
+        return kept
+    made = _extract(data, extractor, split, indices, whole, batch_size, rank, world, torch.device(device), progress)
+    if rank != 0:
+        return None
+    tensors = {"count": torch.tensor(made.count), "total": made.total, "outer": made.outer}
+    write_tensors(path, tensors if made.features is None else {**tensors, "features": made.features}, {})
+    return made
+
+
+def _read(path: Path) -> RealStatistics | None:
+    kept = read_tensors(path)
+    if kept is None:
+        return None
+    tensors, _ = kept
+    return RealStatistics(int(tensors["count"]), tensors["total"], tensors["outer"], tensors.get("features"))
+
+
+def _extract(
+    data: RealImages,
+    extractor: Extractor,
+    split: str,
+    indices: Tensor,
+    whole: bool,
+    batch_size: int,
+    rank: int,
+    world: int,
+    device: torch.device,
+    progress: Progress | None,
+) -> RealStatistics:
+    """This process's share of the images through the extractor, gathered from all."""
+    moments = Moments(extractor.num_features).to(device)
+    features = FeatureSet(extractor.num_features).to(device)
+    moments.update(torch.empty(0, extractor.num_features, device=device))
+    features.update(torch.empty(0, extractor.num_features, device=device))
+    done, mine = 0, torch.arange(rank, len(indices), world)
+    batches = data.batches(split, batch_size, indices=indices[mine])
+    for batch in batches:
+        extracted = extractor(batch["image"].to(device)).features
+        moments.update(extracted)
+        if whole:
+            features.update(extracted, mine[done : done + len(extracted)])
+        done += len(extracted)
+        if progress is not None:
+            progress("real images", done, len(mine))
+    count, total, outer = moments.compute()
+    return RealStatistics(count, total.cpu(), outer.cpu(), features.compute().cpu() if whole else None)
