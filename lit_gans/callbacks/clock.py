@@ -1,0 +1,67 @@
+"""Schedules on the image clock: what is due when, the same on every process and after every resume."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from lit_gans.adversarial import GAN
+
+
+def crossed(before_images: int, after_images: int, every_kimg: float) -> bool:
+    """Whether a multiple of `every_kimg` lies in (before_images, after_images]; never when `every_kimg` is 0.
+
+    The interval is rounded to whole images (at least one), so that no rounding error of kimg shifts a multiple.
+    """
+    if every_kimg == 0:
+        return False
+    every = max(round(every_kimg * 1000), 1)
+    return after_images // every > before_images // every
+
+
+def images_in(batch: dict[str, Any], world_size: int) -> int:
+    """The images of the global batch of which `batch` is this process's part."""
+    return len(next(iter(batch.values()))) * world_size
+
+
+class EveryKimg(Callback, ABC):
+    """Calls `act` on all processes whenever the image clock passes a multiple of `every_kimg`; 0 switches it off.
+
+    Nothing is remembered between runs: what is due follows from the clock before and after a batch, so a resumed run
+    neither repeats nor skips a call.
+
+    Args:
+        at_start: also before the first batch of a new run (not of a resumed one).
+        at_end: also when training ends, unless `act` was called at that very count, or no batch was trained.
+
+    Raises:
+        ValueError: `every_kimg` is negative.
+    """
+
+    def __init__(self, every_kimg: float, at_start: bool = False, at_end: bool = True) -> None:
+        if every_kimg < 0:
+            raise ValueError(f"{type(self).__name__}: every_kimg is {every_kimg}; give 0 (never) or more")
+        self.every_kimg, self.at_start, self.at_end = every_kimg, at_start, at_end
+        self._settled_at = -1  # the count of images for which nothing is left to do
+
+    @abstractmethod
+    def act(self, trainer: Trainer, gan: GAN) -> None:
+        """What is due; called on all processes at the same count of images."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
+        if self.every_kimg and self.at_start and pl_module.images_seen == 0:
+            self.act(trainer, pl_module)
+        self._settled_at = pl_module.images_seen
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        after = pl_module.images_seen
+        if crossed(after - images_in(batch, trainer.world_size), after, self.every_kimg):
+            self.act(trainer, pl_module)
+            self._settled_at = after
+
+    def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
+        if self.every_kimg and self.at_end and pl_module.images_seen != self._settled_at:
+            self.act(trainer, pl_module)
+            self._settled_at = pl_module.images_seen
