@@ -72,6 +72,7 @@ class GAN(pl.LightningModule):
         self.schedule, self.warmup_kimg, self.decay_from_kimg = schedule, warmup_kimg, decay_from_kimg
         self.images_seen = 0
         self.batches_seen = 0
+        self.mid_step = False
         self.latest_metrics: dict[str, float] = {}
         self._updates_this_batch = 0
         self._part, self._parts = 0, 1  # the micro-batch being processed, out of how many
@@ -158,7 +159,7 @@ class GAN(pl.LightningModule):
     @property
     def fused(self) -> bool:
         """Whether optimisers may be fused: not where a gradient scaler must unscale before the step."""
-        return self.trainer.precision != "16-mixed"
+        return self._trainer is None or self.trainer.precision != "16-mixed"
 
     # ---- randomness --------------------------------------------------------------------------------------------------
 
@@ -243,7 +244,7 @@ class GAN(pl.LightningModule):
             self._reports[name] = (total + value, count + 1)
 
     def report_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor, **terms: Tensor) -> None:
-        """The figures of a discriminator step under the names that callbacks look for; terms that are 0 are left out."""
+        """The figures of a discriminator step under the names that callbacks look for."""
         self.report(
             loss_d=loss,
             real_logits=real_logits,
@@ -293,8 +294,9 @@ def _on_the_clock(step: Callable[[GAN, Any, int], Any]) -> Callable[[GAN, Any, i
 
     @functools.wraps(step)
     def training_step(self: GAN, batch: dict[str, Tensor], batch_idx: int) -> Any:
-        self._updates_this_batch = 0
+        self._updates_this_batch, self.mid_step = 0, True
         result = step(self, batch, batch_idx)
+        self.mid_step = False
         self.images_seen += len(next(iter(batch.values()))) * self._world_size
         self.batches_seen += 1
         if self.kimg >= self.total_kimg:

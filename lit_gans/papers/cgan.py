@@ -7,6 +7,7 @@ first feature map of the generator and to the image of the discriminator.
 
 import copy
 import math
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -170,10 +171,12 @@ class CGAN(GAN):
                 taken_for_real = torch.where(flip, fake_logits, real_logits[-1])
                 taken_for_fake = torch.where(flip, real_logits[-1], fake_logits)
                 d_loss, _ = self.loss(taken_for_real, taken_for_fake)
-                conditioned = lambda x, c=c: self.discriminator(x, c)  # noqa: E731
-                penalty = r1(conditioned, real) if self.r1_gamma else torch.zeros_like(d_loss)
-                self.accumulate(d_loss + self.r1_gamma / 2 * penalty)
-                self.report_discriminator(d_loss, real_logits[-1], fake_logits, r1=penalty)
+                self.report_discriminator(d_loss, real_logits[-1], fake_logits)
+                if self.r1_gamma:
+                    penalty = r1(partial(self.discriminator, labels=c), real)
+                    d_loss = d_loss + self.r1_gamma / 2 * penalty
+                    self.report(r1=penalty)
+                self.accumulate(d_loss)
         with self.updating(opt_g):
             for z, c, real_part in self.split(self.latents(n, "g"), label, torch.cat(real_logits).detach()):
                 _, g_loss = self.loss(real_part, self.discriminator(self.generator(z, c), c))

@@ -112,9 +112,12 @@ class VanillaGAN(GAN):
                 real_logits.append(self.discriminator(real))
                 fake_logits = self.discriminator(self.generator(z))
                 d_loss, _ = self.loss(real_logits[-1], fake_logits)
-                penalty = r1(self.discriminator, real) if self.r1_gamma else torch.zeros_like(d_loss)
-                self.accumulate(d_loss + self.r1_gamma / 2 * penalty)
-                self.report_discriminator(d_loss, real_logits[-1], fake_logits, r1=penalty)
+                self.report_discriminator(d_loss, real_logits[-1], fake_logits)
+                if self.r1_gamma:
+                    penalty = r1(self.discriminator, real)
+                    d_loss = d_loss + self.r1_gamma / 2 * penalty
+                    self.report(r1=penalty)
+                self.accumulate(d_loss)
         with self.updating(opt_g):
             for z, real_part in self.split(self.latents(len(batch["image"]), "g"), torch.cat(real_logits).detach()):
                 _, g_loss = self.loss(real_part, self.discriminator(self.generator(z)))

@@ -1,0 +1,7 @@
+"""`python -m lit_gans <verb>`."""
+
+import sys
+
+from lit_gans.cli import main
+
+sys.exit(main())

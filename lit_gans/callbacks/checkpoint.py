@@ -1,0 +1,226 @@
+"""Checkpoints that a kill, a crash or a full disk cannot lose."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+from lit_gans.adversarial import GAN
+from lit_gans.adversarial.strategy import broadcast_state
+from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
+from lit_gans.run import checkpoints
+
+
+class Checkpoint(EveryKimg, LightningCheckpoint):
+    """Writes `<run>/checkpoints/kimg00012.800.ckpt` by the image clock, by wall-clock time, at the end, on SIGTERM,
+    on Ctrl-C and when training fails; keeps the last few and, as `best.ckpt`, the best by a metric.
+
+    A file is written beside and renamed, so that a kill at any moment leaves the previous ones usable. When the disk
+    is full, training goes on with a warning and the next one is tried; only the last one's failure is an error.
+
+    Args:
+        every_kimg: thousands of images between checkpoints; 0 writes only by time and at the end.
+        every_minutes: wall-clock minutes after which one is written in any case; 0 for never.
+        keep_last: how many are kept, the newest first.
+        monitor: the metric of `best.ckpt` (a name in metrics.jsonl, lower is better), or "auto": `fid`, else the
+            first `frechet_...`; None keeps no best.
+    """
+
+    def __init__(
+        self, every_kimg: float = 100.0, every_minutes: float = 30.0, keep_last: int = 2, monitor: str | None = "auto"
+    ) -> None:
+        super().__init__(every_kimg)
+        if keep_last < 1:
+            raise ValueError(f"checkpoint.keep_last {keep_last} is below 1: the newest one is always kept")
+        if every_minutes < 0:
+            raise ValueError(f"checkpoint.every_minutes {every_minutes} is negative; 0 is never")
+        self.every_minutes, self.keep_last, self.monitor = every_minutes, keep_last, monitor
+        self.best: float | None = None
+        self._judged: float | None = None  # the last value of the metric that was compared with the best
+        self._written_at = time.monotonic()
+        self._handlers: dict[int, Any] = {}
+
+    # ---- when --------------------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+        self.folder = Path(trainer.default_root_dir) / "checkpoints"
+        if not trainer.is_global_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in self.folder.glob(".*.tmp"):  # of a process that was killed while writing
+            unfinished.unlink()
+        self._check_space(pl_module)
+
+    def _check_space(self, gan: GAN) -> None:
+        """Weights twice more for Adam's moments, for every file that is kept at once."""
+        one = 3 * sum(t.numel() * t.element_size() for t in gan.state_dict().values())
+        needed, free = one * (self.keep_last + 2), shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise OSError(
+                f"{free / 2**20:.0f} MiB free in {self.folder}, and the {self.keep_last + 2} checkpoints that exist at "
+                f"once need about {needed / 2**20:.0f} MiB: free space, lower checkpoint.keep_last, or choose --run"
+            )
+
+    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._written_at = time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._handlers[number] = signal.signal(number, _stop_after_batch(trainer))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Tensor], batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._keep_best(trainer, pl_module)
+        if self.every_minutes and self._settled_at != pl_module.images_seen and self._late(trainer, pl_module, batch):
+            self.act(trainer, pl_module)
+            self._settled_at = pl_module.images_seen
+
+    def _late(self, trainer: Trainer, gan: GAN, batch: dict[str, Tensor]) -> bool:
+        late = time.monotonic() - self._written_at > self.every_minutes * 60
+        if trainer.world_size == 1:
+            return late
+        # The processes must agree, and asking costs a message: ask once per kimg.
+        after = gan.images_seen
+        return crossed(after - images_in(batch, trainer.world_size), after, 1.0) and trainer.strategy.broadcast(late)
+
+    def act(self, trainer: Trainer, gan: GAN) -> None:
+        self.save(trainer, gan)
+
+    def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
+        self._keep_best(trainer, pl_module)
+        if self._settled_at != pl_module.images_seen:
+            self.save(trainer, pl_module, last_chance=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: GAN, exception: BaseException) -> None:
+        stopped = isinstance(exception, SIGTERMException)
+        if pl_module.images_seen == 0 or not (stopped or trainer.world_size == 1) or not _finite(pl_module):
+            return  # on several processes an error on one leaves the others elsewhere: nothing can be agreed upon
+        if pl_module.images_seen != self._settled_at or pl_module.mid_step:
+            self.save(trainer, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+
+    def save(self, trainer: Trainer, gan: GAN, *, last_chance: bool = False) -> Path | None:
+        """Writes a checkpoint on all processes' behalf; None, after a warning, if the disk refuses it.
+
+        Raises:
+            OSError: it was refused and `last_chance` says that there will be no other.
+        """
+        broadcast_state(gan, buffers_only=True)
+        path = self.folder / f"kimg{gan.kimg:09.3f}{'-interrupted' if gan.mid_step else ''}.ckpt"
+        failure = write_checkpoint(trainer, path)
+        if failure is None:
+            self._written_at = time.monotonic()
+            if trainer.is_global_zero:
+                for old in checkpoints(self.folder.parent)[: -self.keep_last]:
+                    old.unlink()
+            return path
+        kept = checkpoints(self.folder.parent)
+        message = f"checkpoint {path} was not written ({failure}); " + (
+            f"{kept[-1]} is intact" if kept else "there is none yet"
+        )
+        if last_chance:
+            raise OSError(f"{message}: free space and resume with --ckpt_path=last")
+        warnings.warn(f"{message}: free space, the next one will be tried in time", stacklevel=2)
+        return None
+
+    def _keep_best(self, trainer: Trainer, gan: GAN) -> None:
+        name, value = self._monitored(gan.latest_metrics)
+        if value is None or value == self._judged:
+            return
+        self._judged = value
+        if self.best is not None and not value < self.best:
+            return
+        self.best = value
+        path = self.folder / f"kimg{gan.kimg:09.3f}.ckpt"
+        if self._settled_at != gan.images_seen or not path.exists():
+            self.save(trainer, gan)
+            self._settled_at = gan.images_seen
+        if trainer.is_global_zero and path.exists():
+            link_over(path, self.folder / "best.ckpt")
+
+    def _monitored(self, metrics: dict[str, float]) -> tuple[str | None, float | None]:
+        if self.monitor != "auto":
+            return self.monitor, metrics.get(self.monitor) if self.monitor else None
+        name = next((m for m in metrics if m == "fid" or m.startswith("frechet_")), None)
+        return name, metrics.get(name) if name else None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "judged": self._judged}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self._judged = state_dict["best"], state_dict["judged"]
+
+
+def write_checkpoint(trainer: Trainer, path: Path) -> str | None:
+    """Writes Lightning's checkpoint beside `path` and renames it; the reason, on all processes, if the disk refuses."""
+    unfinished = path.with_name(f".{path.name}.tmp")
+    failure = None
+    try:
+        trainer.save_checkpoint(unfinished)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        failure = str(error).splitlines()[0]
+        trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other processes wait for the writer
+    if trainer.is_global_zero:
+        try:
+            if failure is None:
+                _flush_to_disk(unfinished)
+                os.replace(unfinished, path)
+        except OSError as error:
+            failure = str(error)
+        unfinished.unlink(missing_ok=True)
+    return trainer.strategy.broadcast(failure)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with open(path, "rb") as f:
+        os.fsync(f.fileno())
+
+
+def link_over(source: Path, target: Path) -> None:
+    """`target` becomes the same file as `source`, at once; copied where the file system has no links."""
+    unfinished = target.with_name(f".{target.name}.tmp")
+    unfinished.unlink(missing_ok=True)
+    try:
+        os.link(source, unfinished)
+    except OSError:
+        shutil.copyfile(source, unfinished)
+    os.replace(unfinished, target)
+
+
+def _finite(gan: GAN) -> bool:
+    return all(bool(torch.isfinite(p).all()) for p in gan.parameters())
+
+
+def _stop_after_batch(trainer: Trainer) -> Any:
+    """A signal handler that lets the batch finish: Lightning then stops all processes together.
+
+    Lightning's own handler sends a message to the other processes from inside the signal, in the middle of whatever
+    they are exchanging; its loop asks for this flag after every batch anyway.
+    """
+
+    def handle(number: int, frame: Any) -> None:
+        if trainer._signal_connector.received_sigterm:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        trainer._signal_connector.received_sigterm = True
+
+    return handle

@@ -1,0 +1,57 @@
+"""The exponential moving average of the generator."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from lit_gans.adversarial import GAN
+from lit_gans.callbacks.clock import images_in
+
+
+def ema_weight(batch_images: int, images_before: int, *, half_life_kimg: float, ramp_up: float | None) -> float:
+    """How much of the average stays after a batch: 0.5 ** (batch / half-life).
+
+    The half-life is at most `ramp_up` times the images shown before this batch, so that the average leaves the
+    initial weights quickly (Karras et al., 2020b: half-life 10 or 20 kimg, ramp-up 0.05).
+    """
+    half_life = half_life_kimg * 1000
+    if ramp_up is not None:
+        half_life = min(half_life, images_before * ramp_up)
+    return 0.5 ** (batch_images / max(half_life, 1e-8))
+
+
+class EMA(Callback):
+    """Keeps `generator_ema`, which the paper declares; parameters are averaged, buffers copied.
+
+    Args:
+        half_life_kimg: thousands of images after which half of the average is newer; 0 copies the generator.
+        ramp_up: see `ema_weight`; None uses the full half-life from the start.
+    """
+
+    def __init__(self, half_life_kimg: float = 10.0, ramp_up: float | None = 0.05) -> None:
+        if half_life_kimg < 0:
+            raise ValueError(f"ema.half_life_kimg {half_life_kimg} is negative; 0 copies the generator at every step")
+        self.half_life_kimg, self.ramp_up = half_life_kimg, ramp_up
+
+    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+        if pl_module.generator_ema is None:
+            raise ValueError(f"EMA averages into generator_ema, and {type(pl_module).__name__} declares none: drop EMA")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: GAN) -> None:
+        average, live = pl_module.generator_ema, pl_module.generator
+        self._parameters = list(average.parameters()), list(live.parameters())
+        self._buffers = list(average.buffers()), list(live.buffers())
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Tensor], batch_idx: int
+    ) -> None:
+        shown = images_in(batch, trainer.world_size)
+        stays = ema_weight(
+            shown, pl_module.images_seen - shown, half_life_kimg=self.half_life_kimg, ramp_up=self.ramp_up
+        )
+        torch._foreach_lerp_(*self._parameters, 1 - stays)
+        for average, live in zip(*self._buffers, strict=True):
+            average.copy_(live)

@@ -1,0 +1,45 @@
+"""`lit-gans <verb>`: the same functions as `python -m lit_gans.<verb>`."""
+
+import sys
+from importlib import import_module
+
+VERBS = {
+    "fit": "train an architecture: lit-gans fit --config experiments/cgan/digits.yaml",
+    "sample": "images from a run or checkpoint, as files, grids or films",
+    "evaluate": "measure a run, or one image folder against another",
+    "benchmark": "speed of a config, against a bare loop over the same networks",
+}
+
+
+def usage() -> str:
+    from lit_gans import __version__
+
+    lines = [f"lit-gans {__version__}: every landmark GAN, trained, measured and used in the same way.", ""]
+    lines += ["usage: lit-gans <verb> [arguments]", ""]
+    lines += [f"  {verb:<11}{text}" for verb, text in VERBS.items()]
+    return "\n".join([*lines, "", "`lit-gans <verb> --help` tells a verb's arguments."])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a verb; the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if argv[0] == "--version":
+        from lit_gans import __version__
+
+        print(__version__)
+        return 0
+    if argv[0] not in VERBS:
+        import difflib
+
+        close = difflib.get_close_matches(argv[0], VERBS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        print(f"lit-gans: {argv[0]!r} is not a verb{hint}\n\n{usage()}", file=sys.stderr)
+        return 2
+    return import_module(f"lit_gans.{argv[0]}").main(argv[1:]) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

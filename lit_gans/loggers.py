@@ -1,0 +1,55 @@
+"""The loggers of `fit`: Weights & Biases without questions, TensorBoard and CSV by one flag."""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+LoggerName = Literal["wandb", "tensorboard", "csv", "none"]
+
+
+class Wandb(WandbLogger):
+    """Online where the user is logged in, otherwise offline, never a prompt; every x-axis is kimg."""
+
+    @property
+    def experiment(self) -> Any:
+        fresh = self._experiment is None
+        run = super().experiment
+        if fresh and getattr(run, "define_metric", None):  # other processes get a dummy
+            run.define_metric("kimg")
+            run.define_metric("*", step_metric="kimg")
+        return run
+
+
+def wandb_is_logged_in() -> bool:
+    """Whether credentials are at hand; asks nobody and nothing over the network."""
+    import wandb
+
+    return bool(os.environ.get("WANDB_API_KEY")) or bool(wandb.login(prompt=False, verify=False))
+
+
+def run_id(run: Path) -> str:
+    """The run's identity at Weights & Biases, kept in the run folder so that a resumed run continues its curves."""
+    path = run / "wandb_id"
+    if not path.is_file():
+        run.mkdir(parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(8))
+    return path.read_text().strip()
+
+
+def build_logger(kind: LoggerName, run: Path, *, project: str = "lit_gans") -> Logger | bool:
+    """The logger for a run folder; False for none."""
+    if kind == "none":
+        return False
+    if kind == "csv":
+        return CSVLogger(run, name="csv", version="")
+    if kind == "tensorboard":
+        return TensorBoardLogger(run, name="tensorboard", version="")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    mode = os.environ.get("WANDB_MODE") or ("online" if wandb_is_logged_in() else "offline")
+    if mode == "offline":
+        print("Weights & Biases: offline (not logged in); `wandb login` for online runs, or --logger=csv", file=sys.stderr)
+    return Wandb(project=project, name=run.name, id=run_id(run), save_dir=run, mode=mode)
