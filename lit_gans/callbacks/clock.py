@@ -1,8 +1,10 @@
 """Schedules on the image clock: what is due when, the same on every process and after every resume."""
 
+import time
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 
 from lit_gans.adversarial import GAN
@@ -24,6 +26,12 @@ def images_in(batch: dict[str, Any], world_size: int) -> int:
     return len(next(iter(batch.values()))) * world_size
 
 
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done all work given to it; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 class EveryKimg(Callback, ABC):
     """Calls `act` on all processes whenever the image clock passes a multiple of `every_kimg`; 0 switches it off.
 
@@ -42,15 +50,23 @@ class EveryKimg(Callback, ABC):
         if every_kimg < 0:
             raise ValueError(f"{type(self).__name__}: every_kimg is {every_kimg}; give 0 (never) or more")
         self.every_kimg, self.at_start, self.at_end = every_kimg, at_start, at_end
+        self.spent_s = 0.0  # time in `act` since the start, which Throughput does not count as training
         self._settled_at = -1  # the count of images for which nothing is left to do
 
     @abstractmethod
     def act(self, trainer: Trainer, gan: GAN) -> None:
         """What is due; called on all processes at the same count of images."""
 
+    def _act_now(self, trainer: Trainer, gan: GAN) -> None:
+        synchronize(gan.device)  # work that training left in the queue is not this callback's
+        started = time.perf_counter()
+        self.act(trainer, gan)
+        self.spent_s += time.perf_counter() - started
+        self._settled_at = gan.images_seen
+
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
         if self.every_kimg and self.at_start and pl_module.images_seen == 0:
-            self.act(trainer, pl_module)
+            self._act_now(trainer, pl_module)
         self._settled_at = pl_module.images_seen
 
     def on_train_batch_end(
@@ -58,10 +74,8 @@ class EveryKimg(Callback, ABC):
     ) -> None:
         after = pl_module.images_seen
         if crossed(after - images_in(batch, trainer.world_size), after, self.every_kimg):
-            self.act(trainer, pl_module)
-            self._settled_at = after
+            self._act_now(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
         if self.every_kimg and self.at_end and pl_module.images_seen != self._settled_at:
-            self.act(trainer, pl_module)
-            self._settled_at = pl_module.images_seen
+            self._act_now(trainer, pl_module)

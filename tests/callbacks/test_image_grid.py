@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from lit_gans.callbacks.image_grid import ImageGrid, draw, layout, readable_grid, real_rows, spread
+from lit_gans.data import Digits, TensorSet
+
+from .common import fit, tiny_cgan, tiny_gan
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in (folder / "samples").iterdir())
+
+
+def size(path: Path) -> tuple[int, int]:
+    return Image.open(path).size
+
+
+def test_files_of_an_unconditional_run(tmp_path: Path) -> None:
+    fit(tmp_path, tiny_gan(total_kimg=0.064), ImageGrid(0.032, columns=3, rows=2))
+    fakes = ["fakes-00000.000.png", "fakes-00000.032.png", "fakes-00000.064.png"]
+    assert names(tmp_path) == [*fakes, "latest.png", "reals.png"]
+    assert size(tmp_path / "samples" / "latest.png") == (3 * 64, 2 * 64)
+    assert size(tmp_path / "samples" / "reals.png") == (3 * 64, 10 * 64)  # labelled: a row per class
+    last = (tmp_path / "samples" / fakes[-1]).read_bytes()
+    assert (tmp_path / "samples" / "latest.png").read_bytes() == last
+    assert last == (tmp_path / "samples" / fakes[0]).read_bytes()  # the averaged generator, which nothing moved here
+
+
+def test_conditional_rows_are_classes(tmp_path: Path) -> None:
+    gan = tiny_cgan(total_kimg=0.016)
+    fit(tmp_path, gan, ImageGrid(0.016, columns=4, at_start=False))
+    assert names(tmp_path) == ["fakes-00000.016.png", "latest.png", "reals.png"]
+    picture = torch.frombuffer(bytearray(Image.open(tmp_path / "samples" / "latest.png").tobytes()), dtype=torch.uint8)
+    cells = picture.view(10, 64, 4, 64)[:, ::8, :, ::8]
+    expected = draw(gan, torch.tensor([2]), labels=torch.tensor([7]))[0, 0]
+    assert torch.equal(cells[7, :, 2], expected)
+
+
+def test_layout() -> None:
+    seeds, labels = layout(2, 3, num_classes=0)
+    assert seeds.tolist() == [0, 1, 2, 3, 4, 5] and labels is None
+    seeds, labels = layout(20, 2, num_classes=3)
+    assert seeds.tolist() == [0, 1] * 3 and labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert spread(1000, 20)[[0, -1]].tolist() == [0, 999] and len(spread(1000, 20).unique()) == 20
+    assert spread(7, 20).tolist() == list(range(7))
+
+
+def test_reals_lie_in_their_class_rows_and_missing_ones_are_black() -> None:
+    pixels = torch.arange(1, 6, dtype=torch.uint8)[:, None, None, None].expand(5, 1, 2, 2).contiguous()
+    images = TensorSet(pixels, torch.tensor([1, 0, 1, 1, 0]))
+    assert real_rows(images, 2, 3, num_classes=2)[:, 0, 0, 0].tolist() == [2, 5, 0, 1, 3, 4]
+    assert real_rows(TensorSet(pixels), 1, 3, num_classes=0)[:, 0, 0, 0].tolist() == [1, 3, 5]
+
+
+def test_digit_rows_show_their_digit() -> None:
+    digits = Digits(batch_size=1, resolution=8).dataset()
+    rows = real_rows(digits, 10, 2, num_classes=10)
+    assert torch.equal(rows[2 * 4], digits.fetch((digits.labels == 4).nonzero()[0])["image"][0])
+
+
+@pytest.mark.parametrize(("side", "columns", "width"), [(16, 10, 640), (8, 100, 1600), (28, 10, 840), (256, 10, 2560)])
+def test_small_images_are_enlarged(side: int, columns: int, width: int) -> None:
+    image = readable_grid(torch.zeros(columns, 1, side, side, dtype=torch.uint8), columns)
+    assert image.shape[-1] == width
+
+
+def test_batches_do_not_change_images() -> None:
+    gan = tiny_gan()
+    assert torch.equal(draw(gan, torch.arange(7), batch_size=3), draw(gan, torch.arange(7)))
+
+
+def test_large_images_get_fewer_cells() -> None:
+    assert ImageGrid(1)._shape(0, 1024) == (7, 7)
+    assert ImageGrid(1)._shape(1000, 128) == (20, 10)
+
+
+def test_nothing_when_switched_off_and_error_without_cells(tmp_path: Path) -> None:
+    fit(tmp_path, tiny_gan(total_kimg=0.016), ImageGrid(0))
+    assert not (tmp_path / "samples").exists()
+    with pytest.raises(ValueError, match="2 rows and 0 columns"):
+        ImageGrid(1, columns=0, rows=2)
