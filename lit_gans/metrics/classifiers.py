@@ -80,7 +80,7 @@ class ClassifierFeatures(Extractor):
 
 
 def digits_classifier() -> ClassifierFeatures:
-    """Trained on four fifths of scikit-learn's 1,797 digits; some seconds on the first call, then read from the cache."""
+    """Trained on four fifths of scikit-learn's 1,797 digits: some seconds on the first call, then kept."""
 
     def load() -> tuple[Tensor, Tensor]:
         from sklearn.datasets import load_digits
@@ -125,7 +125,10 @@ def _kept_or_trained(name: str, load, training: Training, *, fingerprint: str | 
 def _train_and_keep(
     name: str, images: Tensor, labels: Tensor, training: Training, path: Path
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    print(f"Training a small classifier on {len(images)} images for extractor {name!r}, once; kept at {path}", file=sys.stderr)
+    print(
+        f"Training a small classifier on {len(images)} images for extractor {name!r}, once; kept at {path}",
+        file=sys.stderr,
+    )
     network, accuracy = train_classifier(images, labels, training)
     metadata = {"held_out_accuracy": json.dumps(accuracy), "training": json.dumps(asdict(training))}
     write_tensors(path, network.state_dict(), metadata)
@@ -138,7 +141,9 @@ def train_classifier(images: Tensor, labels: Tensor, training: Training) -> tupl
     A function of its arguments (and of the machine's arithmetic): torch's global generator is left as it was.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(training.seed))
-    kept, held_out = order.split([len(order) - round(len(order) * training.held_out), round(len(order) * training.held_out)])
+    kept, held_out = order.split(
+        [len(order) - round(len(order) * training.held_out), round(len(order) * training.held_out)]
+    )
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         network = SmallCNN(training.input_px, int(labels.max()) + 1)

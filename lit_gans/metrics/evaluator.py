@@ -1,4 +1,4 @@
-"""The evaluator: values of a generator (or of a set of images) against real images, stamped with how they were measured."""
+"""The evaluator: a generator (or a set of images) against real images, each number stamped with how it was measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`values` by name, and the `protocol` they were measured under: numbers of different protocols are not comparable."""
+    """`values` by name, and the `protocol` of the measurement: numbers of different protocols are not comparable."""
 
     values: dict[str, float]
     protocol: dict[str, object] = field(default_factory=dict)
@@ -50,11 +50,12 @@ class Evaluation:
         return asdict(self)
 
 
-class FakeBatch:
-    """images uint8 [n, C, H, W] with their numbers index int64 [n] and the intended classes labels int64 [n], if any."""
+class FakeBatch(NamedTuple):
+    """images uint8 [n, C, H, W]; their numbers in the whole, index int64 [n]; the intended classes labels int64 [n]."""
 
-    def __init__(self, images: Tensor, index: Tensor, labels: Tensor | None = None) -> None:
-        self.images, self.index, self.labels = images, index, labels
+    images: Tensor
+    index: Tensor
+    labels: Tensor | None = None
 
 
 @torch.no_grad()
@@ -76,23 +77,23 @@ def evaluate_gan(
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """The values of `num_images` samples against the reals of `split` (all, or `num_real` of them), equal on every process.
+    """The values of `num_images` samples against the reals of `split` (all, or `num_real` of them), on every process.
 
-    Sample i has the generator's seed `seed` * 10^9 + i and, on a conditional model, a label that follows from i and has the
-    distribution of the real labels. Process `rank` makes the samples rank, rank + world, ...: exactly `num_images` together.
-    The network's modes and every random generator are as before afterwards. Metrics that do not apply are left out; the
-    protocol says why. ValueError for arguments that cannot be met.
+    Sample i has the generator's seed `seed` * 10^9 + i and, on a conditional model, a label that follows from i and has
+    the distribution of the real labels. Process `rank` makes samples rank, rank + world, ...: `num_images` together.
+    The network's modes and every random generator are as before afterwards. Metrics that do not apply are left out;
+    the protocol says why. ValueError for arguments that cannot be met.
     """
     check_ranks(rank, world)
-    _check_counts(num_images, batch_size)
+    check_settings(metrics, num_images=num_images, batch_size=batch_size)
     labels = intended_labels(gan.num_classes, data, split=split, num_images=num_images, seed=seed)
     device = torch.device(gan.device)
     with undisturbed(gan, device):
         fakes = _sampled(gan, labels, num_images, batch_size, seed, psi, ema, rank, world)
         evaluation = _evaluate(
-            fakes, data, extractor=extractor, num_images=num_images, metrics=metrics, batch_size=batch_size, split=split,
-            num_real=num_real, conditional=labels is not None, rank=rank, world=world, cache_dir=cache_dir, device=device,
-            progress=progress,
+            fakes, data, extractor=extractor, num_images=num_images, metrics=metrics, batch_size=batch_size,
+            split=split, num_real=num_real, conditional=labels is not None, rank=rank, world=world,
+            cache_dir=cache_dir, device=device, progress=progress,
         )  # fmt: skip
     made_by = "ema" if ema and gan.generator_ema is not None else "raw"
     evaluation.protocol.update(generator=made_by, images_seen=int(gan.images_seen), psi=psi, seed=seed)
@@ -117,7 +118,7 @@ def evaluate_images(
     """The values of the first `num_images` images (default: all) of one set against another, in one process."""
     count = len(fake.dataset("train"))
     num_images = count if num_images is None else num_images
-    _check_counts(num_images, batch_size)
+    check_settings(metrics, num_images=num_images, batch_size=batch_size)
     if num_images > count:
         raise ValueError(f"num_images is {num_images}, but there are {count} images to evaluate")
     evaluation = _evaluate(
@@ -130,7 +131,7 @@ def evaluate_images(
 
 
 def intended_labels(num_classes: int, data: RealImages, *, split: str, num_images: int, seed: int) -> Tensor | None:
-    """int64 [num_images], each real label as often as among the reals, in an order drawn from `seed`; None if unconditional.
+    """int64 [num_images], each label as often as among the reals, in an order drawn from `seed`; None if unconditional.
 
     ValueError where the data has other classes than the model.
     """
@@ -139,7 +140,9 @@ def intended_labels(num_classes: int, data: RealImages, *, split: str, num_image
     labels = data.dataset(split).labels
     if labels is None or data.num_classes != num_classes:
         found = "no labels" if labels is None else f"{data.num_classes} classes"
-        raise ValueError(f"the model has {num_classes} classes and the data {found}: evaluate on the data it was trained on")
+        raise ValueError(
+            f"the model has {num_classes} classes and the data {found}: evaluate on the data it was trained on"
+        )
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     return labels[order[torch.arange(num_images) % len(labels)]]
 
@@ -234,9 +237,6 @@ class Measures:
     def __init__(
         self, extractor: Extractor, metrics: Sequence[str], *, num_classes: int, conditional: bool, device: torch.device
     ) -> None:
-        unknown = [name for name in metrics if name not in METRICS]
-        if unknown or not metrics:
-            raise ValueError(f"unknown metrics {unknown}: choose one or more of {', '.join(METRICS)}")
         self.extractor, self.metrics, self.device = extractor, tuple(metrics), device
         self.skipped = self._not_applicable(num_classes, conditional)
         wanted = [name for name in metrics if name not in self.skipped]
@@ -246,7 +246,7 @@ class Measures:
         self.score = ClassScore(classes).to(device) if "is" in wanted else None
         near = "precision" in wanted or "recall" in wanted
         self.manifold = PrecisionRecall(width, k=NEIGHBOURS).to(device) if near else None
-        classify = "class_accuracy" in metrics and "classes" not in self.skipped
+        classify = "class_accuracy" in metrics and classes == num_classes > 0
         self.classes = ClassAgreement(classes).to(device) if classify else None
         self.conditional = conditional
         self._start()
@@ -255,13 +255,13 @@ class Measures:
         """Which of the wanted metrics cannot be had here, and why."""
         skipped = {}
         known = self.extractor.num_classes
-        if "is" in self.metrics and known == 0:
+        if known == 0:
             skipped["is"] = f"extractor {self.extractor.name} has no classes"
-        if "class_accuracy" in self.metrics and (num_classes == 0 or known != num_classes):
-            skipped["classes"] = f"extractor {self.extractor.name} knows {known} classes, the data {num_classes}"
-        elif "class_accuracy" in self.metrics and not conditional:
-            skipped["class_accuracy"] = "no class was asked for"
-        return skipped
+        if known != num_classes or num_classes == 0:
+            skipped["class_accuracy"] = f"the extractor knows {known} classes, the data {num_classes}"
+        elif not conditional:
+            skipped["class_accuracy"] = "no class is asked for: shares only"
+        return {name: why for name, why in skipped.items() if name in self.metrics}
 
     def _start(self) -> None:
         """Gathering waits for every process, so a process without images also has (empty) state."""
@@ -289,9 +289,9 @@ class Measures:
         """The covariance of D features needs more than D images."""
         if self.frechet is not None and num_images <= self.extractor.num_features:
             warnings.warn(
-                f"{num_images} generated images are too few for the covariance of {self.extractor.num_features} features: "
-                f"the Fréchet distance comes out much too large; use more than {self.extractor.num_features}, "
-                f"and 50,000 for a number to publish",
+                f"{num_images} generated images are too few for the covariance of {self.extractor.num_features} "
+                f"features: the Fréchet distance comes out much too large; use more than "
+                f"{self.extractor.num_features}, and 50,000 for a number to publish",
                 stacklevel=4,
             )
 
@@ -306,7 +306,7 @@ class Measures:
 
     def update(self, batch: FakeBatch) -> None:
         """One batch of fakes through the extractor, once, and into every metric."""
-        features, logits = self.extractor(batch.images.to(self.device))
+        features, logits = self.extractor.extract(batch.images.to(self.device))
         if self.frechet is not None:
             self.frechet.update(features, real=False)
         for pair in self._pairs():
@@ -339,7 +339,11 @@ class Measures:
 _STAND_INS = ("frechet", "kernel", "score")
 
 
-def _check_counts(num_images: int, batch_size: int) -> None:
+def check_settings(metrics: Sequence[str], *, num_images: int, batch_size: int) -> None:
+    """ValueError for settings that no evaluation can have."""
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown or not metrics:
+        raise ValueError(f"metrics {list(metrics)}: choose one or more of {', '.join(METRICS)}")
     if num_images < 2:
         raise ValueError(f"num_images is {num_images}; a distance needs 2 or more")
     if batch_size < 1:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,6 +54,11 @@ class Extractor(nn.Module, ABC):
 
     def train(self, mode: bool = True) -> Extractor:
         return super().train(False)
+
+    def extract(self, images: Tensor) -> Features:
+        """forward in full float32, whatever precision training runs in: TF32 and autocast would change the numbers."""
+        with exact_float32(images.device):
+            return self(images)
 
     def freeze(self) -> None:
         """To be called once the weights are in: no gradients, evaluation mode, fingerprint taken."""
@@ -117,24 +124,39 @@ class TorchvisionFeatures(Extractor):
         return Features(features.mean(dim=(2, 3)) if features.ndim == 4 else features, logits)
 
 
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """No autocast and, on a GPU, no TF32 within; as before afterwards."""
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = conv.fp32_precision, matmul.fp32_precision
+    with torch.autocast(device.type, enabled=False):
+        if device.type != "cuda":
+            yield
+            return
+        try:
+            conv.fp32_precision = matmul.fp32_precision = "ieee"
+            yield
+        finally:
+            conv.fp32_precision, matmul.fp32_precision = before
+
+
 def as_channels(images: Tensor, channels: int) -> Tensor:
-    """uint8 [N, C, H, W] -> uint8 [N, channels, H, W]: grey is repeated, colour averaged. ValueError for anything else."""
+    """uint8 [N, C, H, W] -> uint8 [N, channels, H, W]: grey is repeated, colour averaged. ValueError for others."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(
-            f"images {images.dtype} {list(images.shape)}, expected uint8 [N, 1 or 3, H, W]: use lit_gans.images.to_uint8"
+            f"images {images.dtype} {list(images.shape)}, expected uint8 [N, 1 or 3, H, W]: "
+            f"see lit_gans.images.to_uint8"
         )
     if images.shape[1] == channels:
         return images
     return images.expand(-1, 3, -1, -1) if channels == 3 else images.float().mean(1, keepdim=True).round().byte()
 
 
-def build_extractor(
-    spec: str, *, weights_path: str | Path | None = None, data: RealImages | None = None
-) -> Extractor:
-    """The extractor called `spec`: "inception", "torchvision:squeezenet1_1" (or another of its models), "digits", "mnist".
+def build_extractor(spec: str, *, weights_path: str | Path | None = None, data: RealImages | None = None) -> Extractor:
+    """The extractor called `spec`: "inception", "digits", "mnist", "torchvision:squeezenet1_1" or its like.
 
     `weights_path` is a .safetensors or .pth file; Inception's is downloaded without it. "digits" and "mnist" are small
-    classifiers trained here once and kept (see `classifiers`); "mnist" and its kin need the `data` they are trained on.
+    classifiers trained here once and kept (see `classifiers`); "mnist" and its kin need the `data` to train on.
     ValueError for an unknown spec, FileNotFoundError or ConnectionError for weights that cannot be had.
     """
     from lit_gans.metrics.classifiers import DATA_CLASSIFIERS, classifier_of, digits_classifier
@@ -172,15 +194,18 @@ def _inception_file() -> Path:
         torch.hub.download_url_to_file(INCEPTION_URL, str(path), hash_prefix=_INCEPTION_SHA256, progress=False)
     except (URLError, OSError, RuntimeError) as error:
         raise ConnectionError(
-            f"Inception's weights are not at {path} and could not be downloaded ({error}): fetch {INCEPTION_URL} elsewhere "
-            f"and put the file there, or pass weights_path; extractor 'digits' and 'torchvision:...' do without"
+            f"Inception's weights are not at {path} and could not be downloaded ({error}): fetch {INCEPTION_URL} "
+            f"elsewhere and put the file there, or pass weights_path; extractors 'digits' and 'torchvision:...' need "
+            f"no such file"
         ) from error
     return path
 
 
 def _torchvision(name: str, weights_path: str | Path | None) -> TorchvisionFeatures:
     if weights_path is None:
-        raise ValueError(f"extractor '{_TORCHVISION}{name}' needs weights_path: a .safetensors or .pth file of its weights")
+        raise ValueError(
+            f"extractor '{_TORCHVISION}{name}' needs weights_path: a .safetensors or .pth file of its weights"
+        )
     try:
         return TorchvisionFeatures(name, read_weights(Path(weights_path)))
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Fréchet distance of two Gaussians fitted to features (Heusel et al., 2017), https://arxiv.org/abs/1706.08500, Eq. 6."""
+"""Fréchet distance of Gaussians fitted to features (Heusel et al., 2017), https://arxiv.org/abs/1706.08500, Eq. 6."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 
 class Passthrough(nn.Module):
-    """Hands features on in float64: torchmetrics accumulates in it whatever comes, but rounds its result to the input's type."""
+    """Hands features on in float64: torchmetrics sums up in it anyway, but rounds its result to the input's type."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class FrechetDistance(FrechetInceptionDistance):
         super().__init__(feature=Passthrough(num_features))
 
     def load_real(self, count: int, total: Tensor, outer: Tensor) -> None:
-        """Sets the real side from kept statistics: count, sum [D], sum of outer products [D, D]; on one process only."""
+        """The real side from kept statistics: count, sum [D], sum of outer products [D, D]; on one process only."""
         self.real_features_num_samples = torch.tensor(count, device=self.device)
         self.real_features_sum = total.to(self.device)
         self.real_features_cov_sum = outer.to(self.device)
@@ -50,8 +50,8 @@ def gaussian(count: Tensor | int, total: Tensor, outer: Tensor) -> tuple[Tensor,
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
     """|mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)), float64 scalar.
 
-    The last trace is the sum of singular values of cov_a^(1/2) cov_b^(1/2), which needs no square root of rounding noise:
-    the distance of a set from itself is 0 to 1e-12 of the trace, of rank-deficient covariances too.
+    The last trace is the sum of singular values of cov_a^(1/2) cov_b^(1/2), which needs no square root of rounding
+    noise: the distance of a set from itself is 0 to 1e-12 of the trace, of rank-deficient covariances too.
     """
     cross = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
     squared = (mean_a.double() - mean_b.double()).square().sum()
@@ -59,6 +59,6 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
 
 
 def _root(cov: Tensor) -> Tensor:
-    """The symmetric square root of a positive semi-definite matrix; eigenvalues that rounding made negative count as 0."""
+    """The symmetric square root of a positive semi-definite matrix; eigenvalues rounded below 0 count as 0."""
     values, vectors = torch.linalg.eigh(cov.double())
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T

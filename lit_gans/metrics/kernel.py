@@ -28,7 +28,7 @@ class KernelDistance(TwoFeatureSets):
 def kernel_distance(
     real: Tensor, fake: Tensor, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> Tensor:
-    """real [N, D], fake [M, D] -> mean squared MMD over random subsets without replacement (one, if it holds everything)."""
+    """real [N, D], fake [M, D] -> mean squared MMD over random subsets; of everything at once if a subset holds it."""
     size = min(subset_size, len(real), len(fake))
     if size < 2:
         raise ValueError(f"a kernel distance needs two images or more on each side, got {len(real)} and {len(fake)}")
@@ -48,7 +48,7 @@ def _draw(rows: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 def squared_mmd(a: Tensor, b: Tensor) -> Tensor:
-    """a, b [N, D] -> unbiased estimate, float64 scalar: pairs of a row with itself are left out within a set, not across."""
+    """a, b [N, D] -> unbiased estimate, float64 scalar: within a set, pairs of a row with itself are left out."""
     a, b = a.double(), b.double()
     inside = sum((_kernel(x, x).sum() - _kernel_diagonal(x).sum()) / (len(x) * (len(x) - 1)) for x in (a, b))
     return inside - 2 * _kernel(a, b).mean()

@@ -1,4 +1,4 @@
-"""Precision and recall by nearest neighbours (Kynkäänniemi et al., 2019), https://arxiv.org/abs/1904.06991, Eq. 1 and 2."""
+"""Precision and recall by nearest neighbours (Kynkäänniemi et al., 2019), https://arxiv.org/abs/1904.06991, Eq. 2."""
 
 from collections.abc import Iterator
 
@@ -28,8 +28,8 @@ class PrecisionRecall(TwoFeatureSets):
 def precision_recall(real: Tensor, fake: Tensor, *, k: int = 5) -> tuple[Tensor, Tensor]:
     """real [N, D], fake [M, D] -> precision, recall in [0, 1].
 
-    The manifold of a set is the union of balls around its points, each reaching to the k-th nearest other point (the point
-    itself is not counted), border included. ValueError unless both sets have more than k points.
+    The manifold of a set is the union of balls around its points, each reaching to the k-th nearest other point (the
+    point itself is not counted), border included. ValueError unless both sets have more than k points.
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"{k} neighbours need more than {k} images on each side, got {len(real)} and {len(fake)}")
@@ -62,5 +62,5 @@ def _chunks(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
         part = a[start : start + rows]
         scale = part.square().sum(dim=1, keepdim=True) + b_squared
         distances = torch.addmm(scale, part, b.T, alpha=-2)
-        # Equal points get 0 and not rounding noise: a collapsed generator has radii of 0, which its own points must meet.
+        # Equal points get 0, not rounding noise: a collapsed generator has radii of 0, which its own points must meet.
         yield start, distances.where(distances > 1e-12 * scale, 0.0)

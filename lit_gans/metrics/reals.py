@@ -31,12 +31,14 @@ class RealImages(Protocol):
 
     def fingerprint(self, split: str = "train") -> str: ...
 
-    def batches(self, split: str = "train", batch_size: int = 64, *, indices: Tensor | None = None) -> Iterator[dict]: ...
+    def batches(
+        self, split: str = "train", batch_size: int = 64, *, indices: Tensor | None = None
+    ) -> Iterator[dict]: ...
 
 
 @dataclass(frozen=True)
 class RealStatistics:
-    """count, sum [D] and sum of outer products [D, D] in float64; features float32 [N, D], or None if nobody needs them."""
+    """count, sum [D] and sum of outer products [D, D] in float64; features float32 [N, D], or None if not kept."""
 
     count: int
     total: Tensor
@@ -85,11 +87,12 @@ def real_statistics(
 ) -> RealStatistics | None:
     """Statistics of the reals on process 0, None on the others; all must call it. `whole` keeps every feature.
 
-    Read from disk where they are kept; otherwise the processes share the images between them and process 0 keeps the result.
+    Read from disk where they are kept; otherwise the processes share the images, and process 0 keeps the result.
     """
     indices = real_indices(len(data.dataset(split)), num_real)
     path = statistics_file(data, extractor, split=split, count=len(indices), whole=whole, folder=folder)
-    kept = _read(path) if rank == 0 else None
+    wider = statistics_file(data, extractor, split=split, count=len(indices), whole=True, folder=folder)
+    kept = _read(path if path.is_file() else wider) if rank == 0 else None
     if as_rank_zero_says(kept is not None, torch.device(device)):
         return kept
     made = _extract(data, extractor, split, indices, whole, batch_size, rank, world, torch.device(device), progress)
@@ -128,7 +131,7 @@ def _extract(
     done, mine = 0, torch.arange(rank, len(indices), world)
     batches = data.batches(split, batch_size, indices=indices[mine])
     for batch in batches:
-        extracted = extractor(batch["image"].to(device)).features
+        extracted = extractor.extract(batch["image"].to(device)).features
         moments.update(extracted)
         if whole:
             features.update(extracted, mine[done : done + len(extracted)])

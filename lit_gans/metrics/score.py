@@ -9,8 +9,8 @@ from lit_gans.metrics.features import FeatureSet, in_order
 class ClassScore(FeatureSet):
     """exp of the mean KL of p(y|x) from p(y), averaged over ten consecutive splits, in float64.
 
-    torchmetrics' class shuffles with torch's global generator and cuts unequal splits (`chunk`); this one keeps the order of the
-    index and cuts at i N / 10 as the official code does.
+    torchmetrics' class shuffles with torch's global generator and cuts splits of ceil(N / 10); this one keeps the order
+    of the index and cuts at i N / 10 as the official code does.
     """
 
     higher_is_better = True

@@ -1,0 +1,92 @@
+"""Evaluation during training, on the image clock and on all processes."""
+
+from collections.abc import Sequence
+
+from lightning.pytorch import Trainer
+
+from lit_gans.adversarial import GAN
+from lit_gans.adversarial.strategy import broadcast_state
+from lit_gans.callbacks.clock import EveryKimg
+from lit_gans.metrics import METRICS, Extractor, build_extractor, check_settings, evaluate_gan
+from lit_gans.metrics.reals import RealImages, real_indices
+from lit_gans.run import record, record_table
+
+
+class Evaluate(EveryKimg):
+    """Measures the generator (its average, where there is one) against the datamodule's images every `every_kimg`.
+
+    Every process makes its share of the samples. Values go to `metrics.jsonl` with their protocol, to the loggers and
+    to `latest`. Training is not disturbed: no random generator and no mode is changed, and what is due follows from
+    the image clock, so nothing needs to be saved. A step that is killed between its end and its evaluation loses that
+    evaluation.
+
+    Args:
+        every_kimg: 0 switches the callback off.
+        num_images: generated images per evaluation, over all processes.
+        extractor: "inception", "digits", "mnist" or "torchvision:<model>"; only Inception's distance is called fid.
+        metrics: some of `lit_gans.metrics.METRICS`.
+        batch_size: images at a time, per process.
+        split: of the datamodule, to compare with.
+        num_real: how many of its images; None for all.
+        at_start: also before the first batch of a new run.
+        at_end: also when training ends.
+        weights_path: file of the extractor's weights.
+        cache_dir: where statistics of the real images are kept; default $LIT_GANS_CACHE, else ~/.cache/lit_gans.
+
+    Raises:
+        ValueError, FileNotFoundError, ConnectionError: in `setup`, for a missing datamodule, split or weights.
+    """
+
+    def __init__(
+        self,
+        every_kimg: float = 0.0,
+        num_images: int = 1000,
+        extractor: str = "inception",
+        metrics: Sequence[str] = METRICS,
+        batch_size: int = 100,
+        split: str = "train",
+        num_real: int | None = None,
+        at_start: bool = False,
+        at_end: bool = True,
+        weights_path: str | None = None,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__(every_kimg, at_start=at_start, at_end=at_end)
+        self.num_images, self.batch_size, self.split, self.num_real = num_images, batch_size, split, num_real
+        self.extractor, self.metrics = extractor, tuple(metrics)
+        self.weights_path, self.cache_dir = weights_path, cache_dir
+        self.latest: dict[str, float] = {}
+        self._network: Extractor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+        if stage != "fit" or self.every_kimg == 0:
+            return
+        data = trainer.datamodule
+        if not isinstance(data, RealImages):
+            raise ValueError(
+                f"Evaluate compares with the images of the datamodule, but found {type(data).__name__}: "
+                f"pass a datamodule of lit_gans.data to fit, or every_kimg=0 to train without evaluation"
+            )
+        check_settings(self.metrics, num_images=self.num_images, batch_size=self.batch_size)
+        real_indices(len(data.dataset(self.split)), self.num_real)
+        self._network = build_extractor(self.extractor, weights_path=self.weights_path, data=data)
+
+    def act(self, trainer: Trainer, gan: GAN) -> None:
+        broadcast_state(gan, buffers_only=True)  # all processes sample from one and the same generator
+        evaluation = evaluate_gan(
+            gan,
+            trainer.datamodule,
+            extractor=self._network,
+            num_images=self.num_images,
+            metrics=self.metrics,
+            batch_size=self.batch_size,
+            split=self.split,
+            num_real=self.num_real,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+            cache_dir=self.cache_dir,
+        )
+        self.latest = evaluation.values
+        record(trainer, evaluation.values, protocol=evaluation.protocol)
+        rows = [[name, value] for name, value in evaluation.values.items()]
+        record_table(trainer, "evaluation", ["metric", "value"], rows)
