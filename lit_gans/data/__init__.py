@@ -1,8 +1,25 @@
 """Data modules: what a GAN is trained on, and the order in which it sees it."""
 
 from lit_gans.data.base import ImageData, ImageSet, TensorSet
+from lit_gans.data.cifar import CIFAR10
 from lit_gans.data.digits import Digits
+from lit_gans.data.ffhq import FFHQ
+from lit_gans.data.images import Images
 from lit_gans.data.mnist import KMNIST, MNIST, FashionMNIST
+from lit_gans.data.shapes import Shapes
 from lit_gans.data.stream import Stream
 
-__all__ = ["MNIST", "KMNIST", "Digits", "FashionMNIST", "ImageData", "ImageSet", "Stream", "TensorSet"]
+__all__ = [
+    "CIFAR10",
+    "FFHQ",
+    "KMNIST",
+    "MNIST",
+    "Digits",
+    "FashionMNIST",
+    "ImageData",
+    "ImageSet",
+    "Images",
+    "Shapes",
+    "Stream",
+    "TensorSet",
+]

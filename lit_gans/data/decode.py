@@ -1,0 +1,105 @@
+"""One picture file -> uint8 [C, R, R]: every mode that Pillow reads, turned upright, framed and scaled."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Pillow's other formats include some that run programs or hold no pictures; only these are ever tried.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+MAX_PIXELS = 89_478_485  # Pillow's own MAX_IMAGE_PIXELS, at which it merely warns
+RESIZES = ("crop", "stretch", "fit", "none")
+# What Pillow and zipfile raise on a damaged file.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, RuntimeError,
+    struct.error, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError,
+)  # fmt: skip
+
+
+def open_picture(file: BinaryIO, max_pixels: int) -> Image.Image:
+    """The picture with its header read and nothing decoded. ValueError where it declares too many pixels."""
+    image = Image.open(file, formats=FORMATS)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ValueError(f"declares {width} x {height} pixels, more than max_pixels {max_pixels}")
+    return image
+
+
+def to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Any picture -> "L" or "RGB", upright: turned as its EXIF data says, transparency laid on white.
+
+    16-bit grey is scaled to 8 bits; of 16-bit colour Pillow keeps the high byte. Colour profiles are ignored, as in the
+    published data sets. ValueError for 32-bit pictures, whose white is unknown.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"has 32-bit values (mode {image.mode}), whose white is unknown: convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    return image.convert(mode)
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """The size x size pixels in the middle; an odd remainder is cut from the right and the bottom."""
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a picture becomes resolution x resolution; all scaling is Pillow's Lanczos, which averages when it shrinks.
+
+    `resize`: "crop" cuts the largest square from the middle, "stretch" ignores the aspect ratio, "fit" adds black
+    margins, "none" wants the right size from the start. `crop_px` first cuts that square from the middle.
+    """
+
+    resolution: int
+    channels: int = 3
+    resize: str = "crop"
+    crop_px: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def check(self, file: BinaryIO) -> None:
+        """Reads the header alone. One of UNREADABLE where the picture cannot be used."""
+        self._check_size(open_picture(file, self.max_pixels).size)
+
+    def decode(self, file: BinaryIO) -> np.ndarray:
+        """uint8 [C, R, R]. One of UNREADABLE where the picture cannot be used."""
+        image = open_picture(file, self.max_pixels)
+        self._check_size(image.size)
+        image = self._frame(to_mode(image, "L" if self.channels == 1 else "RGB"))
+        pixels = np.asarray(image).reshape(self.resolution, self.resolution, self.channels)
+        return pixels.transpose(2, 0, 1)
+
+    def _check_size(self, size: tuple[int, int]) -> None:
+        wanted = (self.resolution, self.resolution)
+        if self.crop_px is not None:
+            if min(size) < self.crop_px:
+                raise ValueError(f"is {size[0]} x {size[1]}, smaller than crop_px {self.crop_px}")
+            size = (self.crop_px, self.crop_px)
+        if self.resize == "none" and size != wanted:
+            raise ValueError(
+                f"is {size[0]} x {size[1]}, not {wanted[0]} x {wanted[1]}: resize='none' takes pictures as they are; "
+                f"use 'crop', 'stretch' or 'fit'"
+            )
+
+    def _frame(self, image: Image.Image) -> Image.Image:
+        if self.crop_px is not None:
+            image = centre_crop(image, self.crop_px)
+        if self.resize == "crop":
+            image = centre_crop(image, min(image.size))
+        size = (self.resolution, self.resolution)
+        if self.resize == "fit":
+            return ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=0)
+        return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
