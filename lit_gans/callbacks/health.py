@@ -1,0 +1,190 @@
+"""Watches over training: stops it when it has diverged, and warns when the generator has collapsed."""
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from lit_gans.adversarial import GAN
+from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
+from lit_gans.callbacks.image_grid import spread
+from lit_gans.callbacks.report import Report
+from lit_gans.data import ImageData, ImageSet
+from lit_gans.images import from_uint8
+from lit_gans.run import checkpoints, read_checkpoint, record
+
+CHECK_EVERY_BATCHES = 50
+MAX_CLASSES = 10
+MAX_SIDE_PX = 16
+
+
+class DivergenceError(RuntimeError):
+    """Training has left the region in which it can recover; the message says what was seen and what to try."""
+
+
+class Health(EveryKimg):
+    """Raises `DivergenceError` on all processes when a reported figure is NaN or infinite, or logits have run away.
+
+    Figures are looked at every 50 batches, and at each tick right after Report, behind which it must stand. Records
+    `d_win_rate`, the share of images that the discriminator told rightly (0.5: it guesses, 1: it sees through
+    everything), and `diversity`: the mean distance of two samples (averaged generator, fixed seeds, within a class)
+    divided by that of two real images, at 16 pixels or less. 1 is as varied as the data, 0 one and the same image.
+
+    Args:
+        collapse_below: a diversity below it gives a warning, once until it rises again.
+        divergence: largest size of the mean logits that passes.
+        diversity_every_kimg: cadence of `diversity`; 0 switches it off.
+        warmup_kimg: no warning before; at the start all samples are alike.
+        samples: how many images `diversity` draws of each kind.
+
+    Raises:
+        ValueError: `setup` finds no Report before it, or a threshold cannot be met.
+    """
+
+    def __init__(
+        self,
+        every_kimg: float = 1.0,
+        collapse_below: float = 0.1,
+        divergence: float = 1e4,
+        diversity_every_kimg: float = 10.0,
+        warmup_kimg: float = 20.0,
+        samples: int = 100,
+    ) -> None:
+        super().__init__(every_kimg)
+        if divergence <= 0:
+            raise ValueError(f"health.divergence is {divergence}: no logits are that small; give more than 0")
+        if samples < 2 * MAX_CLASSES:
+            raise ValueError(f"health.samples is {samples}: two images of {MAX_CLASSES} classes need {2 * MAX_CLASSES}")
+        self.collapse_below, self.divergence = collapse_below, divergence
+        self.diversity_every_kimg, self.warmup_kimg, self.samples = diversity_every_kimg, warmup_kimg, samples
+        self.collapsed = False
+        self._real_distance: float | None = None
+
+    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+        before = trainer.callbacks[: trainer.callbacks.index(self)]
+        reports = [c for c in before if isinstance(c, Report)]
+        if not reports:
+            found = ", ".join(type(c).__name__ for c in before) or "none"
+            raise ValueError(f"Health reads the figures of a Report callback before it; before it there are: {found}")
+        self._report = reports[0]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self.every_kimg and pl_module.batches_seen % CHECK_EVERY_BATCHES == 0:
+            self._look(trainer, pl_module)
+        after = pl_module.images_seen
+        if crossed(after - images_in(batch, trainer.world_size), after, self.diversity_every_kimg):
+            self._diversity_now(trainer, pl_module)
+
+    # ---- divergence --------------------------------------------------------------------------------------------------
+
+    def act(self, trainer: Trainer, gan: GAN) -> None:
+        figures = self._report.latest
+        self._judge(trainer, gan, figures)
+        if {"real_sign", "fake_sign"} <= figures.keys():
+            record(trainer, {"d_win_rate": (figures["real_sign"] + figures["fake_sign"]) / 2})
+
+    def _look(self, trainer: Trainer, gan: GAN) -> None:
+        """Looks at the running sums without taking them: one number comes back from the device."""
+        totals = [total for total, _ in gan._reports.values() if isinstance(total, Tensor)]
+        if not totals:
+            return
+        broken = (~torch.stack(totals).isfinite()).any().float()
+        if trainer.strategy.reduce(broken, reduce_op="sum") > 0:
+            self._judge(trainer, gan, gan.take_reports())
+
+    def _judge(self, trainer: Trainer, gan: GAN, figures: dict[str, float]) -> None:
+        """Raises DivergenceError; `figures` are the same on all processes, so all raise or none."""
+        wrong = {name: value for name, value in figures.items() if not math.isfinite(value)}
+        logits = {name: figures[name] for name in ("real_logits", "fake_logits") if name in figures}
+        wrong |= {name: value for name, value in logits.items() if abs(value) > self.divergence}
+        if wrong:
+            raise DivergenceError(self._message(trainer, gan, wrong))
+
+    def _message(self, trainer: Trainer, gan: GAN, wrong: dict[str, float]) -> str:
+        seen = ", ".join(f"{name} {value:.4g}" for name, value in wrong.items())
+        rates = ", ".join(f"{o.param_groups[0]['lr']:.3g}" for o in trainer.optimizers)
+        good = last_finite_checkpoint(Path(trainer.default_root_dir))
+        rescue = f"the last good checkpoint is {good}" if good else "there is no checkpoint to go back to"
+        half = "" if trainer.precision == "32-true" else "--trainer.precision=32-true, "
+        return (
+            f"training has diverged at {gan.kimg:.3f} kimg: {seen} (precision {trainer.precision}, learning rates "
+            f"{rates}); {rescue}. Try {half}a lower learning rate, a larger r1_gamma or clip_grad_norm; the logits' "
+            f"limit is health.divergence={self.divergence:g}"
+        )
+
+    # ---- diversity ---------------------------------------------------------------------------------------------------
+
+    def _diversity_now(self, trainer: Trainer, gan: GAN) -> None:
+        """Measured by rank 0, known to all."""
+        value = self._diversity(trainer, gan) if trainer.is_global_zero else None
+        value = trainer.strategy.broadcast(value)
+        if value is None:
+            return
+        record(trainer, {"diversity": value})
+        collapsed = value < self.collapse_below and gan.kimg >= self.warmup_kimg
+        if collapsed and not self.collapsed and trainer.is_global_zero:
+            warnings.warn(
+                f"the generator has collapsed at {gan.kimg:.3f} kimg: two samples differ by {value:.3f} of what two "
+                f"real images differ (below health.collapse_below={self.collapse_below:g}); try a lower learning rate "
+                "of the generator, r1_gamma > 0, or a larger batch",
+                stacklevel=2,
+            )
+        self.collapsed = collapsed
+
+    def _diversity(self, trainer: Trainer, gan: GAN) -> float | None:
+        data = trainer.datamodule
+        if not isinstance(data, ImageData):
+            return None
+        if self._real_distance is None:
+            images = data.dataset(data.train_split)
+            self._real_distance = real_distance(images, gan.num_classes, samples=self.samples)
+        if self._real_distance == 0:
+            return None
+        return fake_distance(gan, samples=self.samples) / self._real_distance
+
+
+def fake_distance(gan: GAN, *, samples: int) -> float:
+    """Mean distance of two samples of fixed seeds; of the same class, on a conditional model."""
+    seeds = torch.arange(samples)
+    if gan.num_classes == 0:
+        return mean_distance(gan.sample(seeds)).item()
+    classes = spread(gan.num_classes, MAX_CLASSES)
+    each = samples // len(classes)
+    images = gan.sample(seeds[: each * len(classes)], labels=classes.repeat_interleave(each))
+    return torch.stack([mean_distance(part) for part in images.split(each)]).mean().item()
+
+
+def real_distance(images: ImageSet, num_classes: int, *, samples: int) -> float:
+    """Mean distance of two real images; within the classes that `fake_distance` draws, when conditional."""
+    if num_classes == 0 or images.labels is None:
+        groups, each = [torch.arange(len(images))], samples
+    else:
+        classes = spread(num_classes, MAX_CLASSES)
+        groups, each = [(images.labels == c).nonzero().flatten() for c in classes], samples // len(classes)
+    chosen = [group[spread(len(group), each)] for group in groups if len(group) > 1]
+    distances = [mean_distance(from_uint8(images.fetch(some)["image"])) for some in chosen]
+    return torch.stack(distances).mean().item() if distances else 0.0
+
+
+def mean_distance(images: Tensor) -> Tensor:
+    """[N, C, H, W] with N > 1 -> mean Euclidean distance of two different ones, at 16 pixels or less."""
+    side = min(MAX_SIDE_PX, images.shape[-1])
+    x = F.adaptive_avg_pool2d(images.float(), side).flatten(1)
+    return torch.pdist(x).mean()
+
+
+def last_finite_checkpoint(run: Path) -> Path | None:
+    """The newest checkpoint of a run whose weights are all finite numbers."""
+    for path in reversed(checkpoints(run)):
+        weights = read_checkpoint(path)["state_dict"].values()
+        if all(w.isfinite().all() for w in weights if w.is_floating_point()):
+            return path
+    return None
