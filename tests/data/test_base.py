@@ -1,6 +1,7 @@
 """The data module: what it checks, what it hands to Lightning, and how a resumed run goes on."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,18 +89,26 @@ def test_without_a_trainer() -> None:
     assert list(data.batches(indices=torch.empty(0, dtype=torch.int64))) == []
 
 
-class Two:
-    """Stands for a Trainer of two processes."""
-
-    world_size, global_rank = 2, 1
-
-
 def test_a_batch_that_does_not_divide_is_refused_before_training() -> None:
     data = Counting(batch_size=5, resolution=2)
-    data.trainer = Two()  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(world_size=2, global_rank=1)
     for refused in (data.setup, data.train_dataloader):
         with pytest.raises(ValueError, match="batch_size 5 .* into 2 processes: use a multiple of 2, such as 6"):
             refused()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_is_pinned_for_cuda_alone_and_workers_persist(device: str) -> None:
+    data = Counting(batch_size=4, resolution=2, num_workers=1)
+    data.trainer = SimpleNamespace(
+        world_size=2,
+        global_rank=1,
+        lightning_module=SimpleNamespace(images_seen=40),
+        strategy=SimpleNamespace(root_device=torch.device(device)),
+    )
+    loader = data.train_dataloader()
+    assert loader.pin_memory == (device == "cuda") and loader.persistent_workers
+    assert loader.dataset.positions(0).tolist() == [42, 43]
 
 
 @pytest.mark.parametrize(
