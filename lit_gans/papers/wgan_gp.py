@@ -51,13 +51,17 @@ def mlp(fan_in: int, width: int, fan_out: int) -> nn.Sequential:
 
 
 class UpBlock(nn.Module):
-    """Pre-activation residual block that doubles the resolution (Gulrajani et al., App. F)."""
+    """Pre-activation residual block that doubles the resolution (Gulrajani et al., App. F).
+
+    Without biases, which the authors' code has: a norm follows on every path and would take them away again.
+    """
 
     def __init__(self, fan_in: int, fan_out: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = BatchNorm(fan_in), BatchNorm(fan_out)
-        self.conv1, self.conv2 = nn.Conv2d(fan_in, fan_out, 3, padding=1), nn.Conv2d(fan_out, fan_out, 3, padding=1)
-        self.shortcut = nn.Conv2d(fan_in, fan_out, 1)
+        self.conv1 = nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(fan_out, fan_out, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(fan_in, fan_out, 1, bias=False)
         he_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +93,8 @@ def he_init(block: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
             init = nn.init.xavier_uniform_ if name == "shortcut" else nn.init.kaiming_uniform_
             init(module.weight)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def levels(resolution: int) -> int:

@@ -1,0 +1,91 @@
+"""Every paper at a size that trains in seconds: what the battery, resume and distributed tests run over."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from lit_gans import papers
+from lit_gans.adversarial import GAN
+from lit_gans.callbacks import EMA, Checkpoint
+from lit_gans.data import Digits
+
+BATCH = 16
+
+
+def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
+    def build(**overrides: Any) -> GAN:
+        torch.manual_seed(0)
+        return cls(**{"resolution": 8, "channels": 1, "z_dim": 8, "seed": 3, **arguments, **overrides})
+
+    return build
+
+
+CASES: dict[str, Callable[..., GAN]] = {
+    "gan": tiny(papers.VanillaGAN, hidden=16, units=8, pieces=2, r1_gamma=0.1),
+    "gan-minimax": tiny(papers.VanillaGAN, hidden=16, units=8, loss="lit_gans.adversarial.losses.minimax"),
+    "dcgan": tiny(papers.DCGAN, width=8, resolution=16),
+    "dcgan-r1": tiny(papers.DCGAN, width=8, resolution=16, kernel_size=4, r1_gamma=1.0, schedule="cosine"),
+    "cgan-conv": tiny(papers.CGAN, width=8, resolution=16, embed_dim=4, label_flip=0.2, r1_gamma=1.0),
+    "cgan-mlp": tiny(papers.CGAN, form="mlp", dropout=0.5, optimizer="sgd", lr=0.05),
+    "wgan": tiny(papers.WGAN, width=16, n_critic=2),
+    "wgan-gp": tiny(papers.WGANGP, width=8, resolution=16, n_critic=3, clip_grad_norm=1.0),
+    "wgan-gp-mlp": tiny(papers.WGANGP, networks="mlp", width=16, n_critic=2, schedule="linear"),
+}
+
+
+class StopAt(pl.Callback):
+    def __init__(self, batches: int | None) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: GAN, *args: Any) -> None:
+        trainer.should_stop |= pl_module.batches_seen == self.batches
+
+
+def train(
+    gan: GAN,
+    folder: Path,
+    *,
+    batches: int,
+    stop_at: int | None = None,
+    resume: str | Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+    checkpoint: Checkpoint | None = None,
+    holdout: bool = False,
+    **trainer: Any,
+) -> pl.Trainer:
+    """Trains `gan` on digits, in a run of `batches` batches that is stopped at `stop_at`."""
+    gan.total_kimg = batches * BATCH / 1000
+    arguments = {"max_epochs": -1, "limit_val_batches": 0, "logger": False, "accelerator": "cpu"}
+    arguments |= {"enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": str(folder)}
+    checkpoint = checkpoint or Checkpoint(0, 0, monitor=None)
+    fitting = pl.Trainer(**(arguments | trainer), callbacks=[EMA(0.1), StopAt(stop_at), *callbacks, checkpoint])
+    data = Digits(batch_size=BATCH, resolution=gan.resolution, seed=5, holdout=holdout)
+    fitting.fit(gan, datamodule=data, ckpt_path=resume, weights_only=True)
+    return fitting
+
+
+def state(gan: GAN, trainer: pl.Trainer) -> dict[str, Any]:
+    """All that training carries on: parameters, buffers, average, optimisers, clock."""
+    return {
+        "state": {k: v.clone() for k, v in gan.state_dict().items()},
+        "optimizers": [o.state_dict()["state"] for o in trainer.optimizers],
+        "clock": (gan.images_seen, gan.batches_seen),
+    }
+
+
+def largest_difference(a: Any, b: Any) -> float:
+    """Over all tensors of two nested structures of the same shape; anything else must be equal."""
+    if isinstance(a, torch.Tensor):
+        assert a.shape == b.shape
+        return (a.double() - b.double()).abs().max().item() if a.numel() else 0.0
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        return max((largest_difference(a[k], b[k]) for k in a), default=0.0)
+    if isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        return max((largest_difference(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
+    assert a == b, (a, b)
+    return 0.0
