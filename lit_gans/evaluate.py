@@ -265,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lit-gans evaluate",
-        description="Measure a run, a checkpoint or a folder of images. Options left out are as the run was configured.",
+        description="Measure a run, a checkpoint or a folder of images. What is left out is as the run was configured.",
     )
     add = parser.add_argument
     add("target", help="run folder, .ckpt file, or folder (or zip) of images")

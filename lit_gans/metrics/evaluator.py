@@ -133,15 +133,16 @@ def evaluate_images(
 def intended_labels(num_classes: int, data: RealImages, *, split: str, num_images: int, seed: int) -> Tensor | None:
     """int64 [num_images], each label as often as among the reals, in an order drawn from `seed`; None if unconditional.
 
-    ValueError where the data has other classes than the model.
+    All classes equally often where the reals have no labels. ValueError where they have other classes than the model.
     """
     if num_classes == 0:
         return None
     labels = data.dataset(split).labels
-    if labels is None or data.num_classes != num_classes:
-        found = "no labels" if labels is None else f"{data.num_classes} classes"
+    if labels is None:
+        return torch.arange(num_images) % num_classes
+    if data.num_classes != num_classes:
         raise ValueError(
-            f"the model has {num_classes} classes and the data {found}: evaluate on the data it was trained on"
+            f"the model has {num_classes} classes and the data {data.num_classes}: evaluate on what it was trained on"
         )
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     return labels[order[torch.arange(num_images) % len(labels)]]

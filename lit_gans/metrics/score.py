@@ -1,5 +1,7 @@
 """Inception score (Salimans et al., 2016), https://arxiv.org/abs/1606.03498, Sec. 4, of any classifier's logits."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -36,5 +38,5 @@ def class_score(logits: Tensor, *, splits: int = 10) -> Tensor:
 
 
 def _split_score(log_p: Tensor) -> Tensor:
-    log_mean = log_p.logsumexp(dim=0) - torch.tensor(float(len(log_p)), device=log_p.device).log()
+    log_mean = log_p.logsumexp(dim=0) - math.log(len(log_p))
     return (log_p.exp() * (log_p - log_mean)).sum(dim=1).mean().exp()

@@ -1,0 +1,156 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from lit_gans.adversarial import GAN
+from lit_gans.data import Digits
+from lit_gans.images import to_uint8
+from lit_gans.metrics import Evaluation, evaluate_gan, evaluate_images, precision_recall
+from lit_gans.metrics.evaluator import intended_labels
+from lit_gans.metrics.frechet import frechet_distance
+
+from .common import PixelFeatures, conditional, digits, unconditional
+
+STAMP = {
+    "extractor", "extractor_fingerprint", "resize", "n_real", "n_fake", "split", "dataset", "resolution", "skipped",
+    "versions", "generator", "images_seen", "psi", "seed",
+}  # fmt: skip
+
+
+def evaluated(gan: GAN, *, num_images: int = 41, **settings) -> Evaluation:
+    settings = {"extractor": PixelFeatures(), "batch_size": 16, "num_real": 60, **settings}
+    return evaluate_gan(gan, digits(), num_images=num_images, **settings)
+
+
+def test_values_and_their_names() -> None:
+    values = evaluated(conditional()).values
+    assert list(values) == [
+        "frechet_pixels", "kernel_pixels", "score_pixels", "precision_k5", "recall_k5", "class_accuracy",
+        "class_share_min",
+    ]  # fmt: skip
+    inception = evaluated(conditional(), extractor=PixelFeatures(name="inception")).values
+    assert list(inception)[:3] == ["fid", "kid", "is"]
+    assert list(evaluated(unconditional(), metrics=["recall"]).values) == ["recall_k5"]
+
+
+def test_values_are_those_of_the_samples() -> None:
+    gan, extractor = conditional(), PixelFeatures()
+    values = evaluated(gan, seed=2, psi=0.8, num_real=None).values
+    labels = intended_labels(10, digits(), split="train", num_images=41, seed=2)
+    samples = gan.sample(2 * 10**9 + torch.arange(41), labels=labels, psi=0.8)
+    fake, logits = extractor(to_uint8(samples))
+    real = extractor(digits().dataset().images(torch.arange(1797))).features
+    moments = [m for x in (real.double(), fake.double()) for m in (x.mean(0), x.T.cov())]
+    assert values["frechet_pixels"] == pytest.approx(frechet_distance(*moments).item(), rel=1e-9)
+    near = [value.item() for value in precision_recall(real, fake, k=5)]
+    assert [values["precision_k5"], values["recall_k5"]] == pytest.approx(near)
+    assert values["class_accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+
+
+def test_protocol_has_every_field() -> None:
+    gan = conditional()
+    gan.images_seen = 1234
+    protocol = evaluated(gan, seed=3, psi=0.5, ema=False).protocol
+    assert protocol.keys() == STAMP
+    assert protocol["versions"].keys() == {"torch", "torchmetrics", "torch-fidelity", "lit_gans"}
+    expected = {
+        "extractor": "pixels", "extractor_fingerprint": PixelFeatures().fingerprint, "n_real": 60, "n_fake": 41,
+        "split": "train", "dataset": digits().fingerprint(), "resolution": 8, "skipped": {}, "generator": "raw",
+        "images_seen": 1234, "psi": 0.5, "seed": 3, "resize": "average pooling to 4",
+    }  # fmt: skip
+    assert {name: protocol[name] for name in expected} == expected
+    assert evaluated(gan).protocol["generator"] == "ema"
+    gan.generator_ema = None
+    assert evaluated(gan).protocol["generator"] == "raw"
+
+
+def test_metrics_that_do_not_apply_are_left_out_and_named() -> None:
+    plain = evaluated(unconditional())
+    assert "class_share_min" in plain.values and "class_accuracy" not in plain.values
+    assert plain.protocol["skipped"] == {"class_accuracy": "no class is asked for: shares only"}
+    bare = evaluated(conditional(), extractor=PixelFeatures(num_classes=0))
+    assert bare.values.keys() == {"frechet_pixels", "kernel_pixels", "precision_k5", "recall_k5"}
+    assert bare.protocol["skipped"].keys() == {"is", "class_accuracy"}
+    other = evaluated(conditional(), extractor=PixelFeatures(num_classes=7))
+    assert other.protocol["skipped"] == {"class_accuracy": "the extractor knows 7 classes, the data 10"}
+
+
+def test_seed_psi_and_generator_matter_and_batch_size_does_not() -> None:
+    gan = conditional()
+    with torch.no_grad():
+        for parameter in gan.generator.parameters():
+            parameter.mul_(1.5)
+    base = evaluated(gan).values
+    for change in ({"seed": 1}, {"psi": 0.5}, {"ema": False}):
+        assert evaluated(gan, **change).values["frechet_pixels"] != base["frechet_pixels"]
+    assert evaluated(gan, batch_size=7).values == pytest.approx(base, rel=1e-6)
+    assert evaluated(gan, num_images=41).values == base
+
+
+def test_intended_labels_have_the_distribution_of_the_real_ones() -> None:
+    data = digits()
+    real = data.dataset().labels
+    labels = intended_labels(10, data, split="train", num_images=2 * 1797, seed=0)
+    assert torch.equal(labels.bincount(), 2 * real.bincount())
+    assert torch.equal(labels[:50], intended_labels(10, data, split="train", num_images=50, seed=0))
+    assert not torch.equal(labels[:50], intended_labels(10, data, split="train", num_images=50, seed=1))
+    assert intended_labels(0, data, split="train", num_images=5, seed=0) is None
+    data.dataset().labels = None
+    assert intended_labels(3, data, split="train", num_images=5, seed=0).tolist() == [0, 1, 2, 0, 1]
+    data = digits()
+    with pytest.raises(ValueError, match="the model has 3 classes and the data 10: evaluate"):
+        intended_labels(3, data, split="train", num_images=5, seed=0)
+
+
+def test_model_and_random_generators_are_left_as_they_were() -> None:
+    gan = conditional().train()
+    gan.generator.eval()
+    modes = [module.training for module in gan.modules()]
+    before = {name: value.clone() for name, value in gan.state_dict().items()}
+    rng = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    evaluated(gan)
+    assert [module.training for module in gan.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in gan.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), rng[0]) and random.getstate() == rng[1]
+    assert np.array_equal(np.random.get_state()[1], rng[2]) and torch.is_grad_enabled()
+
+
+def test_too_few_images_for_the_covariance_are_told() -> None:
+    with pytest.warns(UserWarning, match="8 generated images are too few for the covariance of 8 features"):
+        evaluated(unconditional(), num_images=8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_images": 1}, "num_images is 1; a distance needs 2"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"metrics": ["frechet", "lpips"]}, r"metrics \['frechet', 'lpips'\]: choose one or more of frechet, kid"),
+        ({"metrics": []}, "choose one or more"),
+        ({"rank": 0, "world": 2}, "rank 0 of 2 was given, but this is process 0 of 1"),
+        ({"split": "test"}, "no split 'test' unless holdout"),
+        ({"num_real": 2000}, "num_real is 2000; the split has 1797"),
+    ],
+)
+def test_settings_that_cannot_be_met_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluated(unconditional(), **settings)
+
+
+def test_progress_counts_to_the_end() -> None:
+    told: list[tuple[str, int, int]] = []
+    evaluated(unconditional(), progress=lambda *step: told.append(step))
+    assert told[0] == ("real images", 16, 60) and ("real images", 60, 60) in told
+    assert told[-1] == ("generated images", 41, 41)
+
+
+def test_a_set_against_itself() -> None:
+    data = Digits(batch_size=1, resolution=8)
+    found = evaluate_images(data, data, extractor=PixelFeatures())
+    assert abs(found.values["frechet_pixels"]) < 1e-6
+    assert (found.values["precision_k5"], found.values["recall_k5"]) == (1, 1)
+    assert found.protocol["generator"] == "images" and found.protocol["n_fake"] == found.protocol["n_real"] == 1797
+    with pytest.raises(ValueError, match="num_images is 1798, but there are 1797"):
+        evaluate_images(data, data, extractor=PixelFeatures(), num_images=1798)

@@ -1,0 +1,145 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from lit_gans import metrics
+from lit_gans.adversarial import GAN
+from lit_gans.data import Digits
+from lit_gans.evaluate import _settings, evaluate, main
+from lit_gans.images import save_png
+from tests.metrics.common import PixelFeatures
+
+from .callbacks.common import tiny_cgan
+from .test_sample import saved
+
+
+@pytest.fixture(autouse=True)
+def cheap_extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path / "cache"))
+    build = metrics.build_extractor
+
+    def cheap(spec: str, **options):
+        return PixelFeatures() if spec == "pixels" else build(spec, **options)
+
+    monkeypatch.setattr(metrics, "build_extractor", cheap)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder with one checkpoint and the config of the run."""
+    folder = saved(tmp_path / "run", tiny_cgan(total_kimg=0.016))
+    config = {
+        "data": {"class_path": "lit_gans.data.Digits", "init_args": {"batch_size": 16, "resolution": 8}},
+        "evaluate": {"every_kimg": 1.0, "extractor": "pixels", "num_images": 40, "num_real": 90, "batch_size": 10},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def images(folder: Path, count: int, *, resolution: int = 8) -> Path:
+    batch = next(Digits(batch_size=1, resolution=resolution).batches("train", count))["image"]
+    for number, image in enumerate(batch):
+        save_png(image, folder / f"{number:04}.png")
+    return folder
+
+
+def test_a_run_is_measured_as_it_was_configured(run: Path) -> None:
+    found = evaluate(run)
+    assert (found.protocol["n_fake"], found.protocol["n_real"], found.protocol["extractor"]) == (40, 90, "pixels")
+    assert (found.protocol["generator"], found.protocol["images_seen"]) == ("ema", 16)
+    other = evaluate(run / "checkpoints" / "kimg00000.016.ckpt", num_images=20, raw=True, metrics=["kid"], psi=0.7)
+    assert other.values.keys() == {"kernel_pixels"} and other.protocol["generator"] == "raw"
+    written = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    assert [line["protocol"]["n_fake"] for line in written] == [40, 20]
+    assert written[0]["protocol"] == found.protocol and written[0]["frechet_pixels"] == found.values["frechet_pixels"]
+
+
+def test_settings_come_from_the_call_then_the_config_then_the_defaults() -> None:
+    section = {"every_kimg": 1.0, "extractor": "inception", "weights_path": "w.pth", "num_images": 7, "at_end": True}
+    settings = _settings({"evaluate": section}, {"num_images": 9})
+    assert (settings.num_images, settings.weights_path, settings.batch_size) == (9, "w.pth", 64)
+    assert _settings({"evaluate": section}, {"extractor": "digits"}).weights_path is None
+    assert _settings({"evaluate": {**section, "every_kimg": 0.0}}, {}).num_images == 50_000
+    assert _settings(None, {}).extractor == "inception"
+
+
+def test_a_run_against_a_folder(run: Path, tmp_path: Path) -> None:
+    found = evaluate(run, images(tmp_path / "reals", 30), num_real=20, metrics=["frechet"])
+    assert found.protocol["n_real"] == 20 and found.protocol["resolution"] == 8
+    (run / "config.yaml").unlink()
+    with pytest.raises(FileNotFoundError, match="no config.yaml in .*run, so the data .* is unknown: give a folder"):
+        evaluate(run, extractor="pixels")
+
+
+def test_folder_against_folder(tmp_path: Path) -> None:
+    a, b = images(tmp_path / "a", 30), images(tmp_path / "b", 40)
+    found = evaluate(a, b, extractor="pixels", output=tmp_path / "out" / "found.jsonl")
+    assert (found.protocol["n_fake"], found.protocol["n_real"]) == (30, 40)
+    assert found.values["precision_k5"] == 1 and found.protocol["generator"] == "images"
+    assert json.loads((tmp_path / "out" / "found.jsonl").read_text())["target"] == str(a)
+    assert abs(evaluate(a, a, extractor="pixels", metrics=["frechet"]).values["frechet_pixels"]) < 1e-6
+    assert evaluate(a, data=Digits(batch_size=1, resolution=8), extractor="pixels").protocol["n_real"] == 1797
+    larger = images(tmp_path / "larger", 20, resolution=16)
+    with pytest.raises(ValueError, match="are 8 px wide and in .*larger 16 px: give --resolution"):
+        evaluate(a, larger, extractor="pixels")
+    assert evaluate(a, larger, extractor="pixels", resolution=8).protocol["resolution"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere does not exist: give a run folder, a .ckpt file or a folder of images"),
+        (["{empty}", "{empty}", "--extractor=pixels"], "no picture in"),
+        (["{full}", "nowhere", "--extractor=pixels"], "nowhere is neither a folder nor a file"),
+        (["{full}", "--extractor=pixels"], "give a second folder of images to compare with"),
+        (["{full}", "{full}", "--extractor=nonsense"], "unknown extractor 'nonsense'; known are inception"),
+        (["{full}", "{full}", "--extractor=pixels", "--metrics", "fid"], "choose one or more of frechet"),
+        (["{full}", "{full}", "--extractor=pixels", "--num-images=31"], "num_images is 31, but there are 30 images"),
+    ],
+)
+def test_what_is_missing_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    empty, full = tmp_path / "empty", images(tmp_path / "full", 30)
+    empty.mkdir()
+    assert main([argument.format(empty=empty, full=full) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lit-gans evaluate: ") and message in error and error.count("\n") == 1
+
+
+def test_the_command_shows_values_and_protocol(run: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([str(run), "--num-images=30", "--device=cpu"]) == 0
+    out = capsys.readouterr().out
+    for shown in ("frechet_pixels", "recall_k5", "extractor_fingerprint", "versions torch", "n_fake"):
+        assert shown in out
+
+
+def test_help_is_fast_and_imports_nothing_heavy() -> None:
+    code = "import sys, lit_gans.evaluate as e; e._parser().format_help(); print(sorted({'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_an_image_of_another_shape_is_measured_by_its_shorter_side(tmp_path: Path) -> None:
+    from lit_gans.evaluate import image_px
+
+    Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
+    assert image_px(tmp_path) == 20
+
+
+def test_the_loaded_model_is_the_trained_one(run: Path) -> None:
+    from lit_gans.run import load_run
+
+    gan: GAN = load_run(run)
+    direct = metrics.evaluate_gan(
+        gan, Digits(batch_size=1, resolution=8), extractor=PixelFeatures(), num_images=40, num_real=90, batch_size=10
+    )
+    assert evaluate(run).values == direct.values
+    assert torch.is_grad_enabled()
