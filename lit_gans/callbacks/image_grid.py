@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from lit_gans.images import grid, save_png, to_uint8
 from lit_gans.run import record_image
 
 MAX_CLASSES = 20
-READABLE_CELL_PX, READABLE_WIDTH_PX, MAX_SIDE_PX = 64, 1600, 7680
+READABLE_CELL_PX, READABLE_WIDTH_PX, LINE_PX, MAX_SIDE_PX = 64, 1600, 2, 7680
 
 
 class ImageGrid(EveryKimg):
@@ -30,7 +31,7 @@ class ImageGrid(EveryKimg):
     """
 
     def __init__(
-        self, every_kimg: float, columns: int = 10, rows: int = 10, psi: float = 1.0, at_start: bool = True
+        self, every_kimg: float = 20.0, columns: int = 10, rows: int = 10, psi: float = 1.0, at_start: bool = True
     ) -> None:
         super().__init__(every_kimg, at_start=at_start)
         if columns < 1 or rows < 1:
@@ -111,10 +112,16 @@ def real_rows(images: ImageSet, rows: int, columns: int, *, num_classes: int) ->
 
 
 def readable_grid(images: Tensor, columns: int) -> Tensor:
-    """uint8 [N, C, H, W] -> one image [C, H', W'], cells enlarged to about 64 pixels while it is at most 1,600 wide."""
+    """uint8 [N, C, H, W] -> one image [C, H', W'].
+
+    Cells below 64 pixels are enlarged to about that, while the whole is at most 1,600 wide, and parted by grey lines.
+    """
     side = images.shape[-1]
-    factor = min(-(-READABLE_CELL_PX // side), READABLE_WIDTH_PX // (columns * side))
-    return grid(images, columns, min_cell_px=max(factor, 1) * side)
+    if side >= READABLE_CELL_PX:
+        return grid(images, columns)
+    factor = max(min(-(-READABLE_CELL_PX // side), READABLE_WIDTH_PX // (columns * side)), 1)
+    large = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    return grid(F.pad(large, (0, LINE_PX, 0, LINE_PX), value=128), columns)[:, :-LINE_PX, :-LINE_PX]
 
 
 def _samples(trainer: Trainer) -> Path:
