@@ -1,6 +1,7 @@
 """The verb that trains: `python -m lit_gans.fit --config experiments/cgan/digits.yaml`."""
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -20,6 +21,7 @@ from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.configs import find_config, unknown_key_message
 from lit_gans.data import ImageData
 from lit_gans.loggers import LoggerName, build_logger
+from lit_gans.page import write_page
 from lit_gans.run import describe, find_checkpoint, last_run_folder, new_run_folder, read_checkpoint
 
 # In the order of their work after a batch; each is configured by its name, as in --ema.half_life_kimg=20.
@@ -41,7 +43,6 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,
     "logger": False,  # ours is built for the run folder
-    "default_root_dir": "runs",
 }
 
 
@@ -53,7 +54,25 @@ class Parser(LightningArgumentParser):
 
 
 class FitCLI(LightningCLI):
-    """LightningCLI with the image clock's callbacks, the run folder and the loggers."""
+    """LightningCLI with the image clock's callbacks; `run` is the folder that the run writes to."""
+
+    def __init__(self, argv: list[str], *, run_folder: str | None) -> None:
+        self.argv, self.wanted_run = argv, run_folder
+        super().__init__(
+            GAN,
+            ImageData,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults=TRAINER_DEFAULTS,
+            parser_class=Parser,
+            parser_kwargs={"prog": "lit-gans fit", "description": __doc__},
+            args=argv,
+            run=False,
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=str | None, help="run folder; default runs/<config's folder>-<config's name>")
@@ -67,6 +86,10 @@ class FitCLI(LightningCLI):
             parser.add_lightning_class_args(callback, name)
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+
+    def before_instantiate_classes(self) -> None:
+        self.run = Path(self.wanted_run) if self.wanted_run else _run_folder(self.config, self.argv)
+        self.config["trainer"]["default_root_dir"] = str(self.run)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)
@@ -83,27 +106,11 @@ def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
 
     `run_folder` is where the run will write; by default as `fit` chooses it.
     """
-    argv = _with_shipped_configs(argv)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*treespec.*")
-        cli = FitCLI(
-            GAN,
-            ImageData,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            save_config_callback=None,
-            seed_everything_default=0,
-            trainer_defaults=TRAINER_DEFAULTS,
-            parser_class=Parser,
-            parser_kwargs={"prog": "lit-gans fit", "description": __doc__},
-            args=argv,
-            run=False,
-        )
-    cli.run = Path(run_folder) if run_folder else _run_folder(cli.config, argv)
-    cli.trainer.default_root_dir = str(cli.run)
-    return cli
+        warnings.filterwarnings("ignore", ".*treespec.*|.*intended to run from within Python.*")
+        return FitCLI(_with_shipped_configs(argv), run_folder=run_folder)
 
 
 def fit(config: str | os.PathLike, *overrides: str, run: str | None = None, ckpt_path: str | None = None) -> Path:
@@ -132,7 +139,11 @@ def train(cli: FitCLI, argv: list[str]) -> Path:
         each.log_hyperparams(_plain_config(cli))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*treespec.*|.*does not have many workers.*|.*pre-optimization state.*")
-        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        finally:
+            if trainer.is_global_zero:
+                write_page(cli.run)
     return cli.run
 
 
@@ -179,13 +190,13 @@ def _checkpoint_to_resume(cli: FitCLI) -> str | None:
 
 
 def _plain_config(cli: FitCLI) -> dict[str, Any]:
-    return yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+    return yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
 
 
 def _write_identity(cli: FitCLI, argv: list[str]) -> None:
     """config.yaml and run.json; a resumed run adds its own line to run.json's history."""
     cli.run.mkdir(parents=True, exist_ok=True)
-    (cli.run / "config.yaml").write_text(cli.parser.dump(cli.config, skip_none=False))
+    (cli.run / "config.yaml").write_text(cli.parser.dump(cli.config, skip_unset=False))
     path = cli.run / "run.json"
     starts = json.loads(path.read_text())["starts"] if path.is_file() else []
     path.write_text(json.dumps({"starts": [*starts, describe(cli.trainer, ["lit-gans", "fit", *argv])]}, indent=1))

@@ -149,12 +149,12 @@ class GAN(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # After averaging and unscaling. NaN becomes 0 and infinity 1e5, as in NVIDIA's training loops: one bad batch
         # must not destroy the weights. The Health callback reports what happened and stops the run.
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
+        stepping = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        for parameter in stepping:
+            parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
         if self.clip_grad_norm > 0:
-            self.clip_gradients(optimizer, gradient_clip_val=self.clip_grad_norm, gradient_clip_algorithm="norm")
+            # Not `self.clip_gradients`, which refuses fused optimisers even where no scaler is involved.
+            nn.utils.clip_grad_norm_(stepping, self.clip_grad_norm)
 
     @property
     def fused(self) -> bool:

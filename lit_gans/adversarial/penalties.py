@@ -37,7 +37,7 @@ def gradient_penalty(network: Network, real: Tensor, fake: Tensor, *, mix: Tenso
     mix [N] in [0, 1]: the share of the real in each sample of the line between the two.
     """
     mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)
-    return _unit_norm(input_gradient(network, fake.detach().lerp(real, mix)))
+    return _unit_norm(input_gradient(network, fake.detach().to(real.dtype).lerp(real, mix)))
 
 
 def dragan(network: Network, real: Tensor, *, mix: Tensor, noise: Tensor) -> Tensor:

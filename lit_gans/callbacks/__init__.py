@@ -3,5 +3,23 @@
 from lit_gans.callbacks.checkpoint import Checkpoint
 from lit_gans.callbacks.clock import EveryKimg, crossed
 from lit_gans.callbacks.ema import EMA
+from lit_gans.callbacks.evaluate import Evaluate
+from lit_gans.callbacks.health import DivergenceError, Health
+from lit_gans.callbacks.image_grid import ImageGrid
+from lit_gans.callbacks.progress import Progress
+from lit_gans.callbacks.report import Report
+from lit_gans.callbacks.throughput import Throughput
 
-__all__ = ["EMA", "Checkpoint", "EveryKimg", "crossed"]
+__all__ = [
+    "EMA",
+    "Checkpoint",
+    "DivergenceError",
+    "Evaluate",
+    "EveryKimg",
+    "Health",
+    "ImageGrid",
+    "Progress",
+    "Report",
+    "Throughput",
+    "crossed",
+]

@@ -178,6 +178,7 @@ class ImageData(LightningDataModule, ABC):
             batch_size=None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            generator=torch.Generator(),  # else its iterator draws a seed from torch's global one
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
 

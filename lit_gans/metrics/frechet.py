@@ -50,15 +50,16 @@ def gaussian(count: Tensor | int, total: Tensor, outer: Tensor) -> tuple[Tensor,
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
     """|mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)), float64 scalar.
 
-    The last trace is the sum of singular values of cov_a^(1/2) cov_b^(1/2), which needs no square root of rounding
+    With cov = F F^T, the last trace is the sum of singular values of F_a^T F_b, which needs no square root of rounding
     noise: the distance of a set from itself is 0 to 1e-12 of the trace, of rank-deficient covariances too.
     """
-    cross = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
+    cross = torch.linalg.svdvals(_factor(cov_a).T @ _factor(cov_b)).sum()
     squared = (mean_a.double() - mean_b.double()).square().sum()
     return squared + cov_a.double().trace() + cov_b.double().trace() - 2 * cross
 
 
-def _root(cov: Tensor) -> Tensor:
-    """The symmetric square root of a positive semi-definite matrix; eigenvalues rounded below 0 count as 0."""
+def _factor(cov: Tensor) -> Tensor:
+    """F [D, R] with F F^T = cov of rank R; few images make R, and the work after, small."""
     values, vectors = torch.linalg.eigh(cov.double())
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    kept = values > values[-1] * len(values) * torch.finfo(torch.float64).eps
+    return vectors[:, kept] * values[kept].sqrt()

@@ -55,7 +55,8 @@ def squared_mmd(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.T / a.shape[1] + 1) ** 3
+    k = (a @ b.T).div_(a.shape[1]).add_(1)
+    return k * k * k  # many times faster than pow
 
 
 def _kernel_diagonal(a: Tensor) -> Tensor:

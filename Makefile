@@ -1,0 +1,34 @@
+# Both targets need Python 3.11 or newer and nothing else; .venv is made once and reused.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test slow lint clean
+
+quickstart: .venv/.installed
+	$(BIN)/lit-gans fit --config experiments/cgan/digits.yaml
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest
+
+slow: .venv/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "lit_gans needs Python 3.11 or newer; found `$(PYTHON) -V`: make PYTHON=/path/to/python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.installed: .venv/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
