@@ -302,8 +302,11 @@ class Measures:
             return
         if self.frechet is not None:
             self.frechet.load_real(statistics.count, statistics.total, statistics.outer)
-        for pair in self._pairs():
-            pair.update(statistics.features.to(self.device), real=True)
+        if self.kernel is not None:
+            self.kernel.update(statistics.features.to(self.device), real=True)
+        if self.manifold is not None:
+            radii = statistics.radii(k=NEIGHBOURS, device=self.device)
+            self.manifold.load_real(statistics.features.to(self.device), radii)
 
     def update(self, batch: FakeBatch) -> None:
         """One batch of fakes through the extractor, once, and into every metric."""

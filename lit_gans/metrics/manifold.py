@@ -20,7 +20,12 @@ class PrecisionRecall(TwoFeatureSets):
     def __init__(self, num_features: int, *, k: int = 5) -> None:
         super().__init__(num_features)
         self.k = k
-        self.add_state("real_radii", [torch.empty(0, dtype=torch.float64)], dist_reduce_fx="cat")
+        self.add_state("real_radii", [], dist_reduce_fx="cat")
+
+    def update(self, features: Tensor, *, real: bool, index: Tensor | None = None) -> None:
+        super().update(features, real=real, index=index)
+        if not self.real_radii:  # gathering needs something of one type from every process
+            self.real_radii.append(torch.empty(0, dtype=torch.float64, device=features.device))
 
     def load_real(self, features: Tensor, radii: Tensor) -> None:
         """The real side at once, features [N, D] with their `neighbour_radii` [N]; on one process only."""
@@ -31,6 +36,7 @@ class PrecisionRecall(TwoFeatureSets):
         """precision, recall: float64 scalars in [0, 1]."""
         real, fake = self.sets()
         radii = dim_zero_cat(self.real_radii)
+        assert len(radii) in (0, len(real)), "load_real takes the whole real side"
         return precision_recall(real, fake, k=self.k, real_radii=radii if len(radii) else None)
 
 

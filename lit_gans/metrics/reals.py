@@ -13,6 +13,7 @@ from torch import Tensor
 from lit_gans.metrics.cache import cache_folder, key_of, read_tensors, write_tensors
 from lit_gans.metrics.extractors import Extractor
 from lit_gans.metrics.features import FeatureSet, Moments
+from lit_gans.metrics.manifold import neighbour_radii
 from lit_gans.metrics.ranks import as_rank_zero_says
 
 Progress = Callable[[str, int, int], None]
@@ -38,12 +39,23 @@ class RealImages(Protocol):
 
 @dataclass(frozen=True)
 class RealStatistics:
-    """count, sum [D] and sum of outer products [D, D] in float64; features float32 [N, D], or None if not kept."""
+    """count, sum [D] and sum of outer products [D, D] in float64; features float32 [N, D] or None; the file `path`."""
 
     count: int
     total: Tensor
     outer: Tensor
     features: Tensor | None
+    path: Path
+
+    def radii(self, *, k: int, device: torch.device) -> Tensor:
+        """[N] float64: distances to the k-th nearest other real, found once (a while, for large sets) and kept."""
+        path = self.path.with_name(f"{self.path.stem}-radii{k}.safetensors")
+        kept = read_tensors(path)
+        if kept is not None:
+            return kept[0]["radii"]
+        radii = neighbour_radii(self.features.to(device), k=k).cpu()
+        write_tensors(path, {"radii": radii}, {})
+        return radii
 
 
 def real_indices(length: int, num_real: int | None) -> Tensor:
@@ -98,17 +110,17 @@ def real_statistics(
     made = _extract(data, extractor, split, indices, whole, batch_size, rank, world, torch.device(device), progress)
     if rank != 0:
         return None
-    tensors = {"count": torch.tensor(made.count), "total": made.total, "outer": made.outer}
-    write_tensors(path, tensors if made.features is None else {**tensors, "features": made.features}, {})
-    return made
+    write_tensors(path, made, {})
+    return _statistics(made, path)
 
 
 def _read(path: Path) -> RealStatistics | None:
     kept = read_tensors(path)
-    if kept is None:
-        return None
-    tensors, _ = kept
-    return RealStatistics(int(tensors["count"]), tensors["total"], tensors["outer"], tensors.get("features"))
+    return None if kept is None else _statistics(kept[0], path)
+
+
+def _statistics(tensors: dict[str, Tensor], path: Path) -> RealStatistics:
+    return RealStatistics(int(tensors["count"]), tensors["total"], tensors["outer"], tensors.get("features"), path)
 
 
 def _extract(
@@ -122,8 +134,8 @@ def _extract(
     world: int,
     device: torch.device,
     progress: Progress | None,
-) -> RealStatistics:
-    """This process's share of the images through the extractor, gathered from all."""
+) -> dict[str, Tensor]:
+    """This process's share of the images through the extractor, gathered from all: the content of the file."""
     moments = Moments(extractor.num_features).to(device)
     features = FeatureSet(extractor.num_features).to(device)
     moments.update(torch.empty(0, extractor.num_features, device=device))
@@ -139,4 +151,5 @@ def _extract(
         if progress is not None:
             progress("real images", done, len(mine))
     count, total, outer = moments.compute()
-    return RealStatistics(count, total.cpu(), outer.cpu(), features.compute().cpu() if whole else None)
+    made = {"count": torch.tensor(count), "total": total.cpu(), "outer": outer.cpu()}
+    return {**made, "features": features.compute().cpu()} if whole else made

@@ -50,6 +50,17 @@ def test_metric_gathers_batches() -> None:
     assert metric.compute() == precision_recall(real, fake, k=2)
 
 
+def test_known_radii_stand_for_those_found() -> None:
+    real, fake = torch.randn(40, 3), torch.randn(30, 3)
+    metric = PrecisionRecall(3, k=2)
+    metric.load_real(real, manifold.neighbour_radii(real, k=2))
+    metric.update(fake, real=False)
+    assert metric.compute() == precision_recall(real, fake, k=2)
+    metric.real_radii = [torch.zeros(40, dtype=torch.float64)]
+    metric._computed = None
+    assert metric.compute()[0] == 0
+
+
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(ValueError, match="5 neighbours need more than 5 images on each side, got 5 and 9"):
         precision_recall(torch.zeros(5, 2), torch.zeros(9, 2))

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from lit_gans.data import Digits
+from lit_gans.metrics import reals
+from lit_gans.metrics.manifold import neighbour_radii
 from lit_gans.metrics.reals import real_indices, real_statistics, statistics_file
 
 from .common import PixelFeatures, digits
@@ -64,6 +66,15 @@ def test_the_files_name_changes_with_whatever_changes_a_number() -> None:
     ]
     assert len({name(), *others}) == 9
     assert name(Digits(batch_size=32, resolution=8, mirror=True, seed=4)) == name()
+
+
+def test_radii_are_found_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = real_statistics(digits(), PixelFeatures(), num_real=50)
+    radii = found.radii(k=5, device=torch.device("cpu"))
+    assert torch.equal(radii, neighbour_radii(found.features, k=5))
+    monkeypatch.setattr(reals, "neighbour_radii", None)
+    again = real_statistics(digits(), PixelFeatures(), num_real=50)
+    assert torch.equal(again.radii(k=5, device=torch.device("cpu")), radii)
 
 
 def test_a_subset_is_drawn_once_and_for_all() -> None:
