@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -254,7 +255,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0, or 2 with a message on standard error for what the user can mend."""
     arguments = vars(_parser().parse_args(argv))
     try:
-        evaluation = evaluate(**arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *where: print(f"lit-gans evaluate: {message}", file=sys.stderr)
+            evaluation = evaluate(**arguments)
     except (ValueError, OSError) as error:
         print(f"lit-gans evaluate: {error}", file=sys.stderr)
         return 2

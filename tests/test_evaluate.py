@@ -116,9 +116,13 @@ def test_what_is_missing_is_told(
 
 def test_the_command_shows_values_and_protocol(run: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([str(run), "--num-images=30", "--device=cpu"]) == 0
-    out = capsys.readouterr().out
+    out, error = capsys.readouterr()
+    assert error == ""
     for shown in ("frechet_pixels", "recall_k5", "extractor_fingerprint", "versions torch", "n_fake"):
         assert shown in out
+    assert main([str(run), "--num-images=8"]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("lit-gans evaluate: 8 generated images are too few") and error.count("\n") == 1
 
 
 def test_help_is_fast_and_imports_nothing_heavy() -> None:

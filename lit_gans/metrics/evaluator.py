@@ -293,7 +293,7 @@ class Measures:
                 f"{num_images} generated images are too few for the covariance of {self.extractor.num_features} "
                 f"features: the Fréchet distance comes out much too large; use more than "
                 f"{self.extractor.num_features}, and 50,000 for a number to publish",
-                stacklevel=4,
+                stacklevel=5,  # the caller of evaluate_gan, which a decorator wraps
             )
 
     def load_real(self, statistics: RealStatistics | None) -> None:
