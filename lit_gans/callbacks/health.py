@@ -36,7 +36,8 @@ class Health(EveryKimg):
     divided by that of two real images, at 16 pixels or less. 1 is as varied as the data, 0 one and the same image.
 
     Args:
-        collapse_below: a diversity below it gives a warning, once until it rises again.
+        collapse_below: a diversity below it gives a warning, once until it rises again. On 16-pixel digits healthy
+            runs keep between 0.6 and 1, and an MLP that has collapsed wavers between 0.15 and 0.5.
         divergence: largest size of the mean logits that passes.
         diversity_every_kimg: cadence of `diversity`; 0 switches it off.
         warmup_kimg: no warning before; at the start all samples are alike.
@@ -49,10 +50,10 @@ class Health(EveryKimg):
     def __init__(
         self,
         every_kimg: float = 1.0,
-        collapse_below: float = 0.1,
+        collapse_below: float = 0.3,
         divergence: float = 1e4,
         diversity_every_kimg: float = 10.0,
-        warmup_kimg: float = 20.0,
+        warmup_kimg: float = 50.0,
         samples: int = 100,
     ) -> None:
         super().__init__(every_kimg)
