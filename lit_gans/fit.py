@@ -20,7 +20,7 @@ from lit_gans.adversarial import GAN
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.configs import find_config, unknown_key_message
 from lit_gans.data import ImageData
-from lit_gans.loggers import LoggerName, build_logger
+from lit_gans.loggers import LoggerName, build_logger, close
 from lit_gans.page import write_page
 from lit_gans.run import describe, find_checkpoint, last_run_folder, new_run_folder, read_checkpoint
 
@@ -75,7 +75,7 @@ class FitCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--run", type=str | None, help="run folder; default runs/<config's folder>-<config's name>")
+        parser.add_argument("--run_folder", type=str | None, help="run folder; default runs/<config's folder>-<config's name>")
         parser.add_argument("--ckpt_path", type=str | None, help="'last' continues the run; or a .ckpt file")
         parser.add_argument("--logger", type=LoggerName, default="wandb", help="where curves and grids go")
         parser.add_argument(
@@ -119,7 +119,7 @@ def fit(config: str | os.PathLike, *overrides: str, run: str | None = None, ckpt
     `overrides` are arguments as on the command line: `fit("cgan/digits.yaml", "--model.init_args.width=64")`.
     """
     argv = ["--config", str(config), *overrides]
-    argv += [f"--run={run}"] if run else []
+    argv += [f"--run_folder={run}"] if run else []
     argv += [f"--ckpt_path={ckpt_path}"] if ckpt_path else []
     return train(parse(argv), argv)
 
@@ -144,15 +144,17 @@ def train(cli: FitCLI, argv: list[str]) -> Path:
         finally:
             if trainer.is_global_zero:
                 write_page(cli.run)
+            for each in trainer.loggers:
+                close(each)
     return cli.run
 
 
 def _run_folder(config: Any, argv: list[str]) -> Path:
-    wanted = Path(config["run"]) if config["run"] else Path("runs") / _experiment_name(argv)
+    wanted = Path(config["run_folder"]) if config["run_folder"] else Path("runs") / _experiment_name(argv)
     resume = config["ckpt_path"]
     if resume == "last":
         return last_run_folder(wanted)
-    if resume and Path(resume).parent.name == "checkpoints" and not config["run"]:
+    if resume and Path(resume).parent.name == "checkpoints" and not config["run_folder"]:
         return Path(resume).parent.parent
     return new_run_folder(wanted)
 
@@ -209,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
         cli = parse(argv)
         run = train(cli, argv)
     except SIGTERMException:
-        return _stopped(cli.run)
+        return _stopped(cli)
     except (ValueError, OSError, callbacks.DivergenceError) as error:
         if os.environ.get("LIT_GANS_TRACEBACK") == "1":
             raise
@@ -220,8 +222,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _stopped(run: Path) -> int:
-    print(f"stopped on request; the state is in {run / 'checkpoints'}: continue with --ckpt_path=last", file=sys.stderr)
+def _stopped(cli: FitCLI) -> int:
+    if cli.trainer.is_global_zero:
+        saved = cli.run / "checkpoints"
+        print(f"stopped on request; the state is in {saved}: continue with --ckpt_path=last", file=sys.stderr)
     return 130
 
 

@@ -51,5 +51,12 @@ def build_logger(kind: LoggerName, run: Path, *, project: str = "lit_gans") -> L
     os.environ.setdefault("WANDB_SILENT", "true")
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb_is_logged_in() else "offline")
     if mode == "offline":
-        print("Weights & Biases: offline (not logged in); `wandb login` for online runs, or --logger=csv", file=sys.stderr)
+        hint = "`wandb login` for online runs, or --logger=csv"
+        print(f"Weights & Biases: offline (not logged in); {hint}", file=sys.stderr)
     return Wandb(project=project, name=run.name, id=run_id(run), save_dir=run, mode=mode)
+
+
+def close(logger: Logger) -> None:
+    """Ends a W&B run, which otherwise lasts as long as the process and takes the next run's figures too."""
+    if isinstance(logger, WandbLogger):
+        logger.experiment.finish()

@@ -237,9 +237,14 @@ def _trusted_class(class_path: str, *, packages: tuple[str | None, ...]) -> type
     from lit_gans.adversarial import GAN
 
     if not _inside(class_path, packages):
-        raise ValueError(f"the checkpoint's class {class_path!r} is not one of lit_gans.papers; pass trust= its package")
+        raise ValueError(
+            f"the checkpoint's class {class_path!r} is not one of lit_gans.papers; pass trust= its package"
+        )
     module, _, name = class_path.rpartition(".")
-    cls = getattr(import_module(module), name, None)
+    try:
+        cls = getattr(import_module(module), name, None)
+    except ImportError:
+        cls = None
     if not (isinstance(cls, type) and issubclass(cls, GAN)):
         raise ValueError(f"the checkpoint's class {class_path!r} is not a GAN of this version of lit_gans")
     return cls

@@ -49,6 +49,8 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         self._judged: float | None = None  # the last value of the metric that was compared with the best
         self._written_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
+        self._stop = False
+        self._asked: Tensor | None = None
 
     # ---- when --------------------------------------------------------------------------------------------------------
 
@@ -68,7 +70,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         if free < needed:
             raise OSError(
                 f"{free / 2**20:.0f} MiB free in {self.folder}, and the {self.keep_last + 2} checkpoints that exist at "
-                f"once need about {needed / 2**20:.0f} MiB: free space, lower checkpoint.keep_last, or choose --run"
+                f"once need about {needed / 2**20:.0f} MiB: free space, lower checkpoint.keep_last, or choose --run_folder"
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
@@ -76,7 +78,29 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         self._written_at = time.monotonic()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._handlers[number] = signal.signal(number, _stop_after_batch(trainer))
+                self._handlers[number] = signal.signal(number, self._note_signal)
+
+    def _note_signal(self, number: int, frame: Any) -> None:
+        """Lets the batch finish; a second signal ends the process at once.
+
+        Lightning's own handler sends messages to the other processes from inside the signal, in the middle of
+        whatever they are exchanging, and raises on one process alone.
+        """
+        if self._stop:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._stop = True
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        """Raises SIGTERMException on all processes after the same batch."""
+        stop = self._stop
+        if trainer.world_size > 1:
+            # The answer to the question of the batch before: it is there already, so nothing waits for it.
+            stop = self._asked is not None and bool(self._asked.item() > 0)
+            asked = torch.tensor(float(self._stop), device=trainer.strategy.root_device)
+            self._asked = trainer.strategy.reduce(asked, reduce_op="sum")
+        if stop:
+            raise SIGTERMException
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Tensor], batch_idx: int
@@ -86,6 +110,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         if self.every_minutes and self._settled_at != pl_module.images_seen and self._late(trainer, pl_module, batch):
             self.act(trainer, pl_module)
             self._settled_at = pl_module.images_seen
+        self._stop_if_asked(trainer)
 
     def _late(self, trainer: Trainer, gan: GAN, batch: dict[str, Tensor]) -> bool:
         late = time.monotonic() - self._written_at > self.every_minutes * 60
@@ -207,20 +232,3 @@ def link_over(source: Path, target: Path) -> None:
 
 def _finite(gan: GAN) -> bool:
     return all(bool(torch.isfinite(p).all()) for p in gan.parameters())
-
-
-def _stop_after_batch(trainer: Trainer) -> Any:
-    """A signal handler that lets the batch finish: Lightning then stops all processes together.
-
-    Lightning's own handler sends a message to the other processes from inside the signal, in the middle of whatever
-    they are exchanging; its loop asks for this flag after every batch anyway.
-    """
-
-    def handle(number: int, frame: Any) -> None:
-        if trainer._signal_connector.received_sigterm:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        trainer._signal_connector.received_sigterm = True
-
-    return handle

@@ -1,0 +1,41 @@
+"""The command line itself: fast, and helpful about a typo."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lit_gans import cli
+
+
+def test_help_lists_the_verbs(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(verb in printed for verb in cli.VERBS)
+
+
+def test_typo_names_the_nearest_verb(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["smaple"]) == 2
+    assert "did you mean 'sample'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as exit:
+        cli.main([verb, "--help"])
+    assert exit.value.code == 0 and "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["-c", "import lit_gans"], ["-m", "lit_gans", "--help"]])
+def test_import_and_help_are_fast(command: list[str]) -> None:
+    """The best of three: this is about what is imported, not about a busy machine."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1.0
+    listing = "import sys, runpy; sys.argv = ['lit-gans', '--help']\nimport lit_gans.cli\nlit_gans.cli.main()\n"
+    listing += "assert not {'torch', 'numpy', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True)
