@@ -267,7 +267,7 @@ class Bare:
     def report(self, **values: Any) -> None:
         """Nothing."""
 
-    def report_discriminator(self, *values: Any, **terms: Any) -> None:
+    def report_discriminator(self, *values: Any) -> None:
         """Nothing."""
 
 

@@ -8,11 +8,14 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_gans.adversarial.checks import check_against_data, check_precision, check_same_architecture, check_strategy
 from lit_gans.adversarial.optim import Schedule, learning_rate_factor
+from lit_gans.adversarial.reports import Reports
+from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.nn.mode import evaluating
 from lit_gans.nn.random import Draws, derive_seed, drawing
 
@@ -76,7 +79,8 @@ class GAN(pl.LightningModule):
         self.latest_metrics: dict[str, float] = {}
         self._updates_this_batch = 0
         self._part, self._parts = 0, 1  # the micro-batch being processed, out of how many
-        self._reports: dict[str, tuple[Tensor | float, int]] = {}
+        self.reports = Reports()
+        self._plain_backward = False
 
     # ---- the clock ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +148,15 @@ class GAN(pl.LightningModule):
 
     def accumulate(self, loss: Tensor) -> None:
         """Adds the gradient of a micro-batch's mean loss to the step."""
-        self.manual_backward(loss / self.micro_batches if self.micro_batches > 1 else loss)
+        loss = loss / self.micro_batches if self.micro_batches > 1 else loss
+        loss.backward() if self._plain_backward else self.manual_backward(loss)
+
+    def on_fit_start(self) -> None:
+        # Lightning's backward costs more than a small network's, and only scales, prepares DDP, and calls hooks.
+        trainer, hooks = self.trainer, ("on_before_backward", "on_after_backward")
+        hooked = any(getattr(type(c), h) is not getattr(pl.Callback, h) for c in trainer.callbacks for h in hooks)
+        wrapped = isinstance(trainer.strategy, DDPStrategy) and not isinstance(trainer.strategy, SyncAtStep)
+        self._plain_backward = not (hooked or wrapped) and trainer.precision in ("32-true", "64-true", "bf16-mixed")
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # After averaging and unscaling. NaN becomes 0 and infinity 1e5, as in NVIDIA's training loops: one bad batch
@@ -239,31 +251,22 @@ class GAN(pl.LightningModule):
     def report(self, **values: Tensor | float) -> None:
         """Adds to the running means that `take_reports` hands out; never waits for the device."""
         for name, value in values.items():
-            total, count = self._reports.get(name, (0.0, 0))
-            value = value.detach().float().mean() if isinstance(value, Tensor) else value
-            self._reports[name] = (total + value, count + 1)
+            self.reports.add(name, value)
 
-    def report_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor, **terms: Tensor) -> None:
-        """The figures of a discriminator step under the names that callbacks look for."""
-        self.report(
-            loss_d=loss,
-            real_logits=real_logits,
-            fake_logits=fake_logits,
-            real_sign=(real_logits > 0).float(),
-            fake_sign=(fake_logits < 0).float(),
-            **terms,
-        )
+    def report_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """The figures of a discriminator step under the names that callbacks look for; see `Reports.add_logits`."""
+        self.reports.add("loss_d", loss)
+        self.reports.add_logits(real_logits, fake_logits)
 
     def take_reports(self) -> dict[str, float]:
         """Means since the last call, over all processes, which must all call it."""
-        names = sorted(self._reports)
-        if not names:
+        means = self.reports.means()
+        self.reports.clear()
+        if not means:
             return {}
-        pairs = (self._reports[name] for name in names)
-        means = [torch.as_tensor(total / count, dtype=torch.float32, device=self.device) for total, count in pairs]
-        self._reports = {}
-        means = self.trainer.strategy.reduce(torch.stack(means), reduce_op="mean")
-        return dict(zip(names, means.tolist(), strict=True))
+        together = torch.stack([m.to(self.device) for m in means.values()])
+        together = self.trainer.strategy.reduce(together, reduce_op="mean")
+        return dict(zip(means, together.tolist(), strict=True))
 
     # ---- checks and checkpoints --------------------------------------------------------------------------------------
 

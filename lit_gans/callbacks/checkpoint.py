@@ -108,8 +108,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._keep_best(trainer, pl_module)
         if self.every_minutes and self._settled_at != pl_module.images_seen and self._late(trainer, pl_module, batch):
-            self.act(trainer, pl_module)
-            self._settled_at = pl_module.images_seen
+            self._act_now(trainer, pl_module)
         self._stop_if_asked(trainer)
 
     def _late(self, trainer: Trainer, gan: GAN, batch: dict[str, Tensor]) -> bool:
@@ -176,8 +175,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         self.best = value
         path = self.folder / f"kimg{gan.kimg:09.3f}.ckpt"
         if self._settled_at != gan.images_seen or not path.exists():
-            self.save(trainer, gan)
-            self._settled_at = gan.images_seen
+            self._act_now(trainer, gan)
         if trainer.is_global_zero and path.exists():
             link_over(path, self.folder / "best.ckpt")
 

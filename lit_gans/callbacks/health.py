@@ -94,10 +94,10 @@ class Health(EveryKimg):
 
     def _look(self, trainer: Trainer, gan: GAN) -> None:
         """Looks at the running sums without taking them: one number comes back from the device."""
-        totals = [total for total, _ in gan._reports.values() if isinstance(total, Tensor)]
-        if not totals:
+        finite = gan.reports.finite()
+        if finite is None:
             return
-        broken = (~torch.stack(totals).isfinite()).any().float()
+        broken = (~finite).float().to(gan.device)
         if trainer.strategy.reduce(broken, reduce_op="sum") > 0:
             self._judge(trainer, gan, gan.take_reports())
 

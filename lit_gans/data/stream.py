@@ -98,13 +98,14 @@ class Stream(IterableDataset):
         return np.arange(first, first + self.local)
 
     def indices(self, positions: np.ndarray) -> np.ndarray:
-        """positions int64 [N] -> indices int64 [N] into the data set."""
-        epochs, places = np.divmod(positions, len(self.images))
-        indices = np.empty_like(positions)
-        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-            here = epochs == epoch
-            indices[here] = self._order(epoch)[places[here]]
-        return indices
+        """positions int64 [N], consecutive -> indices int64 [N] into the data set."""
+        length, first, end = len(self.images), int(positions[0]), int(positions[-1]) + 1
+        pieces = []
+        while first < end:
+            epoch, place = divmod(first, length)
+            pieces.append(self._order(epoch)[place : place + end - first])
+            first += len(pieces[-1])
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def mirrored(self, positions: np.ndarray) -> np.ndarray:
         """positions int64 [N] -> bool [N], true for the samples to flip left to right (about half of them)."""

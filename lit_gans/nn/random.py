@@ -7,6 +7,7 @@ keeps its own share, so that two processes see exactly the rows that one process
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +27,12 @@ class Draws:
 
     def __init__(self, *key: int | str, share: int = 0, shares: int = 1, device: torch.device | str = "cpu") -> None:
         assert 0 <= share < shares
-        self.share, self.shares, self.device = share, shares, torch.device(device)
-        self.generator = torch.Generator(self.device).manual_seed(derive_seed(*key))
+        self.key, self.share, self.shares, self.device = key, share, shares, torch.device(device)
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """Seeded at the first draw: most streams of a training step are never drawn from."""
+        return torch.Generator(self.device).manual_seed(derive_seed(*self.key))
 
     def _mine(self, rows: Tensor) -> Tensor:
         return rows if self.shares == 1 else rows.chunk(self.shares)[self.share]

@@ -122,12 +122,14 @@ class DCGAN(GAN):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
+        # Both players see the same fakes, as in the authors' code, which spares a pass through the generator.
+        fakes = [self.generator(z) for (z,) in self.split(self.latents(len(batch["image"]), "z"))]
         real_logits = []
         with self.updating(opt_d):
-            for real, z in self.split(batch["image"], self.latents(len(batch["image"]), "d")):
+            for fake, (real,) in zip(fakes, self.split(batch["image"]), strict=True):
                 # Reals and fakes pass separately: batch norm must see each alone (the authors' code does).
                 real_logits.append(self.discriminator(real))
-                fake_logits = self.discriminator(self.generator(z))
+                fake_logits = self.discriminator(fake.detach())
                 d_loss, _ = self.loss(real_logits[-1], fake_logits)
                 self.report_discriminator(d_loss, real_logits[-1], fake_logits)
                 if self.r1_gamma:
@@ -136,8 +138,8 @@ class DCGAN(GAN):
                     self.report(r1=penalty)
                 self.accumulate(d_loss)
         with self.updating(opt_g):
-            for z, real_part in self.split(self.latents(len(batch["image"]), "g"), torch.cat(real_logits).detach()):
-                _, g_loss = self.loss(real_part, self.discriminator(self.generator(z)))
+            for fake, real_part in zip(fakes, real_logits, strict=True):
+                _, g_loss = self.loss(real_part.detach(), self.discriminator(fake))
                 self.accumulate(g_loss)
                 self.report(loss_g=g_loss)
 

@@ -190,7 +190,8 @@ class WGANGP(GAN):
                 d_loss, _ = wasserstein(real_logits, fake_logits)
                 penalty = gradient_penalty(self.discriminator, real, fake, mix=mix)
                 self.accumulate(d_loss + self.penalty_weight * penalty)
-                self.report_discriminator(d_loss, real_logits, fake_logits, gp=penalty)
+                self.report_discriminator(d_loss, real_logits, fake_logits)
+                self.report(gp=penalty)
         if self.every(self.n_critic):
             with self.updating(opt_g):
                 for (z,) in self.split(self.latents(n, "g")):
