@@ -75,7 +75,9 @@ class FitCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--run_folder", type=str | None, help="run folder; default runs/<config's folder>-<config's name>")
+        parser.add_argument(
+            "--run_folder", type=str | None, help="run folder; default runs/<config's folder>-<config's name>"
+        )
         parser.add_argument("--ckpt_path", type=str | None, help="'last' continues the run; or a .ckpt file")
         parser.add_argument("--logger", type=LoggerName, default="wandb", help="where curves and grids go")
         parser.add_argument(

@@ -65,9 +65,8 @@ def _pictures(run: Path) -> str:
         path = run / "samples" / name
         if path.is_file():
             data = base64.b64encode(path.read_bytes()).decode()
-            figures.append(
-                f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-            )
+            picture = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+            figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
     return "".join(figures)
 
 

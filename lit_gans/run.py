@@ -1,7 +1,7 @@
 """A run is a folder: resolved config, versions, `metrics.jsonl`, samples, checkpoints.
 
-    runs/cgan-digits/
-        config.yaml  run.json  metrics.jsonl  samples/  checkpoints/kimg00012.800.ckpt  best.ckpt
+runs/cgan-digits/
+    config.yaml  run.json  metrics.jsonl  samples/  checkpoints/kimg00012.800.ckpt  best.ckpt
 """
 
 import json
@@ -280,5 +280,3 @@ def build_data(config: dict[str, Any]) -> "ImageData":
     if not (isinstance(cls, type) and issubclass(cls, ImageData)):
         raise ValueError(f"data class {class_path!r} of the config is not one of lit_gans.data")
     return cls(**arguments)
-
-

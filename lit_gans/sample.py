@@ -170,9 +170,7 @@ def _images(gan: "GAN", pairs: list[tuple[int, int | None]], draw: dict) -> "Ten
     return _generate(gan, gan.seeded_latents(seeds), labels, **draw)
 
 
-def _generate(
-    gan: "GAN", z: "Tensor", labels: "Tensor | None", *, psi: float, ema: bool, batch_size: int
-) -> "Tensor":
+def _generate(gan: "GAN", z: "Tensor", labels: "Tensor | None", *, psi: float, ema: bool, batch_size: int) -> "Tensor":
     """z [N, Z] -> uint8 [N, C, H, W] on the CPU."""
     import torch
 

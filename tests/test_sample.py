@@ -128,9 +128,7 @@ def test_mp4(run: Path, tmp_path: Path) -> None:
     assert next(reader)["source_size"] == (256, 256) and len(list(reader)) == 10
 
 
-def test_mp4_without_the_extra_says_what_to_install(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mp4_without_the_extra_says_what_to_install(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(ValueError, match=r"lit-gans\[video\]"):
         sample(run, interpolate=2, frames=2, format="mp4", output=tmp_path)
@@ -186,9 +184,7 @@ def test_a_class_that_does_not_exist(conditional: Path, tmp_path: Path) -> None:
         sample(conditional, classes="3,10", output=tmp_path)
 
 
-def test_the_command_tells_where_the_files_are(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_tells_where_the_files_are(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run), "--seeds", "0-1", "--output", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"2 images in {tmp_path}\n"
     assert main([str(run), "--seeds", "0-1", "--grid", "--output", str(tmp_path)]) == 0

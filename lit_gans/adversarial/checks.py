@@ -104,8 +104,11 @@ def check_same_architecture(gan: "GAN", checkpoint: dict[str, Any]) -> None:
         raise ValueError(f"the checkpoint holds a {theirs}, the config asks for a {ours}: use the run's own config")
     saved = {k: tuple(v.shape) for k, v in checkpoint["state_dict"].items()}
     wanted = {k: tuple(v.shape) for k, v in gan.state_dict().items()}
-    wrong = [f"{k}: saved {saved.get(k)}, wanted {wanted.get(k)}" for k in sorted(saved.keys() | wanted.keys())
-             if saved.get(k) != wanted.get(k)]
+    wrong = [
+        f"{k}: saved {saved.get(k)}, wanted {wanted.get(k)}"
+        for k in sorted(saved.keys() | wanted.keys())
+        if saved.get(k) != wanted.get(k)
+    ]
     if wrong:
         raise ValueError(
             f"the checkpoint's networks differ from the config's in {len(wrong)} tensors ({'; '.join(wrong[:3])}): "

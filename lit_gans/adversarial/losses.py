@@ -42,7 +42,7 @@ def hinge(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def relativistic(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Relativistic pairing: sample i of the fakes is judged against sample i of the reals (Jolicoeur-Martineau, 2019)."""
+    """Relativistic pairing: fake i is judged against real i (Jolicoeur-Martineau, 2019)."""
     gap = real_logits - fake_logits
     return softplus(-gap).mean(), softplus(gap).mean()
 

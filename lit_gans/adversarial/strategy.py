@@ -63,9 +63,7 @@ class SyncAtStep(DDPStrategy):
         broadcast_state(self.model)
 
     @override
-    def optimizer_step(
-        self, optimizer: Optimizer, closure: Callable[[], Any], model: Any = None, **kwargs: Any
-    ) -> Any:
+    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any], model: Any = None, **kwargs: Any) -> Any:
         # Before the precision plugin: a gradient scaler must unscale, and find infinities in, the averaged gradient.
         average_gradients([p for group in optimizer.param_groups for p in group["params"]])
         return super().optimizer_step(optimizer, closure, model, **kwargs)

@@ -70,7 +70,8 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         if free < needed:
             raise OSError(
                 f"{free / 2**20:.0f} MiB free in {self.folder}, and the {self.keep_last + 2} checkpoints that exist at "
-                f"once need about {needed / 2**20:.0f} MiB: free space, lower checkpoint.keep_last, or choose --run_folder"
+                f"once need about {needed / 2**20:.0f} MiB: free space, lower checkpoint.keep_last, or choose another "
+                "--run_folder"
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:

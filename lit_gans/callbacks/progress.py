@@ -106,7 +106,7 @@ class Progress(ProgressBar):
     # ---- what is shown -----------------------------------------------------------------------------------------------
 
     def line(self, gan: GAN, now: float) -> str:
-        """"12.8/400 kimg   3%  512 img/s  0:00:25 < 0:12:36  loss_d 1.31  loss_g 0.74"."""
+        """ "12.8/400 kimg   3%  512 img/s  0:00:25 < 0:12:36  loss_d 1.31  loss_g 0.74"."""
         share = min(gan.kimg / gan.total_kimg, 1)
         return f"{gan.kimg:.1f}/{gan.total_kimg:g} kimg {share:4.0%}  {self._tail(gan, now)}"
 

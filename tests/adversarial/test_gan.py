@@ -116,7 +116,9 @@ def test_reports_are_means_since_the_last_time(tmp_path: Path) -> None:
     assert gan.take_reports() == {}
 
 
-@pytest.mark.parametrize(("before", "expected"), [(0, 0.0), (10_000, 0.5 ** (100 / 500)), (10**9, 0.5 ** (100 / 10_000))])
+@pytest.mark.parametrize(
+    ("before", "expected"), [(0, 0.0), (10_000, 0.5 ** (100 / 500)), (10**9, 0.5 ** (100 / 10_000))]
+)
 def test_ema_weight_ramps_up(before: int, expected: float) -> None:
     found = ema_weight(100, before, half_life_kimg=10, ramp_up=0.05)
     assert found == pytest.approx(expected, abs=1e-12)
@@ -159,9 +161,17 @@ def fit(gan: papers.VanillaGAN, data: Digits, folder: Path, **trainer: object) -
 @pytest.mark.parametrize(
     ("gan", "data", "message"),
     [
-        (lambda: CASES["gan"](), lambda: Digits(batch_size=8, resolution=16), "resolution 8, the data have resolution 16"),
+        (
+            lambda: CASES["gan"](),
+            lambda: Digits(batch_size=8, resolution=16),
+            "resolution 8, the data have resolution 16",
+        ),
         (lambda: CASES["gan"](channels=3), lambda: Digits(batch_size=8, resolution=8), "channels 3, the data have.* 1"),
-        (lambda: CASES["gan"](micro_batches=3), lambda: Digits(batch_size=8, resolution=8), "batch_size 8 .*multiple of 3"),
+        (
+            lambda: CASES["gan"](micro_batches=3),
+            lambda: Digits(batch_size=8, resolution=8),
+            "batch_size 8 .*multiple of 3",
+        ),
         (
             lambda: CASES["cgan-mlp"](num_classes=6),
             lambda: Digits(batch_size=8, resolution=8),

@@ -113,8 +113,14 @@ def test_memory_is_pinned_for_cuda_alone_and_workers_persist(device: str) -> Non
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("resolution", 0), ("resolution", 2.5), ("resolution", True), ("batch_size", 0),
-     ("num_workers", -1), ("seed", -3)],
+    [
+        ("resolution", 0),
+        ("resolution", 2.5),
+        ("resolution", True),
+        ("batch_size", 0),
+        ("num_workers", -1),
+        ("seed", -3),
+    ],
 )
 def test_sizes_are_whole_numbers(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{name} is {value!r}; it must be a whole number of"):

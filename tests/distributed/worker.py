@@ -14,7 +14,9 @@ def main(folder: Path, batches: int, stop_at: int, *names: str) -> None:
     world = int(os.environ["WORLD_SIZE"])
     for name in names or CASES:
         gan = CASES[name](**({"micro_batches": 2} if name == "gan-minimax" else {}))
-        trainer = train(gan, folder / name, batches=batches, stop_at=stop_at, strategy="sync_at_step", devices=world, holdout=True)
+        trainer = train(
+            gan, folder / name, batches=batches, stop_at=stop_at, strategy="sync_at_step", devices=world, holdout=True
+        )
         torch.save(state(gan, trainer), folder / f"{name}-{os.environ['RANK']}.pt")
 
 

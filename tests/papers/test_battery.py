@@ -119,7 +119,12 @@ def test_published_shapes() -> None:
     gan = papers.CGAN()
     assert gan.generator.from_z.out_features == 4 * 4 * 1024
     assert gan.generator.layers[0].in_channels == 1025
-    assert [m.out_channels for m in gan.generator.layers if isinstance(m, torch.nn.ConvTranspose2d)] == [512, 256, 128, 3]
+    assert [m.out_channels for m in gan.generator.layers if isinstance(m, torch.nn.ConvTranspose2d)] == [
+        512,
+        256,
+        128,
+        3,
+    ]
     assert gan.sample([0]).shape == (1, 3, 64, 64)
 
 

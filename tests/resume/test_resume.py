@@ -35,7 +35,9 @@ def killed_run(folder: Path, how: str) -> list[Path]:
     return checkpoints(folder)
 
 
-@pytest.mark.parametrize(("how", "left_at_kimg"), [("after-batch-8", "kimg00000.096"), ("while-writing", "kimg00000.048")])
+@pytest.mark.parametrize(
+    ("how", "left_at_kimg"), [("after-batch-8", "kimg00000.096"), ("while-writing", "kimg00000.048")]
+)
 def test_killed_run_resumes_from_the_last_checkpoint(how: str, left_at_kimg: str, tmp_path: Path) -> None:
     left = killed_run(tmp_path / "killed", how)
     assert [p.stem for p in left][-1] == left_at_kimg

@@ -1,0 +1,101 @@
+"""The README's commands and the notebooks run as they stand."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_gans import cli
+from lit_gans.configs import shipped_configs
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+    return [line.split("#")[0].strip() for line in blocks.splitlines() if line.startswith("lit-gans")]
+
+
+def test_links_and_pictures_exist() -> None:
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert len(targets) >= 2
+    assert not [t for t in targets if not (ROOT / t).exists()]
+
+
+def test_every_class_in_the_table_exists() -> None:
+    from lit_gans import papers
+
+    named = set(re.findall(r"`lit_gans\.papers\.(\w+)`", README))
+    assert named == set(papers.__all__)
+
+
+def test_every_config_that_is_named_is_shipped() -> None:
+    named = set(re.findall(r"experiments/(\w+/\w+)\.yaml", README))
+    assert named and named <= set(shipped_configs())
+
+
+def test_every_verb_is_shown() -> None:
+    assert {shlex.split(c)[1] for c in commands()} | {"benchmark"} == set(cli.VERBS)
+
+
+SHORT = ["--model.init_args.total_kimg=0.064", "--logger=none", "--evaluate.every_kimg=0", "--model.init_args.width=4"]
+
+
+@pytest.mark.slow
+def test_commands_run(tmp_path: Path) -> None:
+    """Every `lit-gans` line of the README on the quickstart's run, shortened; MNIST and CelebA lines parse only."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def call(*argv: str, **options: object) -> str:
+        result = subprocess.run([sys.executable, "-m", "lit_gans", *argv], cwd=tmp_path, env=environment,
+                                capture_output=True, text=True, timeout=300, **options)  # fmt: skip
+        assert result.returncode == 0, f"{argv}\n{result.stderr[-2000:]}"
+        return result.stdout
+
+    ran = 0
+    for command in commands():
+        argv = shlex.split(command)[1:]
+        if argv[0] == "fit" and ("mnist" in command or "celeba" in command):
+            call(*[a for a in argv if "ckpt_path" not in a], "--print_config")
+        elif argv[0] == "fit":
+            call(*argv, *([] if "--print_config" in argv else SHORT))
+        elif argv[0] == "evaluate" and "fakes/" in command:
+            call("sample", "runs/cgan-digits", "--seeds", "0-19", "--output", "fakes")
+            call("sample", "runs/cgan-digits", "--seeds", "20-39", "--output", "reals")
+            call(*[a if a != "inception" else "digits" for a in argv])
+        elif argv[0] == "evaluate":
+            call(*argv, "--num-images", "100", "--extractor", "digits")
+        else:
+            call(*argv)
+        ran += 1
+    assert ran >= 9
+    assert (tmp_path / "out" / "grid.png").is_file() and (tmp_path / "film.gif").is_file()
+
+
+@pytest.mark.slow
+def test_python_snippet_runs(tmp_path: Path) -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    snippet = snippet.replace("total_kimg=10", "total_kimg=0.064")
+    result = subprocess.run([sys.executable, "-c", snippet + "\nassert images.shape == (3, 1, 16, 16)"], cwd=tmp_path,
+                            env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("NOTEBOOK_KIMG", "2")
+    monkeypatch.setenv("NOTEBOOK_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    NotebookClient(
+        nbformat.read(notebook, as_version=4), timeout=500, resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    assert (tmp_path / "runs" / "r1" / "samples" / "latest.png").is_file()
