@@ -38,6 +38,8 @@ class GAN(pl.LightningModule):
         micro_batches: each process's batch is processed in so many parts, whose gradients add up to one step.
         clip_grad_norm: largest gradient norm per optimiser; 0 clips nothing.
         schedule: of all learning rates, on the image clock; see `learning_rate_factor`.
+        compile: the players run through torch.compile; their first step then takes a minute or so. Penalties, which
+            cannot be differentiated through a compiled network, are given the eager `forward`.
         seed: with the clock, determines every random number of training. Weights follow `seed_everything`.
     """
 
@@ -59,6 +61,7 @@ class GAN(pl.LightningModule):
         schedule: Schedule = "constant",
         warmup_kimg: float = 0.0,
         decay_from_kimg: float = 0.0,
+        compile: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -73,6 +76,7 @@ class GAN(pl.LightningModule):
         self.z_dim, self.prior, self.total_kimg, self.seed = z_dim, prior, total_kimg, seed
         self.micro_batches, self.clip_grad_norm = micro_batches, clip_grad_norm
         self.schedule, self.warmup_kimg, self.decay_from_kimg = schedule, warmup_kimg, decay_from_kimg
+        self._compile = compile
         self.images_seen = 0
         self.batches_seen = 0
         self.mid_step = False
@@ -156,6 +160,9 @@ class GAN(pl.LightningModule):
         trainer, hooks = self.trainer, ("on_before_backward", "on_after_backward")
         hooked = any(getattr(type(c), h) is not getattr(pl.Callback, h) for c in trainer.callbacks for h in hooks)
         wrapped = isinstance(trainer.strategy, DDPStrategy) and not isinstance(trainer.strategy, SyncAtStep)
+        if self._compile:  # in place: state-dict names stay, and a module's own `forward` stays eager
+            self.generator.compile(dynamic=False)
+            self.discriminator.compile(dynamic=False)
         self._plain_backward = not (hooked or wrapped) and trainer.precision in ("32-true", "64-true", "bf16-mixed")
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

@@ -1,5 +1,6 @@
 """Evaluation during training, on the image clock and on all processes."""
 
+import json
 from collections.abc import Sequence
 
 from lightning.pytorch import Trainer
@@ -88,5 +89,6 @@ class Evaluate(EveryKimg):
         )
         self.latest = evaluation.values
         record(trainer, evaluation.values, protocol=evaluation.protocol)
-        rows = [[name, value] for name, value in evaluation.values.items()]
-        record_table(trainer, "evaluation", ["metric", "value"], rows)
+        protocol = json.dumps(evaluation.protocol)
+        rows = [[gan.kimg, name, value, protocol] for name, value in evaluation.values.items()]
+        record_table(trainer, "evaluation", ["kimg", "metric", "value", "protocol"], rows)

@@ -173,7 +173,7 @@ class CGAN(GAN):
                 d_loss, _ = self.loss(taken_for_real, taken_for_fake)
                 self.report_discriminator(d_loss, real_logits[-1], fake_logits)
                 if self.r1_gamma:
-                    penalty = r1(partial(self.discriminator, labels=c), real)
+                    penalty = r1(partial(self.discriminator.forward, labels=c), real)
                     d_loss = d_loss + self.r1_gamma / 2 * penalty
                     self.report(r1=penalty)
                 self.accumulate(d_loss)

@@ -133,7 +133,7 @@ class DCGAN(GAN):
                 d_loss, _ = self.loss(real_logits[-1], fake_logits)
                 self.report_discriminator(d_loss, real_logits[-1], fake_logits)
                 if self.r1_gamma:
-                    penalty = r1(self.discriminator, real)
+                    penalty = r1(self.discriminator.forward, real)
                     d_loss = d_loss + self.r1_gamma / 2 * penalty
                     self.report(r1=penalty)
                 self.accumulate(d_loss)

@@ -188,7 +188,7 @@ class WGANGP(GAN):
                 fake = self.generator(z)
                 real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
                 d_loss, _ = wasserstein(real_logits, fake_logits)
-                penalty = gradient_penalty(self.discriminator, real, fake, mix=mix)
+                penalty = gradient_penalty(self.discriminator.forward, real, fake, mix=mix)
                 self.accumulate(d_loss + self.penalty_weight * penalty)
                 self.report_discriminator(d_loss, real_logits, fake_logits)
                 self.report(gp=penalty)
