@@ -38,7 +38,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         if not self.training or processes == 1:
             return super().forward(input)
         self._check_input_dim(input)
-        x = input.float()
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
         axes = [0, *range(2, x.dim())]
         shape = [1, -1, *[1] * (x.dim() - 2)]
         mean = _SumOverProcesses.apply(x.mean(axes)) / processes

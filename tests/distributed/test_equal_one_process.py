@@ -14,7 +14,7 @@ BATCHES = 20
 @pytest.fixture(scope="session")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    run_processes(2, ["-m", "tests.distributed.worker", str(folder), str(BATCHES), str(BATCHES)])
+    run_processes(2, ["-m", "tests.distributed.worker", str(folder), "sync_at_step", str(BATCHES), str(BATCHES)])
     return folder
 
 
@@ -29,3 +29,26 @@ def test_two_processes_equal_one(name: str, two_processes: Path, tmp_path: Path)
     assert alone["clock"] == first["clock"] == (BATCHES * BATCH, BATCHES)
     assert largest_difference(alone["state"], before) > 1e-3, "nothing was learned"
     assert largest_difference(alone["state"], first["state"]) < 1e-5
+
+
+FALLBACK = "ddp_find_unused_parameters_true"
+
+
+def test_lightnings_own_strategy_stays_a_fallback(tmp_path: Path) -> None:
+    names = ["gan", "wgan-gp-mlp"]  # without batch norm
+    run_processes(2, ["-m", "tests.distributed.worker", str(tmp_path), FALLBACK, "6", "6", *names])
+    for name in names:
+        gan = CASES[name]()
+        alone = state(gan, train(gan, tmp_path / "alone" / name, batches=6, holdout=True))
+        both = torch.load(tmp_path / f"{name}-0.pt")
+        assert alone["clock"] == both["clock"]
+        assert largest_difference(alone["state"], both["state"]) < 1e-5
+
+
+def test_missing_gradients_count_as_zero(tmp_path: Path) -> None:
+    run_processes(2, ["-m", "tests.distributed.missing_gradients"])
+
+
+def test_batch_norm_takes_the_global_batch(tmp_path: Path) -> None:
+    """Outputs, running statistics, gradients and an R1 penalty through it."""
+    run_processes(2, ["-m", "tests.distributed.global_batch_norm"])

@@ -9,16 +9,14 @@ import torch
 from tests.cases import CASES, state, train
 
 
-def main(folder: Path, batches: int, stop_at: int, *names: str) -> None:
+def main(folder: Path, strategy: str, batches: int, stop_at: int, *names: str) -> None:
     torch.set_num_threads(1)
-    world = int(os.environ["WORLD_SIZE"])
+    how = {"strategy": strategy, "devices": int(os.environ["WORLD_SIZE"]), "holdout": True}
     for name in names or CASES:
         gan = CASES[name](**({"micro_batches": 2} if name == "gan-minimax" else {}))
-        trainer = train(
-            gan, folder / name, batches=batches, stop_at=stop_at, strategy="sync_at_step", devices=world, holdout=True
-        )
+        trainer = train(gan, folder / name, batches=batches, stop_at=stop_at, **how)
         torch.save(state(gan, trainer), folder / f"{name}-{os.environ['RANK']}.pt")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])

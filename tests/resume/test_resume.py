@@ -51,7 +51,7 @@ def test_killed_run_resumes_from_the_last_checkpoint(how: str, left_at_kimg: str
 def test_two_processes_go_on_as_one(tmp_path: Path) -> None:
     whole, resumed = CASES["dcgan-r1"](), CASES["dcgan-r1"]()
     unbroken = state(whole, train(whole, tmp_path / "whole", batches=10, holdout=True))
-    run_processes(2, ["-m", "tests.distributed.worker", str(tmp_path), "10", "5", "dcgan-r1"])
+    run_processes(2, ["-m", "tests.distributed.worker", str(tmp_path), "sync_at_step", "10", "5", "dcgan-r1"])
     left = checkpoints(tmp_path / "dcgan-r1")[-1]
     trainer = train(resumed, tmp_path / "dcgan-r1", batches=10, resume=left, holdout=True)
     assert largest_difference(unbroken["state"], state(resumed, trainer)["state"]) < 1e-5
