@@ -1,8 +1,9 @@
 """Penalties on discriminators: pure functions of a network and tensors, unweighted, always in single precision.
 
-`network` is a callable from images [N, C, H, W] to logits [N]. Papers pass `discriminator.forward`, which stays eager when
-the module is compiled (compiled networks cannot be differentiated twice), conditional ones with `functools.partial`. Under automatic mixed precision the penalties run outside of autocast: second
-derivatives of half-precision logits underflow.
+`network` is a callable from images [N, C, H, W] to logits [N]. Papers pass `discriminator.forward`, which stays eager
+when the module is compiled (compiled networks cannot be differentiated twice), conditional ones with
+`functools.partial`. Under automatic mixed precision the penalties run outside of autocast: second derivatives of
+half-precision logits underflow.
 """
 
 from collections.abc import Callable
