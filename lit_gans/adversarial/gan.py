@@ -133,10 +133,22 @@ class GAN(pl.LightningModule):
         """
         self._updates_this_batch += 1
         optimizer.zero_grad()
-        with self.toggled_optimizer(optimizer):
+        frozen = [p for p in self._parameters_of_others(optimizer) if p.requires_grad]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
             with drawing(self.draws("layers", self._updates_this_batch)):
                 yield
             optimizer.step()
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+
+    def _parameters_of_others(self, optimizer: LightningOptimizer) -> Iterator[nn.Parameter]:
+        for other in self.trainer.optimizers:
+            if other is not optimizer.optimizer:
+                for group in other.param_groups:
+                    yield from group["params"]
 
     def split(self, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
         """The tensors' micro-batches, as many as `micro_batches`; None stays None."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import torch
@@ -158,8 +158,11 @@ class ImageData(LightningDataModule, ABC):
         self._check_batch_size()
         self.dataset(self.train_split)
 
-    def train_dataloader(self) -> DataLoader:
-        """Lightning calls this after it restored the checkpoint, so `images_seen` is the clock to go on from."""
+    def train_dataloader(self) -> Iterable[dict[str, Tensor]]:
+        """Lightning calls this after it restored the checkpoint, so `images_seen` is the clock to go on from.
+
+        Without workers and pinned memory it is the stream itself: a DataLoader around it would only cost time.
+        """
         self._check_batch_size()
         trainer = self.trainer
         start = 0 if trainer is None else int(trainer.lightning_module.images_seen)
@@ -173,13 +176,16 @@ class ImageData(LightningDataModule, ABC):
             world=world,
             mirror=self.mirror,
         )
+        pin = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        if self.num_workers == 0 and not pin:
+            return stream
         return DataLoader(
             stream,
             batch_size=None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            pin_memory=pin,
             generator=torch.Generator(),  # else its iterator draws a seed from torch's global one
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:

@@ -45,6 +45,12 @@ class Draws:
         """[n, *shape] from U[0, 1)."""
         return self._mine(torch.rand(n * self.shares, *shape, generator=self.generator, device=self.device))
 
+    def bernoulli(self, p: float, like: Tensor) -> Tensor:
+        """Of `like`'s shape [n, ...] and dtype: 1 with probability p, else 0."""
+        shape = (len(like) * self.shares, *like.shape[1:])
+        rows = torch.empty(shape, dtype=like.dtype, device=self.device).bernoulli_(p, generator=self.generator)
+        return self._mine(rows)
+
     def integers(self, high: int, n: int, *shape: int) -> Tensor:
         """[n, *shape] int64 from 0 .. high - 1."""
         size = (n * self.shares, *shape)
@@ -79,8 +85,7 @@ class Dropout(nn.Module):
             return x
         if not _current:
             return nn.functional.dropout(x, self.p)
-        keep = _current[-1].uniform(*x.shape) >= self.p
-        return x * keep / (1 - self.p)
+        return x * _current[-1].bernoulli(1 - self.p, x).div_(1 - self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
