@@ -97,7 +97,8 @@ class Images(ImageData):
     """The pictures of a folder (with all below it) or of a zip: png, jpg, jpeg, webp, bmp, tif, tiff.
 
     `path` holds split "train", `test_path` split "test". `labels`: "folders" takes the folders of the first level as
-    classes, "json" StyleGAN's dataset.json, "auto" the latter where there is one, "none" nothing. `resize` and
+    classes, "json" StyleGAN's dataset.json, "auto" the latter where there is one, else the former where every picture
+    lies in one of two folders or more (not in StyleGAN's 00000, 00001, ...), "none" nothing. `resize` and
     `crop_px`: see `Framing`. `channels` 1 gives luma. Transparency is laid on white, EXIF rotation is applied, 16 bits
     become 8.
 
@@ -187,10 +188,10 @@ class Images(ImageData):
         if path not in self._labels:
             source = self._source(path)
             labels: dict[str, str] | dict[str, int] | None = None
-            if self.labels == "folders":
-                labels = folder_labels(source)
-            elif self.labels in ("auto", "json"):
+            if self.labels in ("auto", "json"):
                 labels = source.read_labels()
+            if self.labels == "folders" or (self.labels == "auto" and labels is None and has_class_folders(source)):
+                labels = folder_labels(source)
             if labels is None and self.labels == "json":
                 raise ValueError(
                     f"labels='json', but {path} has no dataset.json with labels: "
@@ -239,6 +240,14 @@ class Images(ImageData):
             kept[index] = files.decode(index)
 
         return keep
+
+
+def has_class_folders(source: Source) -> bool:
+    """Whether every picture lies in one of two first-level folders or more that are not mere numbered shards."""
+    if not all("/" in name for name in source.names):
+        return False
+    folders = {name.split("/", 1)[0] for name in source.names}
+    return len(folders) > 1 and not all(len(folder) == 5 and folder.isdecimal() for folder in folders)
 
 
 def folder_labels(source: Source) -> dict[str, str]:

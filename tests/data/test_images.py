@@ -59,7 +59,7 @@ def labels_json(*labels: object) -> bytes:
 @pytest.mark.parametrize("make", [folder, packed])
 @pytest.mark.parametrize("cache_mb", [0, 10])
 def test_pictures_below_a_folder_or_in_a_zip_in_the_order_of_their_names(tmp_path: Path, make, cache_mb: int) -> None:
-    images = data(make(tmp_path / "set.zip", TREE), cache_mb=cache_mb)
+    images = data(make(tmp_path / "set.zip", TREE), cache_mb=cache_mb, labels="none")
     assert values(images) == [1, 3, 2]
     assert (images.num_classes, images.class_names) == (0, ())
     assert (images.dataset().pixels is None) == (cache_mb == 0)
@@ -296,3 +296,22 @@ def test_real_folders() -> None:
         assert len(faces.dataset()) == 400 and len(photographs.dataset()) == 800 and len(birds.dataset()) == 240
     assert photographs.class_names[0] == "airplane" and photographs.dataset().labels.bincount().tolist() == [80] * 10
     assert 60 < faces.dataset().fetch(torch.arange(400))["image"].float().mean() < 180
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["cat/a.png", "dog/b.png"], ("cat", "dog")),
+        (["0/a.png", "1/b.png"], ("0", "1")),
+        (["only/a.png", "only/b.png"], ()),
+        (["cat/a.png", "b.png"], ()),
+        (["00000/a.png", "00001/b.png"], ()),
+    ],
+)
+def test_auto_labels_take_folders_that_are_classes(names: list[str], classes: tuple[str, ...], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    data = Images(str(tmp_path), batch_size=1, resolution=4, channels=1)
+    assert data.class_names == classes
+    assert (data.dataset("train").labels is None) == (classes == ())
