@@ -23,6 +23,7 @@ lint: .venv/.installed-dev
 	@touch $@
 
 .venv/.installed: .venv/.made pyproject.toml constraints.txt
+	@echo "installing into .venv, once: about 6 GB and a few minutes"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
