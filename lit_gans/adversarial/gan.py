@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from lit_gans.adversarial.checks import check_against_data, check_precision, check_same_architecture, check_strategy
 from lit_gans.adversarial.optim import Schedule, learning_rate_factor
 from lit_gans.adversarial.reports import Reports
-from lit_gans.adversarial.strategy import SyncAtStep
+from lit_gans.adversarial.strategy import SyncAtStep, average_gradients
 from lit_gans.nn.mode import evaluating
 from lit_gans.nn.random import Draws, derive_seed, drawing
 
@@ -84,7 +84,7 @@ class GAN(pl.LightningModule):
         self._updates_this_batch = 0
         self._part, self._parts = 0, 1  # the micro-batch being processed, out of how many
         self.reports = Reports()
-        self._plain_backward = False
+        self._plain = False
 
     # ---- the clock ---------------------------------------------------------------------------------------------------
 
@@ -139,10 +139,21 @@ class GAN(pl.LightningModule):
         try:
             with drawing(self.draws("layers", self._updates_this_batch)):
                 yield
-            optimizer.step()
+            self._step(optimizer)
         finally:
             for parameter in frozen:
                 parameter.requires_grad_(True)
+
+    def _step(self, optimizer: LightningOptimizer) -> None:
+        if not self._plain:
+            optimizer.step()
+            return
+        if isinstance(self.trainer.strategy, SyncAtStep):
+            average_gradients([p for group in optimizer.param_groups for p in group["params"]])
+        self.on_before_optimizer_step(optimizer.optimizer)
+        optimizer._on_before_step()  # Lightning's global_step
+        optimizer.optimizer.step()
+        optimizer._on_after_step()
 
     def _parameters_of_others(self, optimizer: LightningOptimizer) -> Iterator[nn.Parameter]:
         for other in self.trainer.optimizers:
@@ -165,17 +176,18 @@ class GAN(pl.LightningModule):
     def accumulate(self, loss: Tensor) -> None:
         """Adds the gradient of a micro-batch's mean loss to the step."""
         loss = loss / self.micro_batches if self.micro_batches > 1 else loss
-        loss.backward() if self._plain_backward else self.manual_backward(loss)
+        loss.backward() if self._plain else self.manual_backward(loss)
 
     def on_fit_start(self) -> None:
-        # Lightning's backward costs more than a small network's, and only scales, prepares DDP, and calls hooks.
-        trainer, hooks = self.trainer, ("on_before_backward", "on_after_backward")
+        # What Lightning puts around a backward and a step (scaling, DDP's reducer, hooks of callbacks) costs more than a
+        # small network's own work; where it would do nothing it is left out.
+        trainer, hooks = self.trainer, ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
         hooked = any(getattr(type(c), h) is not getattr(pl.Callback, h) for c in trainer.callbacks for h in hooks)
         wrapped = isinstance(trainer.strategy, DDPStrategy) and not isinstance(trainer.strategy, SyncAtStep)
+        self._plain = not (hooked or wrapped) and trainer.precision in ("32-true", "64-true", "bf16-mixed")
         if self._compile:  # in place: state-dict names stay, and a module's own `forward` stays eager
             self.generator.compile(dynamic=False)
             self.discriminator.compile(dynamic=False)
-        self._plain_backward = not (hooked or wrapped) and trainer.precision in ("32-true", "64-true", "bf16-mixed")
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # After averaging and unscaling. NaN becomes 0 and infinity 1e5, as in NVIDIA's training loops: one bad batch

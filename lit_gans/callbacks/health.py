@@ -49,7 +49,7 @@ class Health(EveryKimg):
 
     def __init__(
         self,
-        every_kimg: float = 1.0,
+        every_kimg: float = 4.0,
         collapse_below: float = 0.3,
         divergence: float = 1e4,
         diversity_every_kimg: float = 10.0,

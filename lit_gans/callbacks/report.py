@@ -18,7 +18,7 @@ class Report(EveryKimg):
     A resumed run first cuts the lines that the dead run wrote after the checkpoint; a new run starts a new file.
     """
 
-    def __init__(self, every_kimg: float = 1.0) -> None:
+    def __init__(self, every_kimg: float = 4.0) -> None:
         super().__init__(every_kimg)
         self.latest: dict[str, float] = {}
 

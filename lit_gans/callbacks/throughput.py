@@ -27,7 +27,7 @@ class Throughput(EveryKimg):
     The device is waited for at ticks only.
     """
 
-    def __init__(self, every_kimg: float = 1.0) -> None:
+    def __init__(self, every_kimg: float = 4.0) -> None:
         super().__init__(every_kimg)
         self._batch_ended = 0.0  # when, and how much scheduled work had been done by then
         self._spent_at_end = 0.0
