@@ -27,7 +27,7 @@ def test_two_processes_equal_one(name: str, two_processes: Path, tmp_path: Path)
     first, second = (torch.load(two_processes / f"{name}-{rank}.pt") for rank in (0, 1))
     assert largest_difference(first, second) == 0.0, "the ranks differ"
     assert alone["clock"] == first["clock"] == (BATCHES * BATCH, BATCHES)
-    assert largest_difference(alone["state"], before) > 1e-3, "nothing was learned"
+    assert largest_difference(alone["state"], before) > 1e-4, "nothing was learned"
     assert largest_difference(alone["state"], first["state"]) < 1e-5
 
 
