@@ -50,7 +50,7 @@ class Health(EveryKimg):
     def __init__(
         self,
         every_kimg: float = 4.0,
-        collapse_below: float = 0.3,
+        collapse_below: float = 0.5,
         divergence: float = 1e4,
         diversity_every_kimg: float = 10.0,
         warmup_kimg: float = 50.0,

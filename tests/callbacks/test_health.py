@@ -119,7 +119,7 @@ def test_collapse_is_zero_and_warns_once_after_the_warm_up(tmp_path: Path, monke
     values = [line["diversity"] for line in lines(tmp_path) if "diversity" in line]
     assert values == [0.0] * 6 and health.collapsed
     told = [str(w.message) for w in caught if "collapsed" in str(w.message)]
-    assert len(told) == 1 and "at 0.048 kimg" in told[0] and "health.collapse_below=0.3" in told[0]
+    assert len(told) == 1 and "at 0.048 kimg" in told[0] and "health.collapse_below=0.5" in told[0]
 
 
 def test_a_generator_that_ignores_z_within_classes_has_collapsed() -> None:

@@ -46,9 +46,9 @@ def test_lightnings_own_strategy_stays_a_fallback(tmp_path: Path) -> None:
 
 
 def test_missing_gradients_count_as_zero(tmp_path: Path) -> None:
-    run_processes(2, ["-m", "tests.distributed.missing_gradients"])
+    assert len(run_processes(2, ["-m", "tests.distributed.missing_gradients"])) == 2  # each process asserts
 
 
 def test_batch_norm_takes_the_global_batch(tmp_path: Path) -> None:
     """Outputs, running statistics, gradients and an R1 penalty through it."""
-    run_processes(2, ["-m", "tests.distributed.global_batch_norm"])
+    assert len(run_processes(2, ["-m", "tests.distributed.global_batch_norm"])) == 2  # each process asserts
