@@ -8,7 +8,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -179,12 +179,12 @@ class GAN(pl.LightningModule):
         loss.backward() if self._plain else self.manual_backward(loss)
 
     def on_fit_start(self) -> None:
-        # What Lightning puts around a backward and a step (scaling, DDP's reducer, hooks of callbacks) costs more than a
-        # small network's own work; where it would do nothing it is left out.
+        # What Lightning puts around a backward and a step (scaling, DDP's reducer, hooks of callbacks) costs more than
+        # a small network's own work; where it would do nothing it is left out.
         trainer, hooks = self.trainer, ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
         hooked = any(getattr(type(c), h) is not getattr(pl.Callback, h) for c in trainer.callbacks for h in hooks)
-        wrapped = isinstance(trainer.strategy, DDPStrategy) and not isinstance(trainer.strategy, SyncAtStep)
-        self._plain = not (hooked or wrapped) and trainer.precision in ("32-true", "64-true", "bf16-mixed")
+        simple = isinstance(trainer.strategy, (SingleDeviceStrategy, SyncAtStep))
+        self._plain = simple and not hooked and trainer.precision in ("32-true", "64-true", "bf16-mixed")
         if self._compile:  # in place: state-dict names stay, and a module's own `forward` stays eager
             self.generator.compile(dynamic=False)
             self.discriminator.compile(dynamic=False)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
@@ -92,6 +93,39 @@ def test_micro_batches_add_up_to_the_whole_batch(tmp_path: Path) -> None:
     one = state(whole, train(whole, tmp_path / "a", batches=5))
     two = state(parts, train(parts, tmp_path / "b", batches=5))
     assert largest_difference(one["state"], two["state"]) < 1e-5
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_paper_takes_micro_batches(name: str, tmp_path: Path) -> None:
+    gan = CASES[name](micro_batches=4)
+    before = [p.detach().clone() for p in gan.parameters()]
+    train(gan, tmp_path, batches=2)
+    after = [p.detach() for p in gan.parameters()]
+    assert all(torch.isfinite(p).all() for p in after) and largest_difference(before, after) > 0
+    assert (gan._part, gan._parts, gan.images_seen) == (0, 1, 2 * BATCH)
+
+
+class Hooked(pl.Callback):
+    """A callback of somebody else's that wants to see every backward and step."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def on_after_backward(self, *args: object) -> None:
+        self.seen.append("backward")
+
+    def on_before_optimizer_step(self, *args: object) -> None:
+        self.seen.append("step")
+
+
+@pytest.mark.parametrize("name", ["gan", "dcgan-r1"])
+def test_hooks_of_other_callbacks_are_called_and_change_nothing(name: str, tmp_path: Path) -> None:
+    hooked, plain, watching = CASES[name](), CASES[name](), Hooked()
+    one = train(hooked, tmp_path / "a", batches=2, callbacks=[watching])
+    two = train(plain, tmp_path / "b", batches=2)
+    assert watching.seen == ["backward", "step"] * 4
+    assert one.global_step == two.global_step == 4
+    assert largest_difference(state(hooked, one), state(plain, two)) == 0.0
 
 
 def test_conditional_samples_differ_by_class(tmp_path: Path) -> None:
