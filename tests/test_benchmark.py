@@ -199,4 +199,4 @@ def test_no_slower_than_a_plain_script(tmp_path: Path) -> None:
     turns = [[loop.train(30) for loop in loops] for _ in range(7)]
     ours, script, thrifty = (statistics.median(times) for times in zip(*turns, strict=True))
     print(f"ms per batch: framework {ours:.1f}, plain script {script:.1f}, with the fakes of the D step {thrifty:.1f}")
-    assert ours < 1.05 * script
+    assert ours < 1.05 * min(script, thrifty)
