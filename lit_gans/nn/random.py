@@ -51,11 +51,6 @@ class Draws:
         rows = torch.empty(shape, dtype=like.dtype, device=self.device).bernoulli_(p, generator=self.generator)
         return self._mine(rows)
 
-    def integers(self, high: int, n: int, *shape: int) -> Tensor:
-        """[n, *shape] int64 from 0 .. high - 1."""
-        size = (n * self.shares, *shape)
-        return self._mine(torch.randint(high, size, generator=self.generator, device=self.device))
-
 
 _current: list[Draws] = []
 
