@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
+import subprocess
 import sys
 import time
 import warnings
@@ -15,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lit_gans.data import ImageData
-    from lit_gans.metrics import Evaluation
+    from lit_gans.metrics import Evaluation, Extractor, Plan
+
+CLIP = "openai/clip-vit-base-patch16"
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Settings:
     batch_size: int = 64
     split: str = "train"
     num_real: int | None = None
+    neighbours: int = 5
+    path_samples: int = 50_000
     weights_path: str | None = None
 
 
@@ -40,6 +47,8 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     device: str = "auto",
     batch_size: int | None = None,
+    neighbours: int | None = None,
+    path_samples: int | None = None,
     seed: int = 0,
     psi: float = 1.0,
     raw: bool = False,
@@ -48,15 +57,23 @@ def evaluate(
     resolution: int | None = None,
     data: ImageData | None = None,
     weights_path: str | Path | None = None,
+    lpips: str = "vgg",
+    lpips_weights: str | Path | None = None,
+    clip: str = CLIP,
+    clip_folder: str | Path | None = None,
     output: str | Path | None = None,
+    plots: str | Path | None = None,
     cache_dir: str | Path | None = None,
 ) -> Evaluation:
     """The values of `target` (a run folder, .ckpt file, or folder or zip of images), with their protocol.
 
     The reals are `data`, else the images in folder or zip `other`, else a run's own data. What is left at None is as in
     the run's Evaluate callback, else 50,000 images through Inception. `raw` takes a run's generator itself and not its
-    average. For folders: `resolution` in px (default: the size of the first image), and all images are used.
-    One JSON line is appended to `output`, for a run by default to its `evaluations.jsonl`.
+    average. For folders: `resolution` in px (default: the size of the first image), and all images are used; metrics of
+    pairs ("psnr", "ssim", "ms_ssim", "lpips", "pd") compare pictures of the same name, and "clip_score" reads the
+    captions in `target` (captions.json, or a .txt beside each picture).
+    Pictures of the evaluation are written to the folder `plots`. One JSON line is appended to `output`, for a run by
+    default to its `evaluations.jsonl`. In a process group all processes call it, and share the work.
     ValueError, FileNotFoundError or ConnectionError say what is missing.
     """
     target = Path(target)
@@ -64,24 +81,58 @@ def evaluate(
         raise FileNotFoundError(f"{target} does not exist: give a run folder, a .ckpt file or a folder of images")
     given = {
         "num_images": num_images, "extractor": extractor, "metrics": metrics, "batch_size": batch_size,
-        "split": split, "num_real": num_real, "weights_path": weights_path,
+        "split": split, "num_real": num_real, "neighbours": neighbours, "path_samples": path_samples,
+        "weights_path": weights_path,
     }  # fmt: skip
     config = _config(target) if is_run(target) else None
     settings = _settings(config, {name: value for name, value in given.items() if value is not None})
-    folder = None if cache_dir is None else Path(cache_dir)
+    networks = Networks(lpips, lpips_weights, clip, clip_folder)
+    where = Where(
+        _device(device), None if cache_dir is None else Path(cache_dir), None if plots is None else Path(plots)
+    )
     if is_run(target):
-        evaluation = _evaluate_run(
-            target, other, config, settings, data=data, device=device, seed=seed, psi=psi, raw=raw, folder=folder
-        )
+        samples = {"seed": seed, "psi": psi, "ema": not raw}
+        evaluation = _evaluate_run(target, other, config, settings, samples, networks, where, data=data)
         output = output or _run_folder(target) / "evaluations.jsonl"
-    else:
-        count = num_images  # a folder is taken whole unless less is asked for
+    else:  # a folder is taken whole unless less is asked for
         evaluation = _evaluate_folder(
-            target, other, settings, count, resolution, data=data, device=device, folder=folder
+            target, other, settings, networks, where, data=data, num_images=num_images, resolution=resolution
         )
-    if output is not None:
+    if output is not None and _rank()[0] == 0:
         _append(Path(output), target, evaluation)
     return evaluation
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Which networks judge pairs, paths and captions; built only where a metric asks for them."""
+
+    lpips: str
+    lpips_weights: str | Path | None
+    clip: str
+    clip_folder: str | Path | None
+
+    def similarity(self) -> Any:
+        from lit_gans.metrics.perceptual import build_lpips
+
+        return build_lpips(self.lpips, weights_path=self.lpips_weights)
+
+
+@dataclass(frozen=True)
+class Where:
+    """What does not change a number: the device, where statistics are kept, where pictures go."""
+
+    device: str
+    cache_dir: Path | None
+    plots: Path | None
+
+    def show(self, data: ImageData, split: str, written: list[Path]) -> Callable[[Any], None] | None:
+        """What draws the pictures, and adds their paths to `written`."""
+        if self.plots is None:
+            return None
+        from lit_gans.metrics.pictures import draw_pictures
+
+        return lambda seen: written.extend(draw_pictures(seen, data, self.plots, split=split))
 
 
 def is_run(path: Path) -> bool:
@@ -117,61 +168,133 @@ def _settings(config: dict[str, Any] | None, given: dict[str, Any]) -> Settings:
     return Settings(**{**found, **given})
 
 
+def _plan(settings: Settings, *, metrics: Sequence[str], num_images: int, **samples: Any) -> Plan:
+    from lit_gans.metrics import Plan
+
+    return Plan(
+        metrics=metrics, num_images=num_images, batch_size=settings.batch_size, split=settings.split,
+        num_real=settings.num_real, neighbours=settings.neighbours, path_samples=settings.path_samples, **samples,
+    )  # fmt: skip
+
+
+def _extractor(settings: Settings, metrics: Sequence[str], data: ImageData) -> Extractor:
+    from lit_gans.metrics import build_extractor
+
+    spatial = {"spatial": True} if {"sfid", "spatial_frechet"} & set(metrics) else {}
+    return build_extractor(settings.extractor, weights_path=settings.weights_path, data=data, **spatial)
+
+
+# ---- a run -----------------------------------------------------------------------------------------------------------
+
+
 def _evaluate_run(
     target: Path,
     other: str | Path | None,
     config: dict[str, Any] | None,
     settings: Settings,
+    samples: dict[str, Any],
+    networks: Networks,
+    where: Where,
     *,
     data: ImageData | None,
-    device: str,
-    seed: int,
-    psi: float,
-    raw: bool,
-    folder: Path | None,
 ) -> Evaluation:
-    from lit_gans.metrics import METRICS, build_extractor, evaluate_gan
-    from lit_gans.run import build_data, load_run
+    from lit_gans.metrics import DEFAULT_METRICS, evaluate_gan
+    from lit_gans.metrics.plan import PATHS
+    from lit_gans.run import load_run
 
+    metrics = settings.metrics or DEFAULT_METRICS
+    if of_folders := [name for name in metrics if name in _of_folders()]:
+        raise ValueError(f"{', '.join(of_folders)}: for folders of images, not for a run; see `lit-gans sample`")
+    plan = _plan(settings, metrics=metrics, num_images=settings.num_images, **samples)
     gan = load_run(target)
-    if data is None and other is not None:
-        data = _image_folder(Path(other), gan.resolution, channels=gan.channels)
-    if data is None and config is None:
+    data = _reals_of_run(target, other, config, gan) if data is None else data
+    data.prepare_data()
+    network = _extractor(settings, metrics, data)
+    distance = networks.similarity().to(where.device) if set(metrics) & set(PATHS) else None
+    gan.to(where.device)
+    rank, world = _rank()
+    written: list[Path] = []
+    with _progress() as progress:
+        evaluation = evaluate_gan(
+            gan, data, extractor=network, plan=plan, distance=distance, rank=rank, world=world,
+            cache_dir=where.cache_dir, progress=progress, show=where.show(data, plan.split, written),
+        )  # fmt: skip
+    _tell(written)
+    return evaluation
+
+
+def _reals_of_run(target: Path, other: str | Path | None, config: dict[str, Any] | None, gan: Any) -> ImageData:
+    from lit_gans.run import build_data
+
+    if other is not None:
+        return _image_folder(Path(other), gan.resolution, channels=gan.channels)
+    if config is None:
         raise FileNotFoundError(
             f"no config.yaml in {_run_folder(target)}, so the data {target} was trained on is unknown: "
             f"give a folder of real images as second argument"
         )
-    if data is None:
-        data = build_data(config)
-    data.prepare_data()
-    network = build_extractor(settings.extractor, weights_path=settings.weights_path, data=data)
-    gan.to(_device(device))
-    with _progress() as progress:
-        return evaluate_gan(
-            gan, data, extractor=network, num_images=settings.num_images, metrics=settings.metrics or METRICS,
-            batch_size=settings.batch_size, split=settings.split, num_real=settings.num_real, seed=seed, psi=psi,
-            ema=not raw, cache_dir=folder, progress=progress,
-        )  # fmt: skip
+    return build_data(config)
+
+
+# ---- folders of images -----------------------------------------------------------------------------------------------
+
+
+def _of_folders() -> tuple[str, ...]:
+    from lit_gans.metrics.paired import PAIR_METRICS
+
+    return (*PAIR_METRICS, "clip_score")
 
 
 def _evaluate_folder(
     target: Path,
     other: str | Path | None,
     settings: Settings,
-    num_images: int | None,
-    resolution: int | None,
+    networks: Networks,
+    where: Where,
     *,
     data: ImageData | None,
-    device: str,
-    folder: Path | None,
+    num_images: int | None,
+    resolution: int | None,
 ) -> Evaluation:
-    from lit_gans.metrics import METRICS, build_extractor, evaluate_images
+    from lit_gans.metrics import DEFAULT_METRICS, Evaluation
+    from lit_gans.metrics.evaluator import versions
+    from lit_gans.metrics.paired import PAIR_METRICS
 
-    if data is None and other is None:
+    metrics = settings.metrics or DEFAULT_METRICS
+    of_sets = [name for name in metrics if name not in _of_folders()]
+    of_pairs = [name for name in metrics if name in PAIR_METRICS]
+    if data is None and other is None and (of_sets or of_pairs):
         raise ValueError(
             f"{target} is neither a run nor a checkpoint, so it is taken as images: "
             f"give a second folder of images to compare with"
         )
+    if of_pairs and other is None:
+        raise ValueError(f"{', '.join(of_pairs)} compare pictures of the same name: give the folder of the others")
+    evaluation = Evaluation({}, {"generator": "images", "numbers": {}, "versions": versions()})
+    if of_sets:
+        evaluation = _sets(
+            target, other, settings, where, of_sets, data=data, num_images=num_images, resolution=resolution
+        )
+    if of_pairs:
+        _add_pairs(evaluation, target, Path(other), of_pairs, settings, networks, where)
+    if "clip_score" in metrics:
+        _add_clip_score(evaluation, target, settings, networks, where, num_images=num_images)
+    return evaluation
+
+
+def _sets(
+    target: Path,
+    other: str | Path | None,
+    settings: Settings,
+    where: Where,
+    metrics: Sequence[str],
+    *,
+    data: ImageData | None,
+    num_images: int | None,
+    resolution: int | None,
+) -> Evaluation:
+    from lit_gans.metrics import evaluate_images
+
     if data is None:
         fake_px, real_px = image_px(target), image_px(Path(other))
         if resolution is None and fake_px != real_px:
@@ -179,17 +302,84 @@ def _evaluate_folder(
                 f"images in {target} are {fake_px} px wide and in {other} {real_px} px: "
                 f"give --resolution, to which both are brought"
             )
-        resolution = resolution or real_px
-        data = _image_folder(Path(other), resolution, channels=3)
+        data = _image_folder(Path(other), resolution or real_px, channels=3)
     fake = _image_folder(target, data.resolution, channels=data.channels)
     data.prepare_data()
-    network = build_extractor(settings.extractor, weights_path=settings.weights_path, data=data)
+    count = len(fake.dataset("train")) if num_images is None else num_images
+    plan = _plan(settings, metrics=metrics, num_images=count)
+    network = _extractor(settings, metrics, data)
+    rank, world = _rank()
+    written: list[Path] = []
     with _progress() as progress:
-        return evaluate_images(
-            fake, data, extractor=network, num_images=num_images, metrics=settings.metrics or METRICS,
-            batch_size=settings.batch_size, split=settings.split, num_real=settings.num_real, device=_device(device),
-            cache_dir=folder, progress=progress,
+        evaluation = evaluate_images(
+            fake, data, extractor=network, plan=plan, device=where.device, rank=rank, world=world,
+            cache_dir=where.cache_dir, progress=progress, show=where.show(data, plan.split, written),
         )  # fmt: skip
+    _tell(written)
+    return evaluation
+
+
+def _add_pairs(
+    evaluation: Evaluation,
+    target: Path,
+    other: Path,
+    metrics: Sequence[str],
+    settings: Settings,
+    networks: Networks,
+    where: Where,
+) -> None:
+    from lit_gans.data.sources import open_source
+    from lit_gans.metrics.measures import NO_EXTRACTOR
+    from lit_gans.metrics.paired import evaluate_pairs, pair_measures
+    from lit_gans.metrics.perceptual import build_perceptual_distance
+
+    built = {"lpips": networks.similarity().to(where.device)} if "lpips" in metrics else {}
+    if "pd" in metrics:
+        built["pd"] = build_perceptual_distance(weights_path=networks.lpips_weights).to(where.device)
+    rank, world = _rank()
+    reals = open_source(other)
+    with _progress() as progress:
+        values = evaluate_pairs(
+            target, reals, metrics=metrics, batch_size=settings.batch_size, rank=rank, world=world,
+            device=where.device, progress=progress, **built,
+        )  # fmt: skip
+    own = {**NO_EXTRACTOR, "n_real": None, "n_fake": None, "resolution": "as stored", "split": None}
+    own |= {"pairs": len(reals.names), "dataset": reals.digest(reals.names)[:16]}
+    for name, measure in pair_measures(metrics, **built).items():
+        evaluation.values[name] = values[name]
+        evaluation.protocol["numbers"][name] = {**own, **measure.settings}
+
+
+def _add_clip_score(
+    evaluation: Evaluation,
+    target: Path,
+    settings: Settings,
+    networks: Networks,
+    where: Where,
+    *,
+    num_images: int | None,
+) -> None:
+    import torch
+
+    from lit_gans.metrics.text import CLIPScore, build_clip, read_captions
+
+    images = _image_folder(target, image_px(target), channels=3)
+    names = list(images.dataset("train").names)[:num_images]
+    captions = read_captions(target, names)
+    metric = CLIPScore(build_clip(networks.clip, folder=networks.clip_folder)).to(where.device)
+    rank, world = _rank()
+    metric.update(torch.empty(0, 3, 8, 8, dtype=torch.uint8), [])
+    mine, done = torch.arange(rank, len(names), world), 0
+    for batch in images.batches("train", settings.batch_size, indices=mine):
+        chosen = mine[done : done + len(batch["image"])].tolist()
+        metric.update(batch["image"], [captions[i] for i in chosen])
+        done += len(chosen)
+    encoder = metric.encoder
+    evaluation.values["clip_score"] = metric.compute().item()
+    evaluation.protocol["numbers"]["clip_score"] = {
+        "extractor": encoder.name, "extractor_fingerprint": encoder.fingerprint, "resize": encoder.resize,
+        "n_real": None, "n_fake": len(names), "dataset": None, "split": None,
+    }  # fmt: skip
 
 
 def _image_folder(path: Path, resolution: int, *, channels: int) -> ImageData:
@@ -209,25 +399,62 @@ def image_px(path: Path) -> int:
         return min(image.size)
 
 
+# ---- processes, progress, files --------------------------------------------------------------------------------------
+
+
+def _rank() -> tuple[int, int]:
+    """(rank, processes) of the process group, or (0, 1)."""
+    import torch.distributed as dist
+
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
 def _device(name: str) -> str:
     import torch
 
     if name != "auto":
         return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Joins the group that torchrun, or `--processes`, has started this process in; nothing where there is none."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    import torch
+    import torch.distributed as dist
+
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _in_processes(count: int, argv: Sequence[str]) -> int:
+    """The same command in `count` processes of this machine; the exit status."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    return subprocess.run([*launch, "-m", "lit_gans.evaluate", *argv], env=environment).returncode
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar per kind of work on standard error, where that is a terminal."""
+    """A bar per kind of work on standard error, where that is a terminal; of the first process alone."""
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or _rank()[0] != 0:
         yield None
         return
-    with Progress(console=console) as bars:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console) as bars:
         tasks: dict[str, Any] = {}
 
         def progress(what: str, done: int, total: int) -> None:
@@ -238,14 +465,21 @@ def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
         yield progress
 
 
+def _tell(written: Sequence[Path]) -> None:
+    if written:
+        print(f"pictures: {', '.join(str(path) for path in written)}", file=sys.stderr)
+
+
 def _append(path: Path, target: Path, evaluation: Evaluation) -> None:
     """One line, written at once, so that several writers do not mix theirs."""
     line = {
         "target": str(target),
         "time_s": round(time.time(), 3),
-        **evaluation.values,
+        **{name: value if math.isfinite(value) else str(value) for name, value in evaluation.values.items()},
         "protocol": evaluation.protocol,
-    }
+    }  # JSON has no infinity, which the PSNR of equal pictures is
+    if isinstance(evaluation.protocol.get("images_seen"), int):
+        line = {"kimg": evaluation.protocol["images_seen"] / 1000, **line}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -253,15 +487,20 @@ def _append(path: Path, target: Path, evaluation: Evaluation) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0, or 2 with a message on standard error for what the user can mend."""
+    argv = list(sys.argv[1:] if argv is None else argv)
     arguments = vars(_parser().parse_args(argv))
+    processes = arguments.pop("processes")
+    if processes > 1 and "LOCAL_RANK" not in os.environ:
+        return _in_processes(processes, argv)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), process_group():
             warnings.showwarning = lambda message, *where: print(f"lit-gans evaluate: {message}", file=sys.stderr)
             evaluation = evaluate(**arguments)
+            if _rank()[0] == 0:
+                _show(evaluation)
     except (ValueError, OSError) as error:
         print(f"lit-gans evaluate: {error}", file=sys.stderr)
         return 2
-    _show(evaluation)
     return 0
 
 
@@ -274,10 +513,16 @@ def _parser() -> argparse.ArgumentParser:
     add("target", help="run folder, .ckpt file, or folder (or zip) of images")
     add("other", nargs="?", help="folder (or zip) of real images; default: the run's own data")
     add("--num-images", type=int, help="generated images (default: as the run, else 50000; a folder: all)")
-    add("--extractor", help="inception, digits, mnist, torchvision:<model> (default: as the run, else inception)")
-    add("--metrics", nargs="+", help="some of frechet kid is precision recall class_accuracy")
+    add("--extractor", help="inception, random_inception, digits, mnist, vgg16, torchvision:<model>, timm:<model>, "
+        "clip:<model>, dinov2:<model> (default: as the run, else inception)")  # fmt: skip
+    add("--metrics", nargs="+", metavar="METRIC", help="some of fid (or frechet) sfid rfid intra_fid kid is precision "
+        "recall density coverage class_accuracy swd modes ppl_z_full ppl_z_end ppl_w_full ppl_w_end (each also with "
+        "_crop); for folders also psnr ssim ms_ssim lpips pd clip_score")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    add("--processes", type=int, default=1, help="processes of this machine that share the work, one per GPU")
     add("--batch-size", type=int, help="images at a time")
+    add("--neighbours", type=int, help="k of precision, recall, density and coverage (default: 5)")
+    add("--path-samples", type=int, help="paths of each perceptual path length (default: 50000)")
     add("--seed", type=int, default=0, help="which samples: image i has seed SEED * 10^9 + i (default: 0)")
     add("--psi", type=float, default=1.0, help="truncation (default: 1, none)")
     add("--raw", action="store_true", help="the generator itself, not its average")
@@ -285,7 +530,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-real", type=int, help="how many real images (default: all)")
     add("--resolution", type=int, help="folders only: bring all images to this size in px")
     add("--weights", dest="weights_path", help="file of the extractor's weights, .safetensors or .pth")
+    add("--lpips", default="vgg", choices=["vgg", "alex", "squeeze"], help="network of lpips and of path lengths")
+    add("--lpips-weights", help="file of that network's weights")
+    add("--clip", default=CLIP, help=f"the CLIP of clip_score, by its name at Hugging Face (default: {CLIP})")
+    add("--clip-folder", help="folder with its files")
     add("--output", help="file to append the result to as a line of JSON (default: <run>/evaluations.jsonl)")
+    add("--plots", metavar="FOLDER", help="write t-SNE, precision and recall, best and worst samples, nearest reals")
     return parser
 
 
@@ -307,6 +557,8 @@ def _show(evaluation: Evaluation) -> None:
 
 def _lines(name: str, value: object) -> list[tuple[str, str]]:
     """One row, or a row per entry."""
+    if name == "numbers" and isinstance(value, dict):
+        return [(f"{number}: {key}", str(v)) for number, own in value.items() for key, v in own.items()]
     return [(f"{name} {key}", str(v)) for key, v in value.items()] if isinstance(value, dict) else [(name, str(value))]
 
 

@@ -92,6 +92,67 @@ def test_folder_against_folder(tmp_path: Path) -> None:
     assert evaluate(a, larger, extractor="pixels", resolution=8).protocol["resolution"] == 8
 
 
+def test_pairs_of_pictures_and_sets_in_one_call(tmp_path: Path) -> None:
+    a, b = images(tmp_path / "a", 30, resolution=16), images(tmp_path / "b", 30, resolution=16)
+    save_png(torch.full((1, 16, 16), 9, dtype=torch.uint8), b / "0003.png")
+    found = evaluate(a, b, extractor="pixels", metrics=["frechet", "psnr", "ssim"], output=tmp_path / "found.jsonl")
+    assert found.values.keys() == {"frechet_pixels", "psnr", "ssim"} and found.values["psnr"] == float("inf")
+    assert json.loads((tmp_path / "found.jsonl").read_text())["psnr"] == "inf"
+    assert found.stamp("ssim")["pairs"] == 30 and found.stamp("ssim")["extractor"] is None
+    alone = evaluate(a, b, metrics=["ssim"])
+    assert alone.values["ssim"] == found.values["ssim"] < 1 and alone.stamp("ssim")["k1"] == 0.01
+    with pytest.raises(ValueError, match="psnr compare pictures of the same name: give the folder of the others"):
+        evaluate(a, data=Digits(batch_size=1, resolution=16), metrics=["psnr"])
+
+
+def test_metrics_of_folders_are_refused_for_a_run(run: Path) -> None:
+    with pytest.raises(ValueError, match="psnr, clip_score: for folders of images, not for a run"):
+        evaluate(run, metrics=["psnr", "clip_score"])
+
+
+def test_captions_are_read_beside_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lit_gans.metrics import text
+
+    class Encoder(torch.nn.Module):
+        name, resize, fingerprint = "clip:fake", "none", "0" * 16
+
+        def images(self, pictures: torch.Tensor) -> torch.Tensor:
+            return torch.stack([torch.tensor([1.0, 0.0])] * len(pictures))
+
+        def texts(self, captions: list[str]) -> torch.Tensor:
+            return torch.tensor([[1.0, 0.0] if caption == "right" else [0.0, 1.0] for caption in captions])
+
+    monkeypatch.setattr(text, "build_clip", lambda name, folder: Encoder())
+    folder = images(tmp_path / "a", 4)
+    with pytest.raises(ValueError, match="no caption of '0000.png'"):
+        evaluate(folder, metrics=["clip_score"])
+    captions = {f"{i:04}.png": "right" if i < 3 else "wrong" for i in range(4)}
+    (folder / "captions.json").write_text(json.dumps(captions))
+    found = evaluate(folder, metrics=["clip_score"])
+    assert found.values == {"clip_score": 75.0} and found.stamp("clip_score")["extractor"] == "clip:fake"
+
+
+def test_pictures_of_the_evaluation(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([str(run), "--plots", str(tmp_path / "plots"), "--metrics", "kid"]) == 0
+    names = ["best_and_worst.png", "nearest_reals.png", "precision_recall.png", "tsne.png"]
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == names
+    assert all(min(Image.open(tmp_path / "plots" / name).size) > 300 for name in names)
+    assert str(tmp_path / "plots" / "tsne.png") in capsys.readouterr().err
+
+
+def test_several_processes_share_the_work_and_find_the_same(run: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["evaluate"]["extractor"] = "random_inception"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    arguments = [str(run), "--metrics", "kid", "coverage", "--num-images=13", "--num-real=21", "--neighbours=3"]
+    assert main([*arguments, f"--output={tmp_path / 'one.jsonl'}"]) == 0
+    assert main([*arguments, f"--output={tmp_path / 'two.jsonl'}", "--processes=2", "--device=cpu"]) == 0
+    one, two = (json.loads((tmp_path / f"{name}.jsonl").read_text()) for name in ("one", "two"))
+    assert one.keys() == two.keys() and "coverage_k3" in one and one["kimg"] == 0.016
+    for name in ("kernel_random_inception", "coverage_k3"):
+        assert two[name] == pytest.approx(one[name], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -100,7 +161,7 @@ def test_folder_against_folder(tmp_path: Path) -> None:
         (["{full}", "nowhere", "--extractor=pixels"], "nowhere is neither a folder nor a file"),
         (["{full}", "--extractor=pixels"], "give a second folder of images to compare with"),
         (["{full}", "{full}", "--extractor=nonsense"], "unknown extractor 'nonsense'; known are inception"),
-        (["{full}", "{full}", "--extractor=pixels", "--metrics", "fid"], "choose one or more of frechet"),
+        (["{full}", "{full}", "--extractor=pixels", "--metrics", "vgg"], "choose one or more of frechet"),
         (["{full}", "{full}", "--extractor=pixels", "--num-images=31"], "num_images is 31, but there are 30 images"),
     ],
 )
@@ -142,8 +203,7 @@ def test_the_loaded_model_is_the_trained_one(run: Path) -> None:
     from lit_gans.run import load_run
 
     gan: GAN = load_run(run)
-    direct = metrics.evaluate_gan(
-        gan, Digits(batch_size=1, resolution=8), extractor=PixelFeatures(), num_images=40, num_real=90, batch_size=10
-    )
+    plan = metrics.Plan(num_images=40, num_real=90, batch_size=10)
+    direct = metrics.evaluate_gan(gan, Digits(batch_size=1, resolution=8), extractor=PixelFeatures(), plan=plan)
     assert evaluate(run).values == direct.values
     assert torch.is_grad_enabled()

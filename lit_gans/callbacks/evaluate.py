@@ -8,7 +8,8 @@ from lightning.pytorch import Trainer
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.strategy import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
-from lit_gans.metrics import METRICS, Extractor, build_extractor, check_settings, evaluate_gan
+from lit_gans.metrics import DEFAULT_METRICS, Evaluation, Extractor, Plan, build_extractor, evaluate_gan
+from lit_gans.metrics.evaluator import check_generator
 from lit_gans.metrics.reals import RealImages, real_indices
 from lit_gans.run import record, record_table
 
@@ -24,8 +25,10 @@ class Evaluate(EveryKimg):
     Args:
         every_kimg: 0 switches the callback off.
         num_images: generated images per evaluation, over all processes.
-        extractor: "inception", "digits", "mnist" or "torchvision:<model>"; only Inception's distance is called fid.
-        metrics: some of `lit_gans.metrics.METRICS`.
+        extractor: as for `lit_gans.metrics.build_extractor`; only Inception's distance is called fid.
+        metrics: some of `lit_gans.metrics.METRICS`; not "separability", which needs classifiers.
+        neighbours: k of precision, recall, density and coverage.
+        path_samples: paths of each perceptual path length.
         batch_size: images at a time, per process.
         split: of the datamodule, to compare with.
         num_real: how many of its images; None for all.
@@ -43,7 +46,9 @@ class Evaluate(EveryKimg):
         every_kimg: float = 0.0,
         num_images: int = 1000,
         extractor: str = "inception",
-        metrics: Sequence[str] = METRICS,
+        metrics: Sequence[str] = DEFAULT_METRICS,
+        neighbours: int = 5,
+        path_samples: int = 10_000,
         batch_size: int = 100,
         split: str = "train",
         num_real: int | None = None,
@@ -53,8 +58,11 @@ class Evaluate(EveryKimg):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__(every_kimg, at_start=at_start, at_end=at_end)
-        self.num_images, self.batch_size, self.split, self.num_real = num_images, batch_size, split, num_real
-        self.extractor, self.metrics = extractor, tuple(metrics)
+        self.plan = Plan(
+            metrics=metrics, num_images=num_images, batch_size=batch_size, split=split, num_real=num_real,
+            neighbours=neighbours, path_samples=path_samples,
+        )  # fmt: skip
+        self.extractor = extractor
         self.weights_path, self.cache_dir = weights_path, cache_dir
         self.latest: dict[str, float] = {}
         self._network: Extractor | None = None
@@ -68,9 +76,11 @@ class Evaluate(EveryKimg):
                 f"Evaluate compares with the images of the datamodule, but found {type(data).__name__}: "
                 f"pass a datamodule of lit_gans.data to fit, or every_kimg=0 to train without evaluation"
             )
-        check_settings(self.metrics, num_images=self.num_images, batch_size=self.batch_size)
-        real_indices(len(data.dataset(self.split)), self.num_real)
-        self._network = build_extractor(self.extractor, weights_path=self.weights_path, data=data)
+        real_indices(len(data.dataset(self.plan.split)), self.plan.num_real)
+        check_generator(pl_module, self.plan)
+        self._network = build_extractor(
+            self.extractor, weights_path=self.weights_path, data=data, spatial="spatial_frechet" in self.plan.metrics
+        )
 
     def act(self, trainer: Trainer, gan: GAN) -> None:
         broadcast_state(gan, buffers_only=True)  # all processes sample from one and the same generator
@@ -78,17 +88,16 @@ class Evaluate(EveryKimg):
             gan,
             trainer.datamodule,
             extractor=self._network,
-            num_images=self.num_images,
-            metrics=self.metrics,
-            batch_size=self.batch_size,
-            split=self.split,
-            num_real=self.num_real,
+            plan=self.plan,
             rank=trainer.global_rank,
             world=trainer.world_size,
             cache_dir=self.cache_dir,
         )
         self.latest = evaluation.values
         record(trainer, evaluation.values, protocol=evaluation.protocol)
-        protocol = json.dumps(evaluation.protocol)
-        rows = [[gan.kimg, name, value, protocol] for name, value in evaluation.values.items()]
-        record_table(trainer, "evaluation", ["kimg", "metric", "value", "protocol"], rows)
+        record_table(trainer, "evaluation", ["kimg", "metric", "value", "protocol"], _rows(gan.kimg, evaluation))
+
+
+def _rows(kimg: float, evaluation: Evaluation) -> list[list[object]]:
+    """One row per number, with its own whole protocol."""
+    return [[kimg, name, value, json.dumps(evaluation.stamp(name))] for name, value in evaluation.values.items()]

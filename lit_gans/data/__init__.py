@@ -5,8 +5,10 @@ from lit_gans.data.cifar import CIFAR10
 from lit_gans.data.digits import Digits
 from lit_gans.data.ffhq import FFHQ
 from lit_gans.data.images import Images
+from lit_gans.data.mixtures import grid, ring, sample_mixture
 from lit_gans.data.mnist import KMNIST, MNIST, FashionMNIST
 from lit_gans.data.shapes import Shapes
+from lit_gans.data.stacked_mnist import StackedMNIST
 from lit_gans.data.stream import Stream
 
 __all__ = [
@@ -20,6 +22,10 @@ __all__ = [
     "ImageSet",
     "Images",
     "Shapes",
+    "StackedMNIST",
     "Stream",
     "TensorSet",
+    "grid",
+    "ring",
+    "sample_mixture",
 ]

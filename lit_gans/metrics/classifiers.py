@@ -9,7 +9,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,14 @@ from lit_gans.metrics.ranks import first_on_rank_zero
 
 if TYPE_CHECKING:
     from lit_gans.metrics.reals import RealImages
+
+
+@runtime_checkable
+class MadeOfDigits(Protocol):
+    """A data module whose pictures are put together from a set of digits, as `lit_gans.data.StackedMNIST` is."""
+
+    def digits(self) -> RealImages: ...
+
 
 DATA_CLASSIFIERS = ("mnist", "fashionmnist", "kmnist")
 _ARCHITECTURE = 1  # to be raised with any change of SmallCNN or of its training
@@ -94,6 +102,7 @@ def digits_classifier() -> ClassifierFeatures:
 
 def classifier_of(name: str, data: RealImages | None) -> ClassifierFeatures:
     """Trained on the labelled training split of `data`, whose class must be the one `name` stands for."""
+    data = data.digits() if isinstance(data, MadeOfDigits) else data
     found = "no data" if data is None else type(data).__name__
     if data is None or found.lower() != name:
         raise ValueError(f"extractor {name!r} is trained on the data of that name, which must be given; got {found}")

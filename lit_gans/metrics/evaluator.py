@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,19 +12,26 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from lit_gans.metrics.conditioning import ClassAgreement
 from lit_gans.metrics.extractors import Extractor
-from lit_gans.metrics.features import TwoFeatureSets
-from lit_gans.metrics.frechet import FrechetDistance
-from lit_gans.metrics.kernel import KernelDistance
-from lit_gans.metrics.manifold import PrecisionRecall
-from lit_gans.metrics.ranks import check_ranks
-from lit_gans.metrics.reals import Progress, RealImages, RealStatistics, real_statistics
-from lit_gans.metrics.score import ClassScore
+from lit_gans.metrics.measures import (
+    NO_EXTRACTOR,
+    Classes,
+    FakeBatch,
+    FeatureMeasure,
+    Measure,
+    ModeMeasure,
+    PixelMeasure,
+    identity,
+)
+from lit_gans.metrics.modes import STACKED_MODES
+from lit_gans.metrics.path_length import SEED_STRIDE, Distance, WSpace, check_space, measure_path_length
+from lit_gans.metrics.plan import OF_GENERATOR, PATHS, Plan
+from lit_gans.metrics.ranks import check_ranks, gather_rows
+from lit_gans.metrics.reals import Progress, RealImages, real_indices, real_statistics
+from lit_gans.metrics.separability import AttributeClassifier, measure_separability
+from lit_gans.protocol import stamp
 
-METRICS = ("frechet", "kid", "is", "precision", "recall", "class_accuracy")
-NEIGHBOURS = 5
-_SEED_STRIDE = 10**9  # evaluation with seed s uses the generator's seeds from s * 10^9 on
+_SHOWN = 2000
 
 
 class Sampler(Protocol):
@@ -41,7 +47,10 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`values` by name, and the `protocol` of the measurement: numbers of different protocols are not comparable."""
+    """`values` by name, and the `protocol` of the measurement: numbers of different protocols are not comparable.
+
+    What belongs to one number only stands in the protocol under "numbers"; `stamp` puts the two together.
+    """
 
     values: dict[str, float]
     protocol: dict[str, object] = field(default_factory=dict)
@@ -49,13 +58,40 @@ class Evaluation:
     def as_dict(self) -> dict[str, dict]:
         return asdict(self)
 
+    def stamp(self, name: str) -> dict[str, object]:
+        """The whole protocol of the number `name`."""
+        return stamp(self.protocol, name)
 
-class FakeBatch(NamedTuple):
-    """images uint8 [n, C, H, W]; their numbers in the whole, index int64 [n]; the intended classes labels int64 [n]."""
 
+class Seen(NamedTuple):
+    """What pictures of an evaluation are drawn from; rows are in the order of the images' numbers.
+
+    real [N, D], fake [M, D]: features; images uint8 [n, C, H, W]: the first generated ones; classes of both sides;
+    indices int64 [N]: the real images' places in the split.
+    """
+
+    real: Tensor
+    fake: Tensor
     images: Tensor
-    index: Tensor
-    labels: Tensor | None = None
+    classes: Classes
+    indices: Tensor
+
+
+Show = Callable[[Seen], None]
+
+
+class _Group(NamedTuple):
+    """Where an evaluation runs: this process among all, its device, and whom it tells how far it is."""
+
+    rank: int
+    world: int
+    device: torch.device
+    cache_dir: Path | None
+    progress: Progress | None
+
+    def share(self, total: int) -> Tensor:
+        """int64: which of `total` images are this process's."""
+        return torch.arange(self.rank, total, self.world)
 
 
 @torch.no_grad()
@@ -64,39 +100,36 @@ def evaluate_gan(
     data: RealImages,
     *,
     extractor: Extractor,
-    num_images: int,
-    metrics: Sequence[str] = METRICS,
-    batch_size: int = 64,
-    split: str = "train",
-    num_real: int | None = None,
-    seed: int = 0,
-    psi: float = 1.0,
-    ema: bool = True,
+    plan: Plan,
+    distance: Distance | None = None,
+    attributes: Mapping[str, AttributeClassifier] | None = None,
     rank: int = 0,
     world: int = 1,
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
+    show: Show | None = None,
 ) -> Evaluation:
-    """The values of `num_images` samples against the reals of `split` (all, or `num_real` of them), on every process.
+    """The values of `plan.num_images` samples against the reals of `plan.split`, on every process.
 
     Sample i has the generator's seed `seed` * 10^9 + i and, on a conditional model, a label that follows from i and has
     the distribution of the real labels. Process `rank` makes samples rank, rank + world, ...: `num_images` together.
     The network's modes and every random generator are as before afterwards. Metrics that do not apply are left out;
-    the protocol says why. ValueError for arguments that cannot be met.
+    the protocol says why. `distance` is that of perceptual path lengths (default: LPIPS on VGG16, as published),
+    `attributes` classify for separability. `show` is given, on process 0, what pictures can be drawn from.
+    ValueError for arguments that cannot be met, and for samples that are not finite.
     """
     check_ranks(rank, world)
-    check_settings(metrics, num_images=num_images, batch_size=batch_size)
-    labels = intended_labels(gan.num_classes, data, split=split, num_images=num_images, seed=seed)
-    device = torch.device(gan.device)
-    with undisturbed(gan, device):
-        fakes = _sampled(gan, labels, num_images, batch_size, seed, psi, ema, rank, world)
-        evaluation = _evaluate(
-            fakes, data, extractor=extractor, num_images=num_images, metrics=metrics, batch_size=batch_size,
-            split=split, num_real=num_real, conditional=labels is not None, rank=rank, world=world,
-            cache_dir=cache_dir, device=device, progress=progress,
-        )  # fmt: skip
-    made_by = "ema" if ema and gan.generator_ema is not None else "raw"
-    evaluation.protocol.update(generator=made_by, images_seen=int(gan.images_seen), psi=psi, seed=seed)
+    check_generator(gan, plan, attributes)
+    if distance is None and any(name in PATHS for name in plan.metrics):
+        distance = _published_distance(gan)
+    labels = intended_labels(gan.num_classes, data, split=plan.split, num_images=plan.num_images, seed=plan.seed)
+    group = _Group(rank, world, torch.device(gan.device), None if cache_dir is None else Path(cache_dir), progress)
+    with undisturbed(gan, group.device):
+        evaluation = _evaluate(_sampled(gan, labels, plan, group), data, extractor, plan, labels, group, show)
+        _add_paths(evaluation, gan, plan, distance, group)
+        _add_separability(evaluation, gan, plan, attributes, group)
+    made_by = "ema" if plan.ema and gan.generator_ema is not None else "raw"
+    evaluation.protocol.update(generator=made_by, images_seen=int(gan.images_seen), psi=plan.psi, seed=plan.seed)
     return evaluation
 
 
@@ -106,28 +139,80 @@ def evaluate_images(
     real: RealImages,
     *,
     extractor: Extractor,
-    num_images: int | None = None,
-    metrics: Sequence[str] = METRICS,
-    batch_size: int = 64,
-    split: str = "train",
-    num_real: int | None = None,
+    plan: Plan,
     device: torch.device | str = "cpu",
+    rank: int = 0,
+    world: int = 1,
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
+    show: Show | None = None,
 ) -> Evaluation:
-    """The values of the first `num_images` images (default: all) of one set against another, in one process."""
+    """The values of the first `plan.num_images` images of one set against another, on every process."""
+    check_ranks(rank, world)
+    if of_generator := [name for name in plan.metrics if name in OF_GENERATOR]:
+        raise ValueError(f"{', '.join(of_generator)} are measured on a generator, not on images: name a run")
     count = len(fake.dataset("train"))
-    num_images = count if num_images is None else num_images
-    check_settings(metrics, num_images=num_images, batch_size=batch_size)
-    if num_images > count:
-        raise ValueError(f"num_images is {num_images}, but there are {count} images to evaluate")
-    evaluation = _evaluate(
-        _stored(fake, num_images, batch_size), real, extractor=extractor, num_images=num_images, metrics=metrics,
-        batch_size=batch_size, split=split, num_real=num_real, conditional=False, rank=0, world=1, cache_dir=cache_dir,
-        device=torch.device(device), progress=progress,
-    )  # fmt: skip
+    if plan.num_images > count:
+        raise ValueError(f"num_images is {plan.num_images}, but there are {count} images to evaluate")
+    group = _Group(rank, world, torch.device(device), None if cache_dir is None else Path(cache_dir), progress)
+    labels = fake.dataset("train").labels if fake.num_classes == real.num_classes else None
+    labels = None if labels is None else labels[: plan.num_images]
+    evaluation = _evaluate(_stored(fake, labels, plan, group), real, extractor, plan, labels, group, show)
     evaluation.protocol.update(generator="images", images=fake.fingerprint("train"))
     return evaluation
+
+
+def check_generator(gan: Sampler, plan: Plan, attributes: Mapping[str, AttributeClassifier] | None = None) -> None:
+    """ValueError, before anything is measured, for metrics that this generator has not, or that lack a classifier."""
+    if "separability" in plan.metrics and not attributes:
+        raise ValueError("separability needs attribute classifiers: pass attributes={'smiling': module, ...} in Python")
+    for name in plan.metrics:
+        if name in PATHS:
+            check_space(gan, PATHS[name]["space"])
+
+
+def _published_distance(gan: Sampler) -> Distance:
+    from lit_gans.metrics.perceptual import build_lpips
+
+    return build_lpips("vgg").to(gan.device)
+
+
+def _add_paths(evaluation: Evaluation, gan: Sampler, plan: Plan, distance: Distance | None, group: _Group) -> None:
+    wanted = [name for name in plan.metrics if name in PATHS]
+    for done, name in enumerate(wanted):
+        if group.progress is not None:
+            group.progress("path lengths", done, len(wanted))
+        length = measure_path_length(
+            gan, distance, num_samples=plan.path_samples, batch_size=plan.batch_size, rank=group.rank,
+            world=group.world, seed=plan.seed, psi=plan.psi, ema=plan.ema, **PATHS[name],
+        )  # fmt: skip
+        evaluation.values[name] = length.item()
+        named = {"distance": getattr(distance, "name", type(distance).__name__)}
+        named |= {"distance_fingerprint": getattr(distance, "fingerprint", None), "path_samples": plan.path_samples}
+        evaluation.protocol["numbers"][name] = {**NO_EXTRACTOR, **named, "n_real": None, "n_fake": None}
+
+
+def _add_separability(
+    evaluation: Evaluation,
+    gan: Sampler,
+    plan: Plan,
+    attributes: Mapping[str, AttributeClassifier] | None,
+    group: _Group,
+) -> None:
+    if "separability" not in plan.metrics:
+        return
+    assert attributes
+    score, entropies = measure_separability(
+        gan, attributes, num_samples=plan.separability_samples, batch_size=plan.batch_size, rank=group.rank,
+        world=group.world, seed=plan.seed, psi=plan.psi, ema=plan.ema,
+        space="w" if isinstance(gan, WSpace) else "z",
+    )  # fmt: skip
+    found = {"separability": score} | {f"separability_entropy_{name}": value for name, value in entropies.items()}
+    own = {**NO_EXTRACTOR, "n_real": None, "n_fake": None, "samples": plan.separability_samples,
+           "attributes": sorted(attributes)}  # fmt: skip
+    for name, value in found.items():
+        evaluation.values[name] = value.item()
+        evaluation.protocol["numbers"][name] = own
 
 
 def intended_labels(num_classes: int, data: RealImages, *, split: str, num_images: int, seed: int) -> Tensor | None:
@@ -166,207 +251,172 @@ def undisturbed(module: object, device: torch.device) -> Iterator[None]:
             part.training = training
 
 
-def _sampled(
-    gan: Sampler,
-    labels: Tensor | None,
-    num_images: int,
-    batch_size: int,
-    seed: int,
-    psi: float,
-    ema: bool,
-    rank: int,
-    world: int,
-) -> Iterator[FakeBatch]:
+def _sampled(gan: Sampler, labels: Tensor | None, plan: Plan, group: _Group) -> Iterator[FakeBatch]:
     """This process's share of the samples; none if there are fewer samples than processes."""
     from lit_gans.images import to_uint8
 
-    mine = torch.arange(rank, num_images, world)
-    for index in mine.split(batch_size) if len(mine) else ():
+    mine = group.share(plan.num_images)
+    for index in mine.split(plan.batch_size) if len(mine) else ():
         asked = None if labels is None else labels[index].to(gan.device)
-        images = gan.sample(seed * _SEED_STRIDE + index, labels=asked, psi=psi, ema=ema)
+        images = gan.sample(plan.seed * SEED_STRIDE + index, labels=asked, psi=plan.psi, ema=plan.ema)
+        broken = ~images.isfinite().flatten(1).all(dim=1)
+        if broken.any():
+            seed = int(plan.seed * SEED_STRIDE + index[int(broken.nonzero()[0])])
+            raise ValueError(
+                f"the generator's image of seed {seed} holds NaN or infinity, and so do {int(broken.sum())} of "
+                f"{len(index)} in its batch: no number is taken of them; evaluate an earlier checkpoint"
+            )
         yield FakeBatch(to_uint8(images), index, asked)
 
 
-def _stored(images: RealImages, num_images: int, batch_size: int) -> Iterator[FakeBatch]:
+def _stored(fake: RealImages, labels: Tensor | None, plan: Plan, group: _Group) -> Iterator[FakeBatch]:
+    mine = group.share(plan.num_images)
     done = 0
-    for batch in images.batches("train", batch_size, indices=torch.arange(num_images)):
-        index = torch.arange(done, done + len(batch["image"]))
-        yield FakeBatch(batch["image"], index)
+    for batch in fake.batches("train", plan.batch_size, indices=mine):
+        index = mine[done : done + len(batch["image"])]
+        yield FakeBatch(batch["image"], index, None if labels is None else labels[index])
         done += len(index)
 
 
 def _evaluate(
     fakes: Iterable[FakeBatch],
     data: RealImages,
-    *,
     extractor: Extractor,
-    num_images: int,
-    metrics: Sequence[str],
-    batch_size: int,
-    split: str,
-    num_real: int | None,
-    conditional: bool,
-    rank: int,
-    world: int,
-    cache_dir: str | Path | None,
-    device: torch.device,
-    progress: Progress | None,
+    plan: Plan,
+    labels: Tensor | None,
+    group: _Group,
+    show: Show | None,
 ) -> Evaluation:
     """Reals first, then the fakes batch by batch, then the values; protocol without what only the caller knows."""
-    extractor = extractor.to(device)
-    measures = Measures(extractor, metrics, num_classes=data.num_classes, conditional=conditional, device=device)
-    measures.warn_if_few(num_images)
-    statistics = real_statistics(
-        data, extractor, split=split, num_real=num_real, whole=measures.need_real_features, batch_size=batch_size,
-        rank=rank, world=world, folder=None if cache_dir is None else Path(cache_dir), device=device, progress=progress,
-    )  # fmt: skip
-    measures.load_real(statistics)
-    done, mine = 0, len(range(rank, num_images, world))
+    indices = real_indices(len(data.dataset(plan.split)), plan.num_real)
+    real_labels = data.dataset(plan.split).labels
+    classes = Classes(data.num_classes, None if real_labels is None else real_labels[indices], labels)
+    measures = _measures(data, extractor, plan, classes, group, keep_features=show is not None)
+    pictures = _Pictures(group, data) if show is not None else None
+    done, mine = 0, len(group.share(plan.num_images))
     for batch in fakes:
-        measures.update(batch)
+        for measure in (*measures, *([pictures] if pictures else [])):
+            measure.update(batch)
         done += len(batch.index)
-        if progress is not None:
-            progress("generated images", done, mine)
+        if group.progress is not None:
+            group.progress("generated images", done, mine)
     assert done == mine, (done, mine)
-    count = len(data.dataset(split)) if num_real is None else num_real
-    return Evaluation(measures.values(), _protocol(extractor, measures, data, split, count, num_images))
+    values = {name: value for measure in measures for name, value in measure.values().items()}
+    settings = {name: own for measure in measures for name, own in measure.settings().items()}
+    main = measures[0]
+    assert isinstance(main, FeatureMeasure)
+    if pictures is not None:
+        images = pictures.gathered()
+        if group.rank == 0:
+            show(Seen(*main.gathered, images, classes, indices))
+    return Evaluation(values, _protocol(main, settings, data, plan, len(indices)))
 
 
-class Measures:
-    """The metric objects of one evaluation, fed with each batch once and asked for values once."""
+def _measures(
+    data: RealImages, extractor: Extractor, plan: Plan, classes: Classes, group: _Group, *, keep_features: bool
+) -> list[Measure]:
+    """The measures that the metrics need, with their real side; the one of the extractor that was chosen first."""
+    aside = ("random_frechet", "swd", "modes", *OF_GENERATOR)
+    of_extractor = [name for name in plan.metrics if name not in aside]
+    measures = [_features(data, extractor, of_extractor, plan, classes, group, keep_features=keep_features)]
+    if "random_frechet" in plan.metrics:
+        from lit_gans.metrics.extractors import RandomInception
 
-    def __init__(
-        self, extractor: Extractor, metrics: Sequence[str], *, num_classes: int, conditional: bool, device: torch.device
-    ) -> None:
-        self.extractor, self.metrics, self.device = extractor, tuple(metrics), device
-        self.skipped = self._not_applicable(num_classes, conditional)
-        wanted = [name for name in metrics if name not in self.skipped]
-        width, classes = extractor.num_features, extractor.num_classes
-        self.frechet = FrechetDistance(width).to(device) if "frechet" in wanted else None
-        self.kernel = KernelDistance(width).to(device) if "kid" in wanted else None
-        self.score = ClassScore(classes).to(device) if "is" in wanted else None
-        near = "precision" in wanted or "recall" in wanted
-        self.manifold = PrecisionRecall(width, k=NEIGHBOURS).to(device) if near else None
-        classify = "class_accuracy" in metrics and classes == num_classes > 0
-        self.classes = ClassAgreement(classes).to(device) if classify else None
-        self.conditional = conditional
-        self._start()
+        measures.append(_features(data, RandomInception(), ["frechet"], plan, classes, group, aside=True))
+    if "swd" in plan.metrics:
+        measures.append(_pixels(data, plan, group))
+    if "modes" in plan.metrics:
+        measures.append(_modes(extractor, classes, group))
+    return measures
 
-    def _not_applicable(self, num_classes: int, conditional: bool) -> dict[str, str]:
-        """Which of the wanted metrics cannot be had here, and why."""
-        skipped = {}
-        known = self.extractor.num_classes
-        if known == 0:
-            skipped["is"] = f"extractor {self.extractor.name} has no classes"
-        if known != num_classes or num_classes == 0:
-            skipped["class_accuracy"] = f"the extractor knows {known} classes, the data {num_classes}"
-        elif not conditional:
-            skipped["class_accuracy"] = "no class is asked for: shares only"
-        return {name: why for name, why in skipped.items() if name in self.metrics}
 
-    def _start(self) -> None:
-        """Gathering waits for every process, so a process without images also has (empty) state."""
-        none = torch.empty(0, self.extractor.num_features, device=self.device)
-        no_logits = torch.empty(0, self.extractor.num_classes, device=self.device)
-        for pair in self._pairs():
-            pair.update(none, real=True)
-            pair.update(none, real=False)
-        if self.frechet is not None:
-            self.frechet.update(none, real=False)
-        if self.score is not None:
-            self.score.update(no_logits)
-        if self.classes is not None:
-            self.classes.update(no_logits)
+def _features(
+    data: RealImages,
+    extractor: Extractor,
+    metrics: Sequence[str],
+    plan: Plan,
+    classes: Classes,
+    group: _Group,
+    *,
+    keep_features: bool = False,
+    aside: bool = False,
+) -> FeatureMeasure:
+    measure = FeatureMeasure(
+        extractor, metrics, classes=classes, neighbours=plan.neighbours, fakes=len(group.share(plan.num_images)),
+        total=plan.num_images, device=group.device, keep_features=keep_features, aside=aside,
+    )  # fmt: skip
+    if not measure.wanted and not keep_features:
+        return measure
+    statistics = real_statistics(
+        data, extractor, split=plan.split, num_real=plan.num_real, whole=measure.need_real_features,
+        batch_size=plan.batch_size, rank=group.rank, world=group.world, folder=group.cache_dir, device=group.device,
+        progress=group.progress,
+    )  # fmt: skip
+    measure.load_real(statistics)
+    return measure
 
-    def _pairs(self) -> list[TwoFeatureSets]:
-        return [metric for metric in (self.kernel, self.manifold) if metric is not None]
 
-    @property
-    def need_real_features(self) -> bool:
-        """True where sums of the real features are not enough."""
-        return bool(self._pairs())
+def _pixels(data: RealImages, plan: Plan, group: _Group) -> PixelMeasure:
+    """With as many reals as there are generated images, drawn once and for all."""
+    available = len(data.dataset(plan.split))
+    if plan.num_images > available:
+        raise ValueError(
+            f"swd compares as many real images as generated ones, and split {plan.split!r} has {available} for "
+            f"{plan.num_images}: use num_images of {available} or less, or leave swd out"
+        )
+    measure = PixelMeasure(resolution=data.resolution, channels=data.channels, device=group.device)
+    indices = real_indices(available, plan.num_images if plan.num_images < available else None)
+    done, mine = 0, group.share(plan.num_images)
+    for batch in data.batches(plan.split, plan.batch_size, indices=indices[mine]):
+        measure.update_real(batch["image"], mine[done : done + len(batch["image"])])
+        done += len(batch["image"])
+        if group.progress is not None:
+            group.progress("real images, pixels", done, len(mine))
+    return measure
 
-    def warn_if_few(self, num_images: int) -> None:
-        """The covariance of D features needs more than D images."""
-        if self.frechet is not None and num_images <= self.extractor.num_features:
-            warnings.warn(
-                f"{num_images} generated images are too few for the covariance of {self.extractor.num_features} "
-                f"features: the Fréchet distance comes out much too large; use more than "
-                f"{self.extractor.num_features}, and 50,000 for a number to publish",
-                stacklevel=5,  # the caller of evaluate_gan, which a decorator wraps
-            )
 
-    def load_real(self, statistics: RealStatistics | None) -> None:
-        """The real side, on the process that has it (the sums over processes then count it once)."""
-        if statistics is None:
-            return
-        if self.frechet is not None:
-            self.frechet.load_real(statistics.count, statistics.total, statistics.outer)
-        if self.kernel is not None:
-            self.kernel.update(statistics.features.to(self.device), real=True)
-        if self.manifold is not None:
-            radii = statistics.radii(k=NEIGHBOURS, device=self.device)
-            self.manifold.load_real(statistics.features.to(self.device), radii)
+def _modes(extractor: Extractor, classes: Classes, group: _Group) -> ModeMeasure:
+    if classes.count != STACKED_MODES or classes.real is None:
+        raise ValueError(
+            f"modes are counted on StackedMNIST, with {STACKED_MODES} classes; the data have {classes.count}"
+        )
+    frequencies = classes.real.bincount(minlength=STACKED_MODES)
+    return ModeMeasure(extractor, frequencies, device=group.device)
+
+
+class _Pictures:
+    """Keeps the first generated images for whoever draws pictures of the evaluation."""
+
+    def __init__(self, group: _Group, data: RealImages) -> None:
+        self.device = group.device
+        self.shape = (data.channels, data.resolution, data.resolution)
+        self.images: list[Tensor] = []
+        self.index: list[Tensor] = []
 
     def update(self, batch: FakeBatch) -> None:
-        """One batch of fakes through the extractor, once, and into every metric."""
-        features, logits = self.extractor.extract(batch.images.to(self.device))
-        if self.frechet is not None:
-            self.frechet.update(features, real=False)
-        for pair in self._pairs():
-            pair.update(features, real=False, index=batch.index)
-        if self.score is not None:
-            self.score.update(logits, batch.index)
-        if self.classes is not None:
-            self.classes.update(logits, batch.labels)
+        kept = batch.index < _SHOWN
+        self.images.append(batch.images[kept.to(batch.images.device)].cpu())
+        self.index.append(batch.index[kept])
 
-    def values(self) -> dict[str, float]:
-        """Name to number, of all processes together; every process must call it."""
-        name = self.extractor.name
-        fid, kid, score = ("fid", "kid", "is") if name == "inception" else (f"{part}_{name}" for part in _STAND_INS)
-        found: dict[str, Tensor] = {}
-        if self.frechet is not None:
-            found[fid] = self.frechet.compute()
-        if self.kernel is not None:
-            found[kid] = self.kernel.compute()
-        if self.score is not None:
-            found[score] = self.score.compute()
-        if self.manifold is not None:
-            pair = zip(("precision", "recall"), self.manifold.compute(), strict=True)
-            found.update({f"{which}_k{NEIGHBOURS}": value for which, value in pair if which in self.metrics})
-        if self.classes is not None:
-            accuracy, shares = self.classes.compute()
-            found.update({"class_accuracy": accuracy} if self.conditional else {}, class_share_min=shares.min())
-        return {key: value.item() for key, value in found.items()}
-
-
-_STAND_INS = ("frechet", "kernel", "score")
-
-
-def check_settings(metrics: Sequence[str], *, num_images: int, batch_size: int) -> None:
-    """ValueError for settings that no evaluation can have."""
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown or not metrics:
-        raise ValueError(f"metrics {list(metrics)}: choose one or more of {', '.join(METRICS)}")
-    if num_images < 2:
-        raise ValueError(f"num_images is {num_images}; a distance needs 2 or more")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
+    def gathered(self) -> Tensor:
+        """uint8 [n, C, H, W] on the CPU, of all processes, which all must call it."""
+        none = torch.empty(0, *self.shape, dtype=torch.uint8)
+        images, index = torch.cat([none, *self.images]), torch.cat([torch.empty(0, dtype=torch.int64), *self.index])
+        return gather_rows(images.to(self.device), index.to(self.device)).cpu()
 
 
 def _protocol(
-    extractor: Extractor, measures: Measures, data: RealImages, split: str, n_real: int, n_fake: int
+    main: FeatureMeasure, settings: Mapping[str, Mapping], data: RealImages, plan: Plan, n_real: int
 ) -> dict[str, object]:
     return {
-        "extractor": extractor.name,
-        "extractor_fingerprint": extractor.fingerprint,
-        "resize": extractor.resize,
+        **identity(main.extractor),
         "n_real": n_real,
-        "n_fake": n_fake,
-        "split": split,
-        "dataset": data.fingerprint(split),
+        "n_fake": plan.num_images,
+        "split": plan.split,
+        "dataset": data.fingerprint(plan.split),
         "resolution": data.resolution,
-        "skipped": measures.skipped,
+        "skipped": main.skipped,
+        "numbers": {name: dict(own) for name, own in settings.items() if own},
         "versions": versions(),
     }
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gans.metrics.cache import cache_folder, digest, read_weights
-from lit_gans.metrics.ranks import first_on_rank_zero
+from lit_gans.metrics.cache import digest, read_weights
+from lit_gans.metrics.weights import weights_file
 
 if TYPE_CHECKING:
     from lit_gans.metrics.reals import RealImages
@@ -23,23 +25,34 @@ INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
 _INCEPTION_SHA256 = "6726825d"  # as the file's name says
-_TORCHVISION = "torchvision:"
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SPATIAL_CHANNELS, _SPATIAL_PX = 7, 17  # Nash et al. (2021): as many numbers as the pooled features, about
+RANDOM_INCEPTION_SEED = 2020
+RANDOM_INCEPTION_FINGERPRINT = "62910b4f43a7d44e"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TORCHVISION_PX = 224
+_OWN_INPUT = ("googlenet", "inception_v3")  # published with inputs in [-1, 1], which these networks make themselves
 
 
-class Features(NamedTuple):
-    """features float32 [N, D]; logits float32 [N, K], or None where the network has no classes."""
+@dataclass(frozen=True, eq=False)
+class Features:
+    """features float32 [N, D]; logits float32 [N, K], or None where the network has no classes; spatial float32 [N, S].
+
+    It unpacks into features and logits; `spatial`, None unless the extractor was asked for it, goes by name.
+    """
 
     features: Tensor
     logits: Tensor | None
+    spatial: Tensor | None = None
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        return iter((self.features, self.logits))
 
 
 class Extractor(nn.Module, ABC):
     """A frozen network from uint8 images to features. It never leaves evaluation mode.
 
     `name` names the numbers made with it, `resize` says how images reach its input size, `fingerprint` is 16 hex digits
-    of its weights, `num_features` D and `num_classes` K (0 without logits).
+    of its weights, `num_features` D, `num_classes` K (0 without logits) and `num_spatial` S (0 without them).
     """
 
     name: str
@@ -47,6 +60,7 @@ class Extractor(nn.Module, ABC):
     fingerprint: str
     num_features: int
     num_classes: int
+    num_spatial: int = 0
 
     @abstractmethod
     def forward(self, images: Tensor) -> Features:
@@ -70,7 +84,8 @@ class Extractor(nn.Module, ABC):
 class InceptionFeatures(Extractor):
     """Inception v3 of TensorFlow 2015-12-05 as torch-fidelity has it: 2048 features, 1008 logits without bias.
 
-    The network of every published FID; its resize is part of the number.
+    The network of every published FID; its resize is part of the number. With `spatial` also the features of sFID (Nash
+    et al., 2021): the first 7 channels of TensorFlow's "mixed_6/conv", 17 x 17 x 7 = 2023 numbers, channels last.
     """
 
     name = "inception"
@@ -78,19 +93,78 @@ class InceptionFeatures(Extractor):
     num_features = 2048
     num_classes = 1008
 
-    def __init__(self, state: dict[str, Tensor]) -> None:
+    def __init__(self, state: dict[str, Tensor], *, spatial: bool = False) -> None:
         super().__init__()
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-        # torch-fidelity unpickles whatever it is given: give it what was read safely, from memory.
-        file = io.BytesIO()
-        torch.save(state, file)
-        file.seek(0)
-        self.network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], file)
+        layers = ["2048", "logits_unbiased"] if self.num_classes else ["2048"]
+        self.network = _inception_network(state, layers)
+        self._spatial: list[Tensor] = []
+        if spatial:
+            self.num_spatial = _SPATIAL_PX**2 * _SPATIAL_CHANNELS
+            # TensorFlow's mixed_6 is Mixed_6d here; what leaves its 1x1 branch has been through batch norm and ReLU.
+            self.network.Mixed_6d.branch1x1.register_forward_hook(self._keep_spatial)
         self.freeze()
 
+    def _keep_spatial(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._spatial.append(output[:, :_SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1))
+
     def forward(self, images: Tensor) -> Features:
-        return Features(*self.network(as_channels(images, 3)))
+        features, *logits = self.network(as_channels(images, 3))
+        return Features(features, logits[0] if logits else None, self._spatial.pop() if self.num_spatial else None)
+
+
+class RandomInception(InceptionFeatures):
+    """Inception v3 with weights that were never trained: 2048 features, no logits, nothing to download.
+
+    Naeem et al. (2020) argue for random embeddings where images are unlike ImageNet's, whose classes a trained network
+    looks for. Its distances are no FID and are comparable with none.
+
+    Definition, so that everyone has the same weights: in the order of their names, every convolution is drawn by one
+    torch.randn in float64 from one torch.Generator with seed 2020, rounded to multiples of 2^-12, times
+    sqrt(2 / fan in) (He et al., 2015), as float32. Batch norm is the identity (mean 0, variance 1, epsilon 1e-3). The
+    rounding takes away what logarithms and cosines of different processors differ in.
+    """
+
+    name = "random_inception"
+    num_classes = 0
+
+    def __init__(self) -> None:
+        super().__init__(_random_state(RANDOM_INCEPTION_SEED))
+
+
+def _inception_network(state: dict[str, Tensor], layers: list[str]) -> nn.Module:
+    """torch-fidelity's network, which unpickles whatever it is given: here what was read safely, from memory."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    with ambient_randomness_kept():
+        return FeatureExtractorInceptionV3("inception-v3-compat", layers, file)
+
+
+def _random_state(seed: int) -> dict[str, Tensor]:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Shapes(FeatureExtractorInceptionV3):
+        def load_state_dict(self, state: dict[str, Tensor]) -> None:
+            """Nothing: only the shapes are wanted."""
+
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    with torch.device("meta"):
+        shapes = Shapes("shapes", ["2048"], empty).state_dict()
+    generator = torch.Generator().manual_seed(seed)
+    return {name: _drawn(name, shapes[name], generator) for name in sorted(shapes)}
+
+
+def _drawn(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
+    """One tensor of RandomInception; the last layer, which it has no use for, is zero."""
+    if name.endswith("conv.weight"):
+        normal = torch.randn(like.shape, dtype=torch.float64, generator=generator).mul_(4096).round_().div_(4096)
+        return normal.mul_((2 / like[0].numel()) ** 0.5).float()
+    is_one = name.endswith((".bn.weight", ".running_var"))
+    return (torch.ones if is_one else torch.zeros)(like.shape, dtype=like.dtype)
 
 
 class TorchvisionFeatures(Extractor):
@@ -102,16 +176,16 @@ class TorchvisionFeatures(Extractor):
         super().__init__()
         from torchvision import models
 
-        if name not in models.list_models(module=models):
-            raise ValueError(f"torchvision has no classifier {name!r}; it has {', '.join(models.list_models(models))}")
         self.name = name
-        self.network = models.get_model(name, weights=None)
+        with ambient_randomness_kept():
+            own_input = {"transform_input": True} if name in _OWN_INPUT else {}
+            self.network = models.get_model(name, weights=None, **own_input)
         self.network.load_state_dict(state)
         last = [layer for layer in self.network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
         self.num_features = last.in_features if isinstance(last, nn.Linear) else last.in_channels
         self.num_classes = last.out_features if isinstance(last, nn.Linear) else last.out_channels
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self._entering: list[Tensor] = []
         last.register_forward_pre_hook(lambda _, inputs: self._entering.append(inputs[0]))
         self.freeze()
@@ -122,6 +196,13 @@ class TorchvisionFeatures(Extractor):
         logits = self.network((x - self.mean) / self.std)
         features = self._entering.pop()
         return Features(features.mean(dim=(2, 3)) if features.ndim == 4 else features, logits)
+
+
+@contextmanager
+def ambient_randomness_kept() -> Iterator[None]:
+    """Layers draw weights when they are made, which loading replaces: training must not feel it."""
+    with torch.random.fork_rng(devices=[]):
+        yield
 
 
 @contextmanager
@@ -152,61 +233,82 @@ def as_channels(images: Tensor, channels: int) -> Tensor:
     return images.expand(-1, 3, -1, -1) if channels == 3 else images.float().mean(1, keepdim=True).round().byte()
 
 
-def build_extractor(spec: str, *, weights_path: str | Path | None = None, data: RealImages | None = None) -> Extractor:
-    """The extractor called `spec`: "inception", "digits", "mnist", "torchvision:squeezenet1_1" or its like.
+def build_extractor(
+    spec: str, *, weights_path: str | Path | None = None, data: RealImages | None = None, spatial: bool = False
+) -> Extractor:
+    """The extractor called `spec`.
 
-    `weights_path` is a .safetensors or .pth file; Inception's is downloaded without it. "digits" and "mnist" are small
-    classifiers trained here once and kept (see `classifiers`); "mnist" and its kin need the `data` to train on.
+    "inception" (FID's), "random_inception" (never trained), "vgg16", "torchvision:squeezenet1_1" and its like,
+    "timm:<model>", "clip:ViT-B-32" and its like, "dinov2:vit-s-14" and its like; "digits" and "mnist" are small
+    classifiers trained here once and kept (see `classifiers`), and "mnist" and its kin need the `data` to train on.
+    `weights_path` is a .safetensors or .pth file; without it published weights are taken from where they are kept, or
+    downloaded. `spatial` asks "inception" for the features of sFID too.
     ValueError for an unknown spec, FileNotFoundError or ConnectionError for weights that cannot be had.
     """
+    from lit_gans.metrics import backbones
     from lit_gans.metrics.classifiers import DATA_CLASSIFIERS, classifier_of, digits_classifier
 
+    if spatial and spec != "inception":
+        raise ValueError(f"extractor {spec!r} has no spatial features; 'inception' has: they are what sFID is made of")
+    family, colon, model = spec.partition(":")
+    families = {
+        "torchvision": _torchvision,
+        "timm": backbones.timm_features,
+        "clip": backbones.clip_features,
+        "dinov2": backbones.dinov2_features,
+    }
+    if colon and family in families:
+        return families[family](model, weights_path)
     if spec == "inception":
-        return _inception(None if weights_path is None else Path(weights_path))
-    if spec.startswith(_TORCHVISION):
-        return _torchvision(spec.removeprefix(_TORCHVISION), weights_path)
-    if spec not in ("digits", *DATA_CLASSIFIERS):
-        known = ", ".join(("inception", "digits", *DATA_CLASSIFIERS, f"{_TORCHVISION}<model>"))
-        raise ValueError(f"unknown extractor {spec!r}; known are {known}, such as {_TORCHVISION}squeezenet1_1")
+        return _inception(weights_path, spatial=spatial)
+    if spec == "vgg16":
+        return backbones.vgg16_features(weights_path)
+    own = ("digits", *DATA_CLASSIFIERS, "random_inception")
+    if spec not in own:
+        known = ", ".join(("inception", *own, "vgg16", *(f"{name}:<model>" for name in families)))
+        raise ValueError(f"unknown extractor {spec!r}; known are {known}, such as torchvision:squeezenet1_1")
     if weights_path is not None:
-        raise ValueError(f"extractor {spec!r} trains its own weights: leave out weights_path {str(weights_path)!r}")
+        verb = "draws" if spec == "random_inception" else "trains"
+        raise ValueError(f"extractor {spec!r} {verb} its own weights: leave out weights_path {str(weights_path)!r}")
+    if spec == "random_inception":
+        return RandomInception()
     return digits_classifier() if spec == "digits" else classifier_of(spec, data)
 
 
-def _inception(weights_path: Path | None) -> InceptionFeatures:
-    path = first_on_rank_zero(_inception_file) if weights_path is None else weights_path
+def _inception(weights_path: str | Path | None, *, spatial: bool) -> InceptionFeatures:
+    hint = (
+        "or pass weights_path; extractors 'random_inception' and 'digits' need no file, and 'torchvision:...' takes "
+        "its own"
+    )
+    path = weights_file(INCEPTION_URL, what="Inception", sha256_prefix=_INCEPTION_SHA256, path=weights_path, hint=hint)
     state = read_weights(path)
     try:
-        return InceptionFeatures(state)
+        return InceptionFeatures(state, spatial=spatial)
     except RuntimeError as error:
-        raise ValueError(f"{path} is not torch-fidelity's Inception v3, which {INCEPTION_URL} has: {error}") from error
-
-
-def _inception_file() -> Path:
-    """The kept file, downloaded if it is not there."""
-    from urllib.error import URLError
-
-    path = cache_folder() / Path(INCEPTION_URL).name
-    if path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(INCEPTION_URL, str(path), hash_prefix=_INCEPTION_SHA256, progress=False)
-    except (URLError, OSError, RuntimeError) as error:
-        raise ConnectionError(
-            f"Inception's weights are not at {path} and could not be downloaded ({error}): fetch {INCEPTION_URL} "
-            f"elsewhere and put the file there, or pass weights_path; extractors 'digits' and 'torchvision:...' need "
-            f"no such file"
+        raise ValueError(
+            f"{path} is not torch-fidelity's Inception v3, which {INCEPTION_URL} has: {opening(error)}"
         ) from error
-    return path
 
 
 def _torchvision(name: str, weights_path: str | Path | None) -> TorchvisionFeatures:
-    if weights_path is None:
-        raise ValueError(
-            f"extractor '{_TORCHVISION}{name}' needs weights_path: a .safetensors or .pth file of its weights"
-        )
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ValueError(f"torchvision has no classifier {name!r}; it has {', '.join(models.list_models(models))}")
+    url = models.get_model_weights(name).DEFAULT.url
+    prefix = re.search(r"-([0-9a-f]{8,})\.", url)
+    path = weights_file(
+        url, what=name, sha256_prefix=prefix and prefix[1], path=weights_path,
+        hint="or pass weights_path, a file of its weights",
+    )  # fmt: skip
+    state = read_weights(path)
     try:
-        return TorchvisionFeatures(name, read_weights(Path(weights_path)))
+        return TorchvisionFeatures(name, state)
     except RuntimeError as error:
-        raise ValueError(f"{weights_path} does not hold the weights of torchvision's {name}: {error}") from error
+        raise ValueError(f"{path} does not hold the weights of torchvision's {name}: {opening(error)}") from error
+
+
+def opening(error: Exception) -> str:
+    """The message as far as a reader gets: load_state_dict lists every name of a network."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 400 else f"{text[:400]} ..."

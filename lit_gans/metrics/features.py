@@ -1,4 +1,4 @@
-"""State of feature metrics over several processes: sums, or whole feature sets in the order of their global index.
+"""State of feature metrics over several processes: moments that merge, or whole feature sets in their global order.
 
 torchmetrics gathers lists by process, so that the order depends on how many there are; whatever splits or draws subsets
 would then give another number. Here every row carries its global index and the gathered set is sorted by it.
@@ -9,81 +9,160 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lit_gans.metrics.ranks import gather_rows
+
 
 class Moments(Metric):
-    """Count, sum and sum of outer products of features in float64: all that a mean and a covariance need."""
+    """Count, mean and scatter (sum of outer products of deviations from the mean) of features, in float64.
 
-    full_state_update = False
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("total", torch.zeros(num_features, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("outer", torch.zeros(num_features, num_features, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, features: Tensor) -> None:
-        """features [N, D]."""
-        features = features.double()
-        self.count += len(features)
-        self.total += features.sum(dim=0)
-        self.outer += features.T @ features
-
-    def compute(self) -> tuple[int, Tensor, Tensor]:
-        """count, sum [D], sum of outer products [D, D], of all processes together."""
-        return int(self.count), self.total, self.outer
-
-
-class FeatureSet(Metric):
-    """Whole features, gathered from all processes and sorted by global index."""
+    Batches and processes are merged by the update of Chan et al. (1979), so that a mean that is large beside the
+    deviations costs no digits, as differences of raw sums would.
+    """
 
     full_state_update = False
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
         self.num_features = num_features
+        zeros = {"dtype": torch.float64}
+        self.add_state("count", torch.tensor(0), dist_reduce_fx=None)
+        self.add_state("mean", torch.zeros(num_features, **zeros), dist_reduce_fx=None)
+        self.add_state("scatter", torch.zeros(num_features, num_features, **zeros), dist_reduce_fx=None)
+
+    def update(self, features: Tensor) -> None:
+        """features [N, D]."""
+        if len(features) == 0:
+            return
+        features = features.double()
+        mean = features.mean(dim=0)
+        deviations = features - mean
+        self._merge(len(features), mean, deviations.T @ deviations)
+
+    def load(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        """Adds kept moments: count, mean [D], scatter [D, D]; on one process only."""
+        self.update(self.mean.new_empty(0, len(self.mean)))  # or torchmetrics warns of a metric never updated
+        self._merge(count, mean.to(self.mean), scatter.to(self.scatter))
+
+    def _merge(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        before = int(self.count)
+        if before == 0:
+            self.count, self.mean, self.scatter = self.count + count, mean, scatter
+            return
+        delta, together = mean - self.mean, before + count
+        self.scatter += scatter
+        self.scatter.addr_(delta, delta, alpha=before * count / together)
+        self.mean += delta * (count / together)
+        self.count += count
+
+    def compute(self) -> tuple[int, Tensor, Tensor]:
+        """count, mean [D], scatter [D, D] of all processes together."""
+        if self.mean.ndim == 1:
+            return int(self.count), self.mean, self.scatter
+        merged = Moments(self.mean.shape[1]).to(self.mean.device)
+        for count, mean, scatter in zip(self.count.tolist(), self.mean, self.scatter, strict=True):
+            if count:
+                merged._merge(count, mean, scatter)
+        return int(merged.count), merged.mean, merged.scatter
+
+
+class FeatureSet(Metric):
+    """Whole features of all processes, sorted by global index.
+
+    `capacity`, the rows that this process will add, gives them one block of memory at the first update: joining them at
+    the end then copies nothing. Processes exchange their rows in small parts, into the place where they belong, so that
+    no process ever holds the set twice.
+    """
+
+    full_state_update = True  # or `forward` would count arrivals from 0 with each batch
+
+    def __init__(self, num_features: int, *, capacity: int = 0) -> None:
+        super().__init__(sync_on_compute=False)  # `gather_rows` does it, without torchmetrics' copies
+        self.num_features, self.capacity = num_features, capacity
+        self._block: Tensor | None = None
         self.add_state("features", [], dist_reduce_fx="cat")
         self.add_state("index", [], dist_reduce_fx="cat")
 
     def update(self, features: Tensor, index: Tensor | None = None) -> None:
-        """features [N, D]; index int64 [N], the rows' numbers in the whole set (default: in order of arrival).
-
-        Every process calls it at least once, with no rows if it has none.
-        """
+        """features [N, D]; index int64 [N], the rows' numbers in the whole set (default: in order of arrival)."""
         _check_width(features, self.num_features)
-        self.features.append(features)
+        seen = sum(map(len, self.index))
         self.index.append(_arrival(self.index, features) if index is None else index.to(features.device))
+        self.features.append(self._placed(features, seen))
+
+    def _placed(self, features: Tensor, start: int) -> Tensor:
+        """The rows as part of the block, as long as there is space in it."""
+        if start + len(features) > self.capacity:
+            return features
+        if self._block is None:
+            self._block = features.new_empty(self.capacity, self.num_features)
+        place = self._block[start : start + len(features)]
+        return place.copy_(features)
+
+    def merge_state(self, incoming_state: "dict[str, list[Tensor]] | FeatureSet") -> None:
+        """Adds the rows of another set, under their own indices."""
+        other = incoming_state if isinstance(incoming_state, dict) else incoming_state.metric_state
+        for features, index in zip(other["features"], other["index"], strict=True):
+            self.update(features, index)
+
+    def reset(self) -> None:
+        super().reset()
+        self._block = None  # whoever kept the old rows keeps them unharmed
+
+    def rows(self) -> Tensor:
+        """[n, D] of this process, as they came; a view of the block where they lie in it."""
+        if not self.features:
+            return torch.empty(0, self.num_features, device=self.device)
+        if self._block is not None and _adjacent(self.features, self._block):
+            return self._block[: sum(map(len, self.features))]
+        return dim_zero_cat(self.features)
 
     def compute(self) -> Tensor:
-        """features [N, D] of all processes in the order of their index."""
-        return in_order(self.features, self.index)
+        """`gathered`, of which torchmetrics makes and keeps a copy."""
+        return self.gathered()
+
+    def gathered(self) -> Tensor:
+        """features [N, D] of all processes in the order of their index; rows of equal index stay as they came."""
+        index = dim_zero_cat(self.index) if self.index else torch.empty(0, dtype=torch.int64, device=self.device)
+        return gather_rows(self.rows(), index)
 
 
-class TwoFeatureSets(Metric):
-    """Base of metrics that compare whole sets: `real` and `fake` features, each in the order of its index."""
+class TwoSided(Metric):
+    """Base of metrics that keep something of real and of generated images: two metrics, `real` and `fake`."""
 
     is_differentiable = False
     full_state_update = False
+    real: Metric
+    fake: Metric
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(self) -> None:
+        super().__init__(sync_on_compute=False)  # the two parts do it
+
+    def forward(self, *args: Tensor, **sides: bool | Tensor) -> None:
+        """`update`: a batch of one side alone has no value."""
+        self.update(*args, **sides)
+
+    def reset(self) -> None:
+        super().reset()
+        self.real.reset()
+        self.fake.reset()
+
+
+class TwoFeatureSets(TwoSided):
+    """Base of metrics that compare whole sets: `real` and `fake` features, each in the order of its index."""
+
+    def __init__(self, num_features: int, *, real_capacity: int = 0, fake_capacity: int = 0) -> None:
         super().__init__()
         self.num_features = num_features
-        for name in ("real", "fake"):
-            self.add_state(f"{name}_features", [], dist_reduce_fx="cat")
-            self.add_state(f"{name}_index", [], dist_reduce_fx="cat")
+        self.real = FeatureSet(num_features, capacity=real_capacity)
+        self.fake = FeatureSet(num_features, capacity=fake_capacity)
 
     def update(self, features: Tensor, *, real: bool, index: Tensor | None = None) -> None:
-        """features [N, D] of real or generated images; index int64 [N] as for `FeatureSet`.
-
-        Every process updates both sets at least once, with no rows if it has none.
-        """
-        _check_width(features, self.num_features)
-        kept, indices = (self.real_features, self.real_index) if real else (self.fake_features, self.fake_index)
-        kept.append(features)
-        indices.append(_arrival(indices, features) if index is None else index.to(features.device))
+        """features [N, D] of real or generated images; index int64 [N] as for `FeatureSet`."""
+        (self.real if real else self.fake).update(features, index)
 
     def sets(self) -> tuple[Tensor, Tensor]:
         """real [N, D] and fake [M, D] in the order of their indices; to be called in `compute`."""
-        return in_order(self.real_features, self.real_index), in_order(self.fake_features, self.fake_index)
+        return self.real.gathered(), self.fake.gathered()
 
 
 def in_order(features: Tensor | list[Tensor], index: Tensor | list[Tensor]) -> Tensor:
@@ -94,6 +173,16 @@ def in_order(features: Tensor | list[Tensor], index: Tensor | list[Tensor]) -> T
 def _arrival(index: list[Tensor], features: Tensor) -> Tensor:
     seen = sum(len(part) for part in index)
     return torch.arange(seen, seen + len(features), device=features.device)
+
+
+def _adjacent(parts: list[Tensor], block: Tensor) -> bool:
+    """Whether the parts lie one behind the other from the block's beginning on."""
+    place = block.data_ptr()
+    for part in parts:
+        if len(part) and part.data_ptr() != place:
+            return False
+        place += part.numel() * part.element_size()
+    return True
 
 
 def _check_width(features: Tensor, width: int) -> None:

@@ -1,50 +1,43 @@
 """Fréchet distance of Gaussians fitted to features (Heusel et al., 2017), https://arxiv.org/abs/1706.08500, Eq. 6."""
 
 import torch
-from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
+from torch import Tensor
+
+from lit_gans.metrics.features import Moments, TwoSided
 
 
-class Passthrough(nn.Module):
-    """Hands features on in float64: torchmetrics sums up in it anyway, but rounds its result to the input's type."""
+class FrechetDistance(TwoSided):
+    """The distance of two sets of features that were extracted before, from their moments in float64.
+
+    torchmetrics' class sums raw products, which loses the digits of a covariance beside a large mean, and takes
+    eigenvalues of the unsymmetric product of the covariances: with fewer images than features their square roots add
+    noise of about 1e-8 of the trace each.
+    """
+
+    higher_is_better = False
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.num_features = num_features
+        self.real, self.fake = Moments(num_features), Moments(num_features)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return features.double()
+    def update(self, features: Tensor, *, real: bool) -> None:
+        """features [N, D] of real or generated images."""
+        (self.real if real else self.fake).update(features)
 
-
-class FrechetDistance(FrechetInceptionDistance):
-    """torchmetrics' sums over processes, on features that were extracted before, with a stable distance at the end.
-
-    torchmetrics takes eigenvalues of the unsymmetric product of the covariances: with fewer images than features their
-    square roots add noise of about 1e-8 of the trace each. See `frechet_distance`.
-    """
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__(feature=Passthrough(num_features))
-
-    def load_real(self, count: int, total: Tensor, outer: Tensor) -> None:
-        """The real side from kept statistics: count, sum [D], sum of outer products [D, D]; on one process only."""
-        self.real_features_num_samples = torch.tensor(count, device=self.device)
-        self.real_features_sum = total.to(self.device)
-        self.real_features_cov_sum = outer.to(self.device)
+    def load_real(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        """The real side from kept moments (see `Moments`); on one process only."""
+        self.real.load(count, mean, scatter)
 
     def compute(self) -> Tensor:
         """float64 scalar. ValueError with fewer than two images on a side."""
-        real = gaussian(self.real_features_num_samples, self.real_features_sum, self.real_features_cov_sum)
-        fake = gaussian(self.fake_features_num_samples, self.fake_features_sum, self.fake_features_cov_sum)
-        return frechet_distance(*real, *fake)
+        return frechet_distance(*gaussian(*self.real.compute()), *gaussian(*self.fake.compute()))
 
 
-def gaussian(count: Tensor | int, total: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
+def gaussian(count: int, mean: Tensor, scatter: Tensor) -> tuple[Tensor, Tensor]:
     """mean [D] and covariance [D, D] (divided by count - 1, as in every published FID)."""
-    if int(count) < 2:
-        raise ValueError(f"a covariance needs two images or more, got {int(count)}")
-    mean = total / count
-    return mean, (outer - count * torch.outer(mean, mean)) / (count - 1)
+    if count < 2:
+        raise ValueError(f"a covariance needs two images or more, got {count}")
+    return mean, scatter / (count - 1)
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
@@ -53,9 +46,23 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     With cov = F F^T, the last trace is the sum of singular values of F_a^T F_b, which needs no square root of rounding
     noise: the distance of a set from itself is 0 to 1e-12 of the trace, of rank-deficient covariances too.
     """
-    cross = torch.linalg.svdvals(_factor(cov_a).T @ _factor(cov_b)).sum()
-    squared = (mean_a.double() - mean_b.double()).square().sum()
-    return squared + cov_a.double().trace() + cov_b.double().trace() - 2 * cross
+    traces = cov_a.double().trace() + cov_b.double().trace()
+    return _distance(mean_a.double(), _factor(cov_a), mean_b.double(), _factor(cov_b), traces)
+
+
+def frechet_of_features(a: Tensor, b: Tensor) -> Tensor:
+    """a [N, D], b [M, D] -> their Fréchet distance; cheap where N and M are far below D, as within one class."""
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"a covariance needs two images or more, got {len(a)} and {len(b)}")
+    means = [x.double().mean(dim=0) for x in (a, b)]
+    factors = [((x.double() - m) / (len(x) - 1) ** 0.5).T for x, m in zip((a, b), means, strict=True)]
+    traces = factors[0].square().sum() + factors[1].square().sum()
+    return _distance(means[0], factors[0], means[1], factors[1], traces)
+
+
+def _distance(mean_a: Tensor, factor_a: Tensor, mean_b: Tensor, factor_b: Tensor, traces: Tensor) -> Tensor:
+    cross = torch.linalg.svdvals(factor_a.T @ factor_b).sum()
+    return (mean_a - mean_b).square().sum() + traces - 2 * cross
 
 
 def _factor(cov: Tensor) -> Tensor:

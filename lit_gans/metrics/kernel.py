@@ -15,8 +15,17 @@ class KernelDistance(TwoFeatureSets):
 
     higher_is_better = False
 
-    def __init__(self, num_features: int, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> None:
-        super().__init__(num_features)
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        subsets: int = 100,
+        subset_size: int = 1000,
+        seed: int = 0,
+        real_capacity: int = 0,
+        fake_capacity: int = 0,
+    ) -> None:
+        super().__init__(num_features, real_capacity=real_capacity, fake_capacity=fake_capacity)
         self.subsets, self.subset_size, self.seed = subsets, subset_size, seed
 
     def compute(self) -> Tensor:

@@ -1,96 +1,132 @@
-"""Precision and recall by nearest neighbours (Kynkäänniemi et al., 2019), https://arxiv.org/abs/1904.06991, Eq. 2."""
+"""Overlap of two sets of features by nearest neighbours.
+
+Precision and recall: Kynkäänniemi et al., 2019, https://arxiv.org/abs/1904.06991, Eq. 2. Density and coverage: Naeem et
+al., 2020, https://arxiv.org/abs/2002.09797, Eq. 4 and 5. Both take the k-th nearest other point, not counting the point
+itself; the first count a border as inside (<=), the second do not (<), as their authors' code does.
+"""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics.utilities import dim_zero_cat
 
-from lit_gans.metrics.features import TwoFeatureSets
+from lit_gans.metrics.features import FeatureSet, TwoFeatureSets
 
-_CHUNK_ELEMENTS = 2**25  # distances held at once: 256 MiB in float64
-_SLACK = 1e-12  # of the squared lengths: what rounding can add to a distance of 0
+_ROWS, _COLUMNS = 2048, 8192  # distances held at once: 128 MiB in float64
+_SLACK = 1e-12  # of the squared lengths: what rounding can add to or take from a squared distance
 
 
-class PrecisionRecall(TwoFeatureSets):
-    """Share of fakes on the real manifold, and of reals on the fake one."""
+class Overlap(NamedTuple):
+    """precision, recall, coverage in [0, 1] and density from 0 on (1 where the sets are alike): float64 scalars."""
+
+    precision: Tensor
+    recall: Tensor
+    density: Tensor
+    coverage: Tensor
+
+
+class ManifoldOverlap(TwoFeatureSets):
+    """Precision, recall, density and coverage of generated features, in one pass over all pairs."""
 
     higher_is_better = True
 
-    def __init__(self, num_features: int, *, k: int = 5) -> None:
-        super().__init__(num_features)
+    def __init__(self, num_features: int, *, k: int = 5, real_capacity: int = 0, fake_capacity: int = 0) -> None:
+        super().__init__(num_features, real_capacity=real_capacity, fake_capacity=fake_capacity)
         self.k = k
-        self.add_state("real_radii", [], dist_reduce_fx="cat")
-
-    def update(self, features: Tensor, *, real: bool, index: Tensor | None = None) -> None:
-        super().update(features, real=real, index=index)
-        if not self.real_radii:  # gathering needs something of one type from every process
-            self.real_radii.append(torch.empty(0, dtype=torch.float64, device=features.device))
+        self.radii = FeatureSet(1)
 
     def load_real(self, features: Tensor, radii: Tensor) -> None:
         """The real side at once, features [N, D] with their `neighbour_radii` [N]; on one process only."""
+        self.real.capacity = 0  # they lie in one piece already
         self.update(features, real=True)
-        self.real_radii = [radii.to(features.device)]
+        self.radii.update(radii.to(features.device)[:, None])
+
+    def compute(self) -> Overlap:
+        """ValueError unless both sets have more than k points."""
+        real, fake = self.sets()
+        radii = self.radii.gathered().flatten()
+        assert len(radii) in (0, len(real)), "load_real takes the whole real side"
+        return manifold_overlap(real, fake, k=self.k, real_radii=radii if len(radii) else None)
+
+    def reset(self) -> None:
+        super().reset()
+        self.radii.reset()
+
+
+class PrecisionRecall(ManifoldOverlap):
+    """The first two alone: share of fakes on the real manifold, and of reals on the fake one."""
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """precision, recall: float64 scalars in [0, 1]."""
-        real, fake = self.sets()
-        radii = dim_zero_cat(self.real_radii)
-        assert len(radii) in (0, len(real)), "load_real takes the whole real side"
-        return precision_recall(real, fake, k=self.k, real_radii=radii if len(radii) else None)
+        overlap = super().compute()
+        return overlap.precision, overlap.recall
 
 
 def precision_recall(
     real: Tensor, fake: Tensor, *, k: int = 5, real_radii: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """real [N, D], fake [M, D] -> precision, recall in [0, 1].
+    """real [N, D], fake [M, D] -> precision, recall in [0, 1]; see `manifold_overlap`."""
+    overlap = manifold_overlap(real, fake, k=k, real_radii=real_radii)
+    return overlap.precision, overlap.recall
 
-    The manifold of a set is the union of balls around its points, each reaching to the k-th nearest other point (the
-    point itself is not counted), border included. `real_radii` [N] saves finding those of the reals.
-    ValueError unless both sets have more than k points.
+
+def manifold_overlap(real: Tensor, fake: Tensor, *, k: int = 5, real_radii: Tensor | None = None) -> Overlap:
+    """real [N, D], fake [M, D] -> Overlap.
+
+    The manifold of a set is the union of balls around its points, each reaching to the k-th nearest other point.
+    Precision is the share of fakes in some real's ball, recall that of reals in some fake's ball, density the mean
+    number of reals' balls around a fake, divided by k, coverage the share of reals whose ball holds a fake.
+    `real_radii` [N] saves finding those of the reals. ValueError unless both sets have more than k points.
     """
-    if min(len(real), len(fake)) <= k:
-        raise ValueError(f"{k} neighbours need more than {k} images on each side, got {len(real)} and {len(fake)}")
-    precision = _covered(fake, real, neighbour_radii(real, k=k) if real_radii is None else real_radii)
-    return precision, _covered(real, fake, neighbour_radii(fake, k=k))
+    if k < 1 or min(len(real), len(fake)) <= k:
+        raise ValueError(
+            f"{k} neighbours need 1 or more, and more than {k} images on each side, got {len(real)} and {len(fake)}"
+        )
+    real_radii = neighbour_radii(real, k=k) if real_radii is None else real_radii.to(real.device)
+    real_reach, fake_reach = real_radii.square(), neighbour_radii(fake, k=k).square()
+    near_real, balls = torch.zeros_like(fake_reach, dtype=torch.bool), torch.zeros_like(fake_reach)
+    near_fake, covered = (torch.zeros_like(real_reach, dtype=torch.bool) for _ in range(2))
+    for rows, columns, squared, slack in _tiles(fake, real):
+        squared -= slack  # towards inside
+        near_real[rows] |= (squared <= real_reach[columns]).any(dim=1)
+        near_fake[columns] |= (squared <= fake_reach[rows, None]).any(dim=0)
+        strictly = squared.add_(slack, alpha=2) < real_reach[columns]  # towards outside
+        balls[rows] += strictly.sum(dim=1)
+        covered[columns] |= strictly.any(dim=0)
+    return Overlap(*(x.double().mean() for x in (near_real, near_fake, balls / k, covered)))
 
 
 def neighbour_radii(points: Tensor, *, k: int) -> Tensor:
     """points [N, D] -> [N]: distance of each to its k-th nearest other point, float64."""
-    radii = []
-    for start, distances in _chunks(points, points):
-        rows = torch.arange(len(distances), device=points.device)
-        distances[rows, start + rows] = torch.inf
-        radii.append(distances.topk(k, dim=1, largest=False).values[:, -1])
-    return torch.cat(radii).clamp(min=0).sqrt()
+    nearest = torch.full((len(points), k), torch.inf, dtype=torch.float64, device=points.device)
+    for rows, columns, squared, _ in _tiles(points, points):
+        shared = range(max(rows.start, columns.start), min(rows.stop, columns.stop))
+        own = torch.arange(shared.start, shared.stop, device=points.device) if len(shared) else None
+        if own is not None:
+            squared[own - rows.start, own - columns.start] = torch.inf
+        few = squared.topk(min(k, squared.shape[1]), dim=1, largest=False).values
+        nearest[rows] = torch.cat([nearest[rows], few], dim=1).topk(k, dim=1, largest=False).values
+    return nearest[:, -1].clamp(min=0).sqrt()
 
 
-def _covered(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
-    """Share of `points` that lie in the ball of some centre.
+def _tiles(a: Tensor, b: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+    """(rows of a, rows of b, squared distances [n, m], their slack [n, m]) over all pairs, in float64.
 
-    With slack for rounding: a collapsed generator has radii of 0, which its own points must meet.
+    Only one tile is ever held in float64. |x|^2 - 2 x.y + |y|^2 is one matrix product with two more columns: a third of
+    the time of adding the lengths after.
     """
-    squared = radii**2
-    inside = [(distances <= squared).any(dim=1) for _, distances in _chunks(points, centres, slack=_SLACK)]
-    return torch.cat(inside).double().mean()
+    for rows in _slices(len(a), _ROWS):
+        x = a[rows].double()
+        x_lengths = x.square().sum(dim=1, keepdim=True)
+        left = torch.cat([-2 * x, x_lengths, torch.ones_like(x_lengths)], dim=1)
+        for columns in _slices(len(b), _COLUMNS):
+            y = b[columns].double()
+            y_lengths = y.square().sum(dim=1, keepdim=True)
+            right = torch.cat([y, torch.ones_like(y_lengths), y_lengths], dim=1)
+            yield rows, columns, left @ right.T, _SLACK * (x_lengths + y_lengths.T)
 
 
-def _chunks(a: Tensor, b: Tensor, *, slack: float = 0.0) -> Iterator[tuple[int, Tensor]]:
-    """(first row, squared distances [n, len(b)]) for consecutive rows of a, less `slack` of both squared lengths.
-
-    |x|^2 - 2 x.y + |y|^2 is one matrix product with two more columns: a third of the time of adding the lengths after.
-    """
-    b = b.double()
-    right = torch.cat([b, torch.ones_like(b[:, :1]), (1 - slack) * _lengths(b)], dim=1).T
-    for start, part in _parts(a, max(1, _CHUNK_ELEMENTS // len(b))):
-        left = torch.cat([-2 * part, (1 - slack) * _lengths(part), torch.ones_like(part[:, :1])], dim=1)
-        yield start, left @ right
-
-
-def _parts(rows: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
-    for start in range(0, len(rows), size):
-        yield start, rows[start : start + size].double()
-
-
-def _lengths(x: Tensor) -> Tensor:
-    return x.square().sum(dim=1, keepdim=True)
+def _slices(total: int, size: int) -> Iterator[slice]:
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))

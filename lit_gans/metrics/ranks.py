@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -53,3 +54,53 @@ def as_rank_zero_says(answer: bool, device: torch.device) -> bool:
     said = torch.tensor(int(answer), device=device)
     dist.broadcast(said, src=0)
     return bool(said.item())
+
+
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8)
+_ROWS_AT_ONCE = 4096
+
+
+def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """rows [n, ...] with global numbers index int64 [n] -> all processes' rows [N, ...], sorted by index, on each.
+
+    The result is allocated once and filled part by part. A process without rows gives some of the right width; rows of
+    equal index stay in the order of the processes. Without a process group, rows already in order are not copied.
+    """
+    if not is_distributed():
+        order = index.argsort(stable=True)
+        in_order = bool((order == torch.arange(len(order), device=order.device)).all())
+        return rows if in_order else rows[order]
+    counts, dtype = _counts(rows)
+    places = _places(index, counts)
+    whole = torch.empty(sum(counts), *rows.shape[1:], dtype=dtype, device=rows.device)
+    start = 0
+    for source, count in enumerate(counts):
+        for first in range(0, count, _ROWS_AT_ONCE):
+            size = min(_ROWS_AT_ONCE, count - first)
+            mine = source == dist.get_rank()
+            part = rows[first : first + size].contiguous() if mine else whole.new_empty(size, *rows.shape[1:])
+            dist.broadcast(part, src=source)
+            whole[places[start + first : start + first + size]] = part
+        start += count
+    return whole
+
+
+def _counts(rows: Tensor) -> tuple[list[int], torch.dtype]:
+    """How many rows each process has, and the type of those that have some."""
+    mine = torch.tensor([len(rows), _DTYPES.index(rows.dtype) if len(rows) else -1], device=rows.device)
+    found = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(found, mine)
+    dtype = max(int(each[1]) for each in found)
+    return [int(each[0]) for each in found], _DTYPES[dtype] if dtype >= 0 else rows.dtype
+
+
+def _places(index: Tensor, counts: list[int]) -> Tensor:
+    """int64 [N]: where each row, counted over the processes, stands in the sorted whole."""
+    padded = index.new_zeros(max(counts))
+    padded[: len(index)] = index
+    found = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(found, padded)
+    numbers = torch.cat([each[:count] for each, count in zip(found, counts, strict=True)])
+    places = torch.empty_like(numbers)
+    places[numbers.argsort(stable=True)] = torch.arange(len(numbers), device=numbers.device)
+    return places

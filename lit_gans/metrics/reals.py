@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from lit_gans.metrics.extractors import Extractor
 from lit_gans.metrics.features import FeatureSet, Moments
 from lit_gans.metrics.manifold import neighbour_radii
 from lit_gans.metrics.ranks import as_rank_zero_says
+
+_VERSION = 2  # of the files' content
 
 Progress = Callable[[str, int, int], None]
 """progress(what, done, total), called after every batch."""
@@ -39,11 +42,13 @@ class RealImages(Protocol):
 
 @dataclass(frozen=True)
 class RealStatistics:
-    """count, sum [D] and sum of outer products [D, D] in float64; features float32 [N, D] or None; the file `path`."""
+    """Moments (count, mean, scatter) of the features and, or None, of spatial ones; features float32 [N, D] or None.
 
-    count: int
-    total: Tensor
-    outer: Tensor
+    `path` is the file that they are kept in.
+    """
+
+    moments: tuple[int, Tensor, Tensor]
+    spatial: tuple[int, Tensor, Tensor] | None
     features: Tensor | None
     path: Path
 
@@ -54,7 +59,7 @@ class RealStatistics:
         if kept is not None:
             return kept[0]["radii"]
         radii = neighbour_radii(self.features.to(device), k=k).cpu()
-        write_tensors(path, {"radii": radii}, {})
+        _keep(path, {"radii": radii})
         return radii
 
 
@@ -72,11 +77,12 @@ def statistics_file(
 ) -> Path:
     """Where the statistics are kept; the name changes with whatever changes them. `whole`: with all features."""
     key = key_of(
+        version=_VERSION,
         dataset=data.fingerprint(split),
         split=split,
         resolution=data.resolution,
         channels=data.channels,
-        extractor=[extractor.name, extractor.fingerprint, extractor.resize],
+        extractor=[extractor.name, extractor.fingerprint, extractor.resize, extractor.num_spatial],
         count=count,
     )
     kind = "features" if whole else "moments"
@@ -100,6 +106,7 @@ def real_statistics(
     """Statistics of the reals on process 0, None on the others; all must call it. `whole` keeps every feature.
 
     Read from disk where they are kept; otherwise the processes share the images, and process 0 keeps the result.
+    Several evaluations may do so at once: each writes a file of its own and renames it, and the last one stays.
     """
     indices = real_indices(len(data.dataset(split)), num_real)
     path = statistics_file(data, extractor, split=split, count=len(indices), whole=whole, folder=folder)
@@ -110,8 +117,18 @@ def real_statistics(
     made = _extract(data, extractor, split, indices, whole, batch_size, rank, world, torch.device(device), progress)
     if rank != 0:
         return None
-    write_tensors(path, made, {})
+    _keep(path, made)
     return _statistics(made, path)
+
+
+def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A full disk or a folder without rights costs the time to take them again, not the evaluation."""
+    from safetensors import SafetensorError
+
+    try:
+        write_tensors(path, tensors, {})
+    except (OSError, SafetensorError) as error:
+        warnings.warn(f"statistics of the real images are not kept in {path} ({error})", stacklevel=3)
 
 
 def _read(path: Path) -> RealStatistics | None:
@@ -120,7 +137,9 @@ def _read(path: Path) -> RealStatistics | None:
 
 
 def _statistics(tensors: dict[str, Tensor], path: Path) -> RealStatistics:
-    return RealStatistics(int(tensors["count"]), tensors["total"], tensors["outer"], tensors.get("features"), path)
+    count = int(tensors["count"])
+    spatial = (count, tensors["spatial_mean"], tensors["spatial_scatter"]) if "spatial_mean" in tensors else None
+    return RealStatistics((count, tensors["mean"], tensors["scatter"]), spatial, tensors.get("features"), path)
 
 
 def _extract(
@@ -136,20 +155,25 @@ def _extract(
     progress: Progress | None,
 ) -> dict[str, Tensor]:
     """This process's share of the images through the extractor, gathered from all: the content of the file."""
-    moments = Moments(extractor.num_features).to(device)
-    features = FeatureSet(extractor.num_features).to(device)
-    moments.update(torch.empty(0, extractor.num_features, device=device))
-    features.update(torch.empty(0, extractor.num_features, device=device))
     done, mine = 0, torch.arange(rank, len(indices), world)
-    batches = data.batches(split, batch_size, indices=indices[mine])
-    for batch in batches:
-        extracted = extractor.extract(batch["image"].to(device)).features
-        moments.update(extracted)
+    moments = Moments(extractor.num_features).to(device)
+    spatial = Moments(extractor.num_spatial).to(device)
+    features = FeatureSet(extractor.num_features, capacity=len(mine)).to(device)
+    for metric in (moments, spatial, features):  # a process without images has (empty) state too
+        metric.update(torch.empty(0, metric.num_features, device=device))
+    for batch in data.batches(split, batch_size, indices=indices[mine]):
+        extracted = extractor.extract(batch["image"].to(device))
+        moments.update(extracted.features)
+        if extracted.spatial is not None:
+            spatial.update(extracted.spatial)
         if whole:
-            features.update(extracted, mine[done : done + len(extracted)])
-        done += len(extracted)
+            features.update(extracted.features, mine[done : done + len(extracted.features)])
+        done += len(extracted.features)
         if progress is not None:
             progress("real images", done, len(mine))
-    count, total, outer = moments.compute()
-    made = {"count": torch.tensor(count), "total": total.cpu(), "outer": outer.cpu()}
-    return {**made, "features": features.compute().cpu()} if whole else made
+    count, mean, scatter = moments.compute()
+    made = {"count": torch.tensor(count), "mean": mean.cpu(), "scatter": scatter.cpu()}
+    if extractor.num_spatial:
+        _, spatial_mean, spatial_scatter = spatial.compute()
+        made |= {"spatial_mean": spatial_mean.cpu(), "spatial_scatter": spatial_scatter.cpu()}
+    return {**made, "features": features.gathered().cpu()} if whole else made

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from lit_gans.metrics.features import FeatureSet, in_order
+from lit_gans.metrics.features import FeatureSet
 
 
 class ClassScore(FeatureSet):
-    """exp of the mean KL of p(y|x) from p(y), averaged over ten consecutive splits, in float64.
+    """exp of the mean KL of p(y|x) from p(y), on each of ten consecutive splits, in float64.
 
     torchmetrics' class shuffles with torch's global generator and cuts splits of ceil(N / 10); this one keeps the order
     of the index and cuts at i N / 10 as the official code does.
@@ -23,18 +23,26 @@ class ClassScore(FeatureSet):
         self.splits = splits
 
     def compute(self) -> Tensor:
-        """float64 scalar between 1 and the number of classes."""
-        return class_score(in_order(self.features, self.index), splits=self.splits)
+        """float64 [min(splits, N)]: the score of each split, between 1 and the number of classes."""
+        return class_scores(self.gathered(), splits=self.splits)
 
 
 def class_score(logits: Tensor, *, splits: int = 10) -> Tensor:
-    """logits [N, K] -> mean over min(splits, N) splits of exp(mean KL(p(y|x) || p(y))), float64 scalar."""
+    """logits [N, K] -> mean over the splits of their scores, float64 scalar."""
+    return class_scores(logits, splits=splits).mean()
+
+
+def class_scores(logits: Tensor, *, splits: int = 10) -> Tensor:
+    """logits [N, K] -> exp(mean KL(p(y|x) || p(y))) of each of min(splits, N) splits, float64.
+
+    Published deviations over the splits are biased (divided by their number) in most code, unbiased in StudioGAN's.
+    """
     splits = min(splits, len(logits))
     if splits == 0:
         raise ValueError("a class score needs one image or more, got none")
     log_p = logits.double().log_softmax(dim=1)
     cuts = [i * len(log_p) // splits for i in range(splits + 1)]
-    return torch.stack([_split_score(log_p[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]).mean()
+    return torch.stack([_split_score(log_p[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)])
 
 
 def _split_score(log_p: Tensor) -> Tensor:

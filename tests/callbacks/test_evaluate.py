@@ -7,7 +7,7 @@ import torch
 from lit_gans.callbacks import evaluate as module
 from lit_gans.callbacks.evaluate import Evaluate
 from lit_gans.data import Digits
-from lit_gans.metrics import evaluate_gan
+from lit_gans.metrics import Plan, evaluate_gan
 from tests.metrics.common import PixelFeatures
 
 from .common import fit, tiny_cgan, tiny_gan, tiny_trainer
@@ -41,8 +41,8 @@ def test_values_are_written_with_their_protocol_when_the_clock_says_so(tmp_path:
     assert [line["kimg"] for line in written] == [0, 0.032, 0.048]
     assert [line["protocol"]["images_seen"] for line in written] == [0, 32, 48]
     assert written[-1]["protocol"]["n_fake"] == 30 and written[-1]["protocol"]["n_real"] == 100
-    settings = {"extractor": PixelFeatures(), "num_images": 30, "num_real": 100, "batch_size": 100}
-    again = evaluate_gan(gan, trainer.datamodule, **settings)
+    plan = Plan(num_images=30, num_real=100, batch_size=100)
+    again = evaluate_gan(gan, trainer.datamodule, extractor=PixelFeatures(), plan=plan)
     assert callback.latest == again.values == {name: written[-1][name] for name in again.values}
     assert gan.latest_metrics == callback.latest and written[-1]["protocol"] == again.protocol
 
@@ -80,8 +80,9 @@ def test_zero_switches_it_off(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"extractor": "nonsense"}, "unknown extractor 'nonsense'; known are inception"),
-        ({"extractor": "torchvision:resnet18"}, "needs weights_path"),
-        ({"metrics": ["fid"]}, r"metrics \['fid'\]: choose one or more of frechet"),
+        ({"extractor": "torchvision:resnet0"}, "torchvision has no classifier 'resnet0'"),
+        ({"metrics": ["fud"]}, r"metrics \['fud'\]: choose one or more of frechet"),
+        ({"metrics": ["ppl_w_end"]}, "space 'w' needs a style-based generator"),
         ({"split": "test"}, "no split 'test' unless holdout=True"),
         ({"num_images": 0}, "num_images is 0"),
         ({"num_real": 5000}, "num_real is 5000; the split has 1797"),

@@ -32,8 +32,28 @@ class PixelFeatures(Extractor):
         return Features(features, features @ self.head.T if self.num_classes else None)
 
 
-def digits() -> Digits:
-    return Digits(batch_size=16, resolution=8)
+class SpatialFeatures(PixelFeatures):
+    """Stands in for Inception: a second set of features for the spatial distance."""
+
+    num_spatial = 5
+
+    def forward(self, images: Tensor) -> Features:
+        plain = super().forward(images)
+        return Features(plain.features, plain.logits, plain.features[:, :5] * 2)
+
+
+def squared(a: Tensor, b: Tensor) -> Tensor:
+    """A distance for path lengths."""
+    return (a - b).square().flatten(1).sum(1)
+
+
+def brightness(images: Tensor) -> Tensor:
+    """An attribute that about half of an untrained model's images have."""
+    return images.float().mean(dim=(1, 2, 3)) - 127.5
+
+
+def digits(resolution: int = 8) -> Digits:
+    return Digits(batch_size=16, resolution=resolution)
 
 
 def unconditional() -> VanillaGAN:
@@ -41,6 +61,6 @@ def unconditional() -> VanillaGAN:
     return VanillaGAN(resolution=8, hidden=16, units=8, pieces=2, z_dim=4)
 
 
-def conditional() -> CGAN:
+def conditional(resolution: int = 8) -> CGAN:
     torch.manual_seed(0)
-    return CGAN(resolution=8, channels=1, form="mlp", z_dim=4)
+    return CGAN(resolution=resolution, channels=1, form="mlp", z_dim=4)

@@ -1,37 +1,43 @@
 import random
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from lit_gans.adversarial import GAN
 from lit_gans.data import Digits
 from lit_gans.images import to_uint8
-from lit_gans.metrics import Evaluation, evaluate_gan, evaluate_images, precision_recall
+from lit_gans.metrics import Evaluation, Features, Plan, evaluate_gan, evaluate_images, precision_recall
 from lit_gans.metrics.evaluator import intended_labels
 from lit_gans.metrics.frechet import frechet_distance
+from lit_gans.metrics.path_length import measure_path_length
 
 from .common import PixelFeatures, conditional, digits, unconditional
 
 STAMP = {
     "extractor", "extractor_fingerprint", "resize", "n_real", "n_fake", "split", "dataset", "resolution", "skipped",
-    "versions", "generator", "images_seen", "psi", "seed",
+    "versions", "generator", "images_seen", "psi", "seed", "numbers",
 }  # fmt: skip
+PASSED = ("extractor", "rank", "world", "progress", "show", "distance", "attributes", "cache_dir")
 
 
 def evaluated(gan: GAN, *, num_images: int = 41, **settings) -> Evaluation:
-    settings = {"extractor": PixelFeatures(), "batch_size": 16, "num_real": 60, **settings}
-    return evaluate_gan(gan, digits(), num_images=num_images, **settings)
+    settings = {"batch_size": 16, "num_real": 60, **settings}
+    passed = {name: settings.pop(name) for name in PASSED if name in settings}
+    plan = Plan(num_images=num_images, **settings)
+    return evaluate_gan(gan, digits(), plan=plan, **{"extractor": PixelFeatures(), **passed})
 
 
 def test_values_and_their_names() -> None:
     values = evaluated(conditional()).values
     assert list(values) == [
-        "frechet_pixels", "kernel_pixels", "score_pixels", "precision_k5", "recall_k5", "class_accuracy",
-        "class_share_min",
+        "frechet_pixels", "kernel_pixels", "precision_k5", "recall_k5", "score_pixels", "score_pixels_std",
+        "class_accuracy", "class_share_min",
     ]  # fmt: skip
     inception = evaluated(conditional(), extractor=PixelFeatures(name="inception")).values
-    assert list(inception)[:3] == ["fid", "kid", "is"]
+    assert {"fid", "kid", "is", "is_std"} < inception.keys()
     assert list(evaluated(unconditional(), metrics=["recall"]).values) == ["recall_k5"]
 
 
@@ -127,11 +133,16 @@ def test_too_few_images_for_the_covariance_are_told() -> None:
     [
         ({"num_images": 1}, "num_images is 1; a distance needs 2"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"metrics": ["frechet", "lpips"]}, r"metrics \['frechet', 'lpips'\]: choose one or more of frechet, kid"),
+        ({"metrics": ["frechet", "lpips"]}, r"metrics \['frechet', 'lpips'\]: choose one or more of frechet, spatial"),
         ({"metrics": []}, "choose one or more"),
         ({"rank": 0, "world": 2}, "rank 0 of 2 was given, but this is process 0 of 1"),
         ({"split": "test"}, "no split 'test' unless holdout"),
         ({"num_real": 2000}, "num_real is 2000; the split has 1797"),
+        ({"neighbours": 0}, "neighbours is 0; it must be 1 or more"),
+        ({"metrics": ["separability"]}, "separability needs attribute classifiers: pass attributes"),
+        ({"metrics": ["ppl_w_full"]}, "space 'w' needs a style-based generator"),
+        ({"metrics": ["modes"]}, "modes are counted on StackedMNIST, with 1000 classes; the data have 10"),
+        ({"metrics": ["swd"], "num_images": 1798}, "swd compares as many real images as generated ones"),
     ],
 )
 def test_settings_that_cannot_be_met_are_refused(settings: dict, message: str) -> None:
@@ -146,11 +157,105 @@ def test_progress_counts_to_the_end() -> None:
     assert told[-1] == ("generated images", 41, 41)
 
 
+def test_numbers_with_settings_of_their_own_carry_them() -> None:
+    found = evaluated(conditional(), metrics=["rfid", "kid", "density", "coverage", "intra_fid"], num_images=90)
+    assert found.values.keys() == {"rfid", "kernel_pixels", "density_k5", "coverage_k5", "intra_frechet_pixels"}
+    random = found.stamp("rfid")
+    assert (random["extractor"], random["n_fake"]) == ("random_inception", 90) and "numbers" not in random
+    assert random["extractor_fingerprint"] != found.protocol["extractor_fingerprint"]
+    assert found.stamp("kernel_pixels")["kid_subsets"] == 100 and "kid_subsets" not in found.stamp("density_k5")
+    assert found.stamp("density_k5")["extractor"] == "pixels"
+
+
+def test_intra_class_distance_is_the_mean_over_classes() -> None:
+    gan, extractor = conditional(), PixelFeatures()
+    values = evaluated(gan, metrics=["intra_frechet"], num_images=200, num_real=None).values
+    labels = intended_labels(10, digits(), split="train", num_images=200, seed=0)
+    fake = extractor(to_uint8(gan.sample(torch.arange(200), labels=labels))).features.double()
+    data = digits().dataset()
+    real = extractor(data.images(torch.arange(1797))).features.double()
+    of_class = [
+        frechet_distance(*(m for x in (real[data.labels == c], fake[labels == c]) for m in (x.mean(0), x.T.cov())))
+        for c in range(10)
+    ]
+    assert values["intra_frechet_pixels"] == pytest.approx(torch.stack(of_class).mean().item(), rel=1e-8)
+    with pytest.raises(ValueError, match=r"two images or more of every class, and class \d has \d generated"):
+        evaluated(gan, metrics=["intra_frechet"], num_images=12)
+
+
+def test_spatial_features_have_a_distance_of_their_own() -> None:
+    class Spatial(PixelFeatures):
+        num_spatial = 5
+
+        def forward(self, images: Tensor) -> Features:
+            plain = super().forward(images)
+            return Features(plain.features, plain.logits, plain.features[:, :5] * 2)
+
+    values = evaluated(conditional(), extractor=Spatial(name="inception"), metrics=["sfid"]).values
+    assert values["sfid"] > 0 and len(values) == 1
+    again = evaluated(conditional(), extractor=Spatial(name="inception"), metrics=["sfid"]).values  # from the cache
+    assert again == values
+    plain = evaluated(conditional(), metrics=["kid", "sfid"])
+    assert plain.protocol["skipped"] == {"spatial_frechet": "extractor pixels has no spatial features"}
+
+
+def test_path_lengths_are_of_the_generator() -> None:
+    gan = conditional()
+    told = []
+    found = evaluated(
+        gan, metrics=["ppl_z_full", "ppl_z_end"], path_samples=30, seed=4, progress=lambda *step: told.append(step),
+        distance=lambda a, b: (a - b).square().flatten(1).sum(1),
+    )  # fmt: skip
+    direct = measure_path_length(
+        gan, lambda a, b: (a - b).square().flatten(1).sum(1), num_samples=30, seed=4, space="z", sampling="full"
+    )
+    assert found.values["ppl_z_full"] == pytest.approx(direct.item(), rel=1e-4)
+    assert found.stamp("ppl_z_end")["path_samples"] == 30 and ("path lengths", 1, 2) in told
+
+
+def test_separability_takes_classifiers() -> None:
+    bright = {"bright": lambda images: images.float().mean(dim=(1, 2, 3)) - 100}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a generator that was never trained may have no bright image
+        found = evaluated(unconditional(), metrics=["separability"], separability_samples=80, attributes=bright)
+    assert found.values["separability"] >= 1 and "separability_entropy_bright" in found.values
+    assert found.stamp("separability")["attributes"] == ["bright"]
+
+
+def test_sliced_wasserstein_needs_no_extractor() -> None:
+    data = Digits(batch_size=1, resolution=32)
+    found = evaluate_images(data, data, extractor=PixelFeatures(), plan=Plan(metrics=["swd"], num_images=20))
+    assert found.values.keys() == {"swd", "swd_32", "swd_16"} and found.values["swd"] > 0
+    assert found.stamp("swd")["extractor"] is None and found.stamp("swd")["directions"] == 512
+    whole = evaluate_images(data, data, extractor=PixelFeatures(), plan=Plan(metrics=["swd"], num_images=1797))
+    assert whole.values["swd"] == 0
+
+
+def test_broken_samples_are_refused() -> None:
+    gan = unconditional()
+    sample = gan.sample
+    gan.sample = lambda seeds, **rest: sample(seeds, **rest).where(
+        seeds[:, None, None, None] != 17, torch.tensor(float("nan"))
+    )
+    with pytest.raises(ValueError, match="image of seed 17 holds NaN or infinity, and so do 1 of 16 in its batch"):
+        evaluated(gan)
+
+
+def test_pictures_can_be_drawn_of_what_was_seen() -> None:
+    seen = []
+    found = evaluated(conditional(), metrics=["class_accuracy"], show=seen.append)
+    (shown,) = seen
+    assert shown.real.shape == (60, 8) and shown.fake.shape == (41, 8) and shown.images.shape == (41, 1, 8, 8)
+    assert torch.allclose(PixelFeatures()(shown.images).features, shown.fake, atol=1e-5)
+    assert torch.equal(shown.classes.real, digits().dataset().labels[shown.indices]) and len(shown.classes.fake) == 41
+    assert found.values.keys() == {"class_accuracy", "class_share_min"}
+
+
 def test_a_set_against_itself() -> None:
     data = Digits(batch_size=1, resolution=8)
-    found = evaluate_images(data, data, extractor=PixelFeatures())
+    found = evaluate_images(data, data, extractor=PixelFeatures(), plan=Plan(num_images=1797))
     assert abs(found.values["frechet_pixels"]) < 1e-6
     assert (found.values["precision_k5"], found.values["recall_k5"]) == (1, 1)
     assert found.protocol["generator"] == "images" and found.protocol["n_fake"] == found.protocol["n_real"] == 1797
     with pytest.raises(ValueError, match="num_images is 1798, but there are 1797"):
-        evaluate_images(data, data, extractor=PixelFeatures(), num_images=1798)
+        evaluate_images(data, data, extractor=PixelFeatures(), plan=Plan(num_images=1798))

@@ -7,7 +7,11 @@ import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from lit_gans.metrics import build_extractor
-from lit_gans.metrics.extractors import INCEPTION_URL, as_channels
+from lit_gans.metrics.extractors import (
+    INCEPTION_URL,
+    RANDOM_INCEPTION_FINGERPRINT,
+    as_channels,
+)
 
 from .common import PixelFeatures, digits
 
@@ -48,17 +52,64 @@ def test_inception_is_taken_from_the_cache(inception_file: Path, cache: Path) ->
     assert build_extractor("inception").num_features == 2048
 
 
-def test_missing_inception_weights_say_what_to_fetch_and_where_to_put_it(
-    monkeypatch: pytest.MonkeyPatch, cache: Path
-) -> None:
-    def offline(*args, **kwargs):
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def download(*args, **kwargs):
         raise URLError("no network")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+
+def test_missing_inception_weights_say_what_to_fetch_and_where_to_put_it(offline: None, cache: Path) -> None:
     with pytest.raises(ConnectionError) as caught:
         build_extractor("inception")
     assert INCEPTION_URL in str(caught.value) and str(cache / "weights-inception-2015") in str(caught.value)
     assert "no network" in str(caught.value) and "weights_path" in str(caught.value)
+    with pytest.raises(ConnectionError, match=r"fetch https://download.pytorch.org/models/resnet18-.* there, or"):
+        build_extractor("torchvision:resnet18")
+
+
+def test_torchvision_weights_are_taken_from_the_cache(cache: Path) -> None:
+    from torchvision import models
+
+    cache.mkdir()
+    network, url = models.squeezenet1_1(), models.SqueezeNet1_1_Weights.DEFAULT.url
+    torch.save(network.state_dict(), cache / Path(url).name)
+    extractor = build_extractor("torchvision:squeezenet1_1")
+    assert torch.equal(extractor.network.classifier[1].weight, network.classifier[1].weight)
+
+
+def test_spatial_features_are_those_of_sfid(inception_file: Path) -> None:
+    plain, spatial = (build_extractor("inception", weights_path=inception_file, spatial=s) for s in (False, True))
+    entered = []
+    plain.network.Mixed_6d.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+    expected, made = plain(IMAGES[:2]), spatial(IMAGES[:2])
+    assert torch.equal(made.features, expected.features) and torch.equal(made.logits, expected.logits)
+    assert expected.spatial is None and (plain.num_spatial, spatial.num_spatial) == (0, 2023)
+    assert spatial.fingerprint == plain.fingerprint and spatial.name == plain.name
+    # Again from what enters the block: convolution, batch norm and ReLU of its first branch, seven channels.
+    branch = plain.network.Mixed_6d.branch1x1
+    expected = torch.relu(branch.bn(branch.conv(entered[0])))[:, :7]
+    assert expected.shape[2:] == (17, 17)
+    assert torch.allclose(made.spatial.view(2, 17, 17, 7), expected.movedim(1, 3), atol=1e-6)
+    assert spatial._spatial == [] and made.spatial.min() >= 0 < made.spatial.std()
+
+
+def test_random_inception_is_the_same_for_everyone_and_neither_vanishes_nor_explodes() -> None:
+    from sklearn.datasets import load_sample_images
+
+    before = torch.get_rng_state()
+    extractor = build_extractor("random_inception")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert extractor.fingerprint == RANDOM_INCEPTION_FINGERPRINT
+    assert (extractor.name, extractor.num_features, extractor.num_classes) == ("random_inception", 2048, 0)
+    for layer in (extractor.network.Conv2d_1a_3x3.conv, extractor.network.Mixed_7c.branch3x3_2a.conv):
+        assert layer.weight.square().mean().item() == pytest.approx(2 / layer.weight[0].numel(), rel=0.1)
+    photographs = torch.stack([torch.from_numpy(image[:400, :400].copy()) for image in load_sample_images().images])
+    features, logits = extractor(photographs.movedim(3, 1))
+    assert features.shape == (2, 2048) and logits is None
+    assert 0.2 < features.square().mean().sqrt() < 0.6 and features.std(dim=0).mean() > 0.02
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:
@@ -97,8 +148,15 @@ def test_released_half_precision_weights_are_read_as_float() -> None:
 def test_unknown_or_incomplete_specs_say_what_is_known(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown extractor 'vgg'; known are inception, digits, mnist"):
         build_extractor("vgg")
-    with pytest.raises(ValueError, match="'torchvision:resnet18' needs weights_path"):
-        build_extractor("torchvision:resnet18")
+    for spec in ("vgg16", "random_inception", "torchvision:<model>", "timm:<model>", "clip:<model>", "dinov2:<model>"):
+        with pytest.raises(ValueError, match=spec):
+            build_extractor("vgg")
+    with pytest.raises(ValueError, match="'random_inception' draws its own weights: leave out"):
+        build_extractor("random_inception", weights_path=tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="'digits' has no spatial features; 'inception' has"):
+        build_extractor("digits", spatial=True)
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*absent.pth: https://github.com/toshas"):
+        build_extractor("inception", weights_path=tmp_path / "absent.pth")
     with pytest.raises(ValueError, match="'digits' trains its own weights: leave out weights_path"):
         build_extractor("digits", weights_path=tmp_path / "x.pth")
     with pytest.raises(

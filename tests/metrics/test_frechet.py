@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from lit_gans.metrics import FrechetDistance
 from lit_gans.metrics.features import Moments
-from lit_gans.metrics.frechet import Passthrough
+from lit_gans.metrics.frechet import frechet_of_features
 
 
 def features(n: int, d: int, seed: int) -> Tensor:
@@ -39,12 +39,56 @@ def test_equals_the_formula_with_scipys_matrix_square_root() -> None:
     assert distance(real, fake) == pytest.approx(expected, rel=1e-5)
 
 
+class Passthrough(nn.Module):
+    """Features in float64: torchmetrics sums up in it anyway, but rounds its result to the input's type."""
+
+    num_features = 24
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.double()
+
+
 def test_equals_torchmetrics_where_that_is_well_conditioned() -> None:
     real, fake = features(600, 24, 0), features(500, 24, 1)
-    theirs = FrechetInceptionDistance(feature=Passthrough(24))
+    theirs = FrechetInceptionDistance(feature=Passthrough())
     theirs.update(real, real=True)
     theirs.update(fake, real=False)
     assert distance(real, fake) == pytest.approx(theirs.compute().item(), rel=1e-8)
+
+
+def test_equals_torch_fidelity() -> None:
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    real, fake = features(600, 24, 0), features(500, 24, 1)
+    statistics = [fid_features_to_statistics(x.double()) for x in (real, fake)]
+    theirs = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    assert distance(real, fake) == pytest.approx(theirs, rel=1e-6)
+
+
+def test_a_large_mean_costs_no_digits() -> None:
+    real, fake = features(400, 8, 0).double(), features(300, 8, 1).double() * 1.1
+    small = distance(real, fake)
+    far = 1e6  # raw sums of products would lose 12 of 16 digits
+    assert distance(real + far, fake + far) == pytest.approx(small, rel=1e-7)
+    raw = (real + far).T @ (real + far) / 399 - 400 / 399 * torch.outer(*2 * ((real + far).mean(0),))
+    assert not torch.allclose(raw, real.T.cov(), rtol=1e-5), "the test's mean is too small to show anything"
+
+
+def test_moments_merge_over_batches_of_any_size() -> None:
+    x = features(101, 6, 0).double()
+    moments = Moments(6)
+    for part in x.split([1, 50, 0, 13, 37]):
+        moments.update(part)
+    count, mean, scatter = moments.compute()
+    assert count == 101 and torch.allclose(mean, x.mean(0), rtol=1e-14)
+    assert torch.allclose(scatter / 100, x.T.cov(), rtol=1e-12)
+
+
+def test_features_of_few_images_give_the_same_distance() -> None:
+    real, fake = features(40, 128, 0), features(30, 128, 1)
+    assert frechet_of_features(real, fake).item() == pytest.approx(distance(real, fake), rel=1e-9)
+    with pytest.raises(ValueError, match="two images or more, got 40 and 1"):
+        frechet_of_features(real, fake[:1])
 
 
 def test_a_shift_counts_with_its_square() -> None:

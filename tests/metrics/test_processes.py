@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from lit_gans.metrics import evaluate_gan
+from lit_gans.metrics import Plan, evaluate_gan
 from tests.distributed.launch import run_processes
 
 from .common import PixelFeatures, conditional, digits
+from .worker import everything
 
 
 def alone(**settings) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return evaluate_gan(conditional(), digits(), extractor=PixelFeatures(), batch_size=8, seed=1, **settings).values
+        plan = Plan(batch_size=8, seed=1, **settings)
+        return evaluate_gan(conditional(), digits(), extractor=PixelFeatures(), plan=plan).values
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
@@ -29,6 +31,12 @@ def test_processes_together_find_what_one_finds(world: int, tmp_path: Path) -> N
             assert process[case]["values"] == pytest.approx(one.get(case, one["odd"]), rel=1e-6)
         seeds = [seed - 10**9 for process in found for seed in process[case]["seeds"]]
         assert sorted(seeds) == list(range(count))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        expected = everything()
+    for rank, process in enumerate(found):
+        wanted = {name: value for name, value in expected.items() if rank == 0 or name != "pictures"}
+        assert process["all"] == pytest.approx(wanted, rel=1e-6), rank
     assert sum(process["odd"]["extracted"] for process in found) == 1797 + 61
     assert sum(process["kept"]["extracted"] for process in found) == 61
     assert len({process["classifier"] for process in found}) == 1

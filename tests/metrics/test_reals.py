@@ -15,9 +15,10 @@ def test_statistics_are_of_all_images_in_order() -> None:
     data, extractor = digits(), PixelFeatures()
     found = real_statistics(data, extractor, batch_size=100)
     whole = extractor(data.dataset().images(torch.arange(1797))).features
-    assert found.count == 1797 and torch.equal(found.features, whole)
-    assert torch.allclose(found.total, whole.double().sum(0), rtol=1e-12)
-    assert torch.allclose(found.outer, whole.double().T @ whole.double(), rtol=1e-12)
+    count, mean, scatter = found.moments
+    assert count == 1797 and torch.equal(found.features, whole) and found.spatial is None
+    assert torch.allclose(mean, whole.double().mean(0), rtol=1e-12)
+    assert torch.allclose(scatter / 1796, whole.double().T.cov(), rtol=1e-9)
 
 
 def test_they_are_taken_once_and_sums_serve_where_features_are_kept(cache: Path) -> None:
@@ -26,7 +27,7 @@ def test_they_are_taken_once_and_sums_serve_where_features_are_kept(cache: Path)
     seen = extractor.images
     again, sums = real_statistics(data, extractor), real_statistics(data, extractor, whole=False)
     assert extractor.images == seen == 1797 and len(list(cache.iterdir())) == 1
-    assert torch.equal(again.features, first.features) and torch.equal(sums.outer, first.outer)
+    assert torch.equal(again.features, first.features) and torch.equal(sums.moments[2], first.moments[2])
 
 
 def test_sums_alone_hold_no_features(cache: Path) -> None:
@@ -81,6 +82,6 @@ def test_a_subset_is_drawn_once_and_for_all() -> None:
     chosen = real_indices(100, 10)
     assert torch.equal(chosen, real_indices(100, 10)) and len(chosen.unique()) == 10
     assert torch.equal(chosen, chosen.sort().values) and chosen.max() > 20
-    assert real_statistics(digits(), PixelFeatures(), num_real=50).count == 50
+    assert real_statistics(digits(), PixelFeatures(), num_real=50).moments[0] == 50
     with pytest.raises(ValueError, match="num_real is 101; the split has 100 images: use 2 to 100"):
         real_indices(100, 101)
