@@ -7,6 +7,7 @@ VERBS = {
     "fit": "train an architecture: lit-gans fit --config experiments/cgan/digits.yaml",
     "sample": "images from a run or checkpoint, as files, grids or films",
     "evaluate": "measure a run, or one image folder against another",
+    "compare": "runs side by side, ranked only where they were measured alike",
     "benchmark": "speed of a config, against a bare loop over the same networks",
 }
 
