@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -32,6 +33,7 @@ from lit_gans.metrics.separability import AttributeClassifier, measure_separabil
 from lit_gans.protocol import stamp
 
 _SHOWN = 2000
+_SENSIBLE_REACH = 8.0  # networks without a last tanh overshoot by far less
 
 
 class Sampler(Protocol):
@@ -258,15 +260,32 @@ def _sampled(gan: Sampler, labels: Tensor | None, plan: Plan, group: _Group) -> 
     mine = group.share(plan.num_images)
     for index in mine.split(plan.batch_size) if len(mine) else ():
         asked = None if labels is None else labels[index].to(gan.device)
-        images = gan.sample(plan.seed * SEED_STRIDE + index, labels=asked, psi=plan.psi, ema=plan.ema)
-        broken = ~images.isfinite().flatten(1).all(dim=1)
-        if broken.any():
-            seed = int(plan.seed * SEED_STRIDE + index[int(broken.nonzero()[0])])
-            raise ValueError(
-                f"the generator's image of seed {seed} holds NaN or infinity, and so do {int(broken.sum())} of "
-                f"{len(index)} in its batch: no number is taken of them; evaluate an earlier checkpoint"
-            )
+        seeds = plan.seed * SEED_STRIDE + index
+        images = gan.sample(seeds, labels=asked, psi=plan.psi, ema=plan.ema)
+        _check_samples(images, seeds)
         yield FakeBatch(to_uint8(images), index, asked)
+
+
+def _check_samples(images: Tensor, seeds: Tensor) -> None:
+    """ValueError for what is no image in [-1, 1]: turned into bytes it would give a number that looks like one."""
+    if not images.is_floating_point() or images.ndim != 4:
+        raise ValueError(
+            f"the generator gave {images.dtype} of shape {list(images.shape)}, expected float [N, C, H, W] in [-1, 1]"
+        )
+    broken = ~images.isfinite().flatten(1).all(dim=1)
+    if broken.any():
+        raise ValueError(
+            f"the generator's image of seed {int(seeds[int(broken.nonzero()[0])])} holds NaN or infinity, and so do "
+            f"{int(broken.sum())} of {len(seeds)} in its batch: no number is taken of them; evaluate an earlier "
+            f"checkpoint"
+        )
+    reach = images.abs().amax().item()
+    if reach > _SENSIBLE_REACH:
+        warnings.warn(
+            f"the generator's values reach {reach:.3g}, where images lie in [-1, 1]: what is outside is cut off. Is "
+            f"its range [0, 255], or has it diverged?",
+            stacklevel=2,
+        )
 
 
 def _stored(fake: RealImages, labels: Tensor | None, plan: Plan, group: _Group) -> Iterator[FakeBatch]:

@@ -65,5 +65,11 @@ def _nearest(seen: Seen, data: RealImages, path: Path, *, split: str) -> Path:
     found = next(iter(data.batches(split, places.numel(), indices=seen.indices[places.flatten()])))["image"]
     reals = found.unflatten(0, (len(rows), _NEIGHBOURS))
     return plot_nearest_reals(
-        seen.images[rows], reals, distances, path, count=_ROWS, share=memorised_share(seen.real, shown).item()
+        seen.images[rows],
+        reals,
+        distances,
+        path,
+        count=_ROWS,
+        total=len(shown),
+        share=memorised_share(seen.real, shown).item(),
     )

@@ -229,12 +229,14 @@ def plot_nearest_reals(
     path: str | os.PathLike,
     *,
     count: int = 12,
+    total: int | None = None,
     share: float | None = None,
 ) -> Path:
     """Writes a row for each generated image: the image, then its nearest reals with their distances; returns the path.
 
     fake_images uint8 [M, C, H, W]; real_images uint8 [M, n, C, H, W] and distances [M, n] as from `nearest_reals`. The
-    `count` images nearest to a real are shown, the nearest first. `share`, if given, is the `memorised_share` to put
+    `count` images nearest to a real are shown, the nearest first, and the title says of how many (`total`, if more were
+    looked at than are given). `share`, if given, is the `memorised_share` to put
     in the title. ValueError where the shapes do not fit.
     """
     m, n = distances.shape if distances.ndim == 2 else (0, 0)
@@ -250,7 +252,7 @@ def plot_nearest_reals(
         pictures += [as_channels(fake_images[i : i + 1], 3)[0], *as_channels(real_images[i], 3)]
         captions += ["generated", *(f"{d:.3g}" for d in distances[i].tolist())]
     figure = _figure(max(n + 1, _MIN_PICTURES) + 0.4, len(shown) * (1 + _CAPTION) + 1.1)
-    title = f"Nearest real images: {len(shown)} of {m} generated"
+    title = f"Nearest real images: {len(shown)} of {total or m} generated"
     figure.suptitle(title if share is None else f"{title}\nmemorised share {share:.3f}")
     axes = figure.add_subplot(title="generated | its nearest reals and their distances")
     _pictures(axes, pictures, captions, n + 1)

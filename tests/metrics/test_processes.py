@@ -19,7 +19,8 @@ def alone(**settings) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_processes_together_find_what_one_finds(world: int, tmp_path: Path) -> None:
+def test_processes_together_find_what_one_finds(world: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_gans.metrics.extractors.RandomInception", None)  # restored after `everything`
     outputs = run_processes(world, ["-m", "tests.metrics.worker", str(tmp_path / "statistics")])
     found = [json.loads(output.splitlines()[-1]) for output in outputs]
     one = {

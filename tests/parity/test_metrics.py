@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_gans.metrics import FrechetDistance, class_score, kernel_distance, precision_recall
+from lit_gans.metrics import FrechetDistance, class_score, kernel_distance, manifold_overlap, precision_recall
 from lit_gans.metrics.kernel import squared_mmd
 from lit_gans.metrics.manifold import neighbour_radii
+from lit_gans.metrics.score import class_scores
 
 FOLDER = Path(os.environ.get("LIT_GANS_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
 
@@ -81,9 +82,41 @@ def test_precision_and_recall(tensors: dict[str, Tensor], config: dict) -> None:
     assert torch.allclose(radii, tensors["out/radii_real"], rtol=1e-9)
 
 
+@on_features
+def test_density_and_coverage(tensors: dict[str, Tensor], config: dict) -> None:
+    real, fake = features(tensors)
+    k = config["k"]
+    found = manifold_overlap(real, fake, k=k)
+    for name in ("density", "coverage"):
+        assert getattr(found, name).item() == pytest.approx(tensors[f"out/prdc_k{k}_{name}"].item(), rel=1e-6), name
+
+
+@on_features
+def test_torch_fidelitys_kernel_distance(tensors: dict[str, Tensor], config: dict) -> None:
+    real, fake = features(tensors)
+    rng, size, drawn = np.random.RandomState(2020), config["kid_subset"], []
+    for _ in range(config["kid_subsets"]):
+        rows = [torch.from_numpy(rng.choice(len(side), size, replace=False)) for side in (fake, real)]
+        drawn.append(squared_mmd(fake[rows[0]], real[rows[1]]))
+    name = f"out/kid_torchfidelity_{config['kid_subsets']}x{size}_seed2020"
+    values = torch.stack(drawn)
+    assert values.mean().item() == pytest.approx(tensors[f"{name}_mean"].item(), rel=1e-6)
+    assert values.std(correction=0).item() == pytest.approx(tensors[f"{name}_std"].item(), rel=1e-6)
+
+
 @on_logits
 def test_class_score(tensors: dict[str, Tensor], config: dict) -> None:
     assert tensors, f"no golden file in {FOLDER}"
     for splits in (1, config["splits"]):
         official = tensors[f"out/is_studiogan_splits{splits}_mean"].item()
         assert class_score(tensors["in/logits"], splits=splits).item() == pytest.approx(official, rel=1e-9)
+    splits = config["splits"]
+    scores = class_scores(tensors["in/logits"], splits=splits)
+    for name, correction in (("studiogan", 1), ("stylegan3", 0)):
+        kind = "unbiased" if correction else "biased"
+        official = tensors[f"out/is_{name}_splits{splits}_std_{kind}"].item()
+        assert scores.std(correction=correction).item() == pytest.approx(official, rel=1e-7), name
+    order = torch.from_numpy(np.random.RandomState(2020).permutation(len(tensors["in/logits"])))
+    shuffled = class_scores(tensors["in/logits"][order], splits=splits)
+    official = tensors[f"out/is_torchfidelity_splits{splits}_shuffled_seed2020_mean"].item()
+    assert shuffled.mean().item() == pytest.approx(official, rel=1e-7)
