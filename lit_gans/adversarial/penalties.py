@@ -1,4 +1,4 @@
-"""Penalties on discriminators: pure functions of a network and tensors, unweighted, always in single precision.
+"""Penalties on players: pure functions of a network and tensors, unweighted, always in single precision.
 
 `network` is a callable from images [N, C, H, W] to logits [N]. Papers pass `discriminator.forward`, which stays eager
 when the module is compiled (compiled networks cannot be differentiated twice), conditional ones with
@@ -6,6 +6,7 @@ when the module is compiled (compiled networks cannot be differentiated twice), 
 half-precision logits underflow.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -49,6 +50,25 @@ def dragan(network: Network, real: Tensor, *, mix: Tensor, noise: Tensor) -> Ten
     """
     mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)
     return _unit_norm(input_gradient(network, real + mix * 0.5 * real.std() * noise))
+
+
+def path_length(synthesis: Network, ws: Tensor, *, noise: Tensor) -> Tensor:
+    """How far images move per unit of w, [N]: |J^T y| for a random image y (Karras et al., 2020a, Eq. 4).
+
+    `synthesis` is a callable from ws [N, L, W] to images [N, C, H, W]; noise [N, C, H, W] is N(0, 1). y is the noise
+    over the root of the pixels, so that the length does not depend on the resolution. The gradient has one row per
+    layer: its norm is the root of the mean over layers of the squared norms. Papers penalise (length - mean)^2 with
+    the running mean of the lengths.
+    """
+    with torch.autocast(ws.device.type, enabled=False), torch.enable_grad():
+        ws = ws.to(torch.promote_types(ws.dtype, torch.float32))
+        ws = ws if ws.requires_grad else ws.detach().requires_grad_(True)
+        images = synthesis(ws)
+        y = noise / math.sqrt(images.shape[2] * images.shape[3])
+        (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
+        lengths = gradient.square().sum(2).mean(1).sqrt()
+        # Zeros for parameters that shift the image whatever w is: a step of Adam then counts for all of them alike.
+        return lengths + 0 * images[:, 0, 0, 0]
 
 
 def lecam(real_logits: Tensor, fake_logits: Tensor, *, real_anchor: Tensor, fake_anchor: Tensor) -> Tensor:

@@ -65,6 +65,11 @@ def drawing(draws: Draws) -> Iterator[Draws]:
         _current.pop()
 
 
+def current_draws() -> Draws | None:
+    """The stream of the innermost enclosing `drawing`; None outside of one: the layer then has torch's global one."""
+    return _current[-1] if _current else None
+
+
 class Dropout(nn.Module):
     """Dropout whose mask comes from the enclosing `drawing`; outside of one, from torch's global generator."""
 
