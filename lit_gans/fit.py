@@ -27,6 +27,7 @@ from lit_gans.run import describe, find_checkpoint, last_run_folder, new_run_fol
 # In the order of their work after a batch; each is configured by its name, as in --ema.half_life_kimg=20.
 CALLBACKS = {
     "ema": callbacks.EMA,
+    "adaptive_augmentation": callbacks.AdaptiveAugmentation,
     "report": callbacks.Report,
     "throughput": callbacks.Throughput,
     "health": callbacks.Health,
@@ -86,6 +87,7 @@ class FitCLI(LightningCLI):
         )  # fmt: skip
         for name, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, name)
+        parser.set_defaults({"adaptive_augmentation.interval": 0})  # most models have no augmentation
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 

@@ -1,5 +1,6 @@
 """Callbacks on the image clock."""
 
+from lit_gans.callbacks.adaptive_augment import AdaptiveAugmentation
 from lit_gans.callbacks.checkpoint import Checkpoint
 from lit_gans.callbacks.clock import EveryKimg, crossed
 from lit_gans.callbacks.ema import EMA
@@ -12,6 +13,7 @@ from lit_gans.callbacks.throughput import Throughput
 
 __all__ = [
     "EMA",
+    "AdaptiveAugmentation",
     "Checkpoint",
     "DivergenceError",
     "Evaluate",
