@@ -1,0 +1,442 @@
+"""Released network pickles, read without running anything that they say.
+
+The few globals that releases name stand for small functions of ours in a closed table (`_globals`). Python source in a
+file stays text: its digest is kept, to tell versions of the official code apart, and it is neither compiled nor run.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_gans.official.machine import Budget, Function, HostilePickle, Machine, Unbuilt, hashable, of_type
+
+MAX_BYTES = 8 * 2**30
+MAX_DEPTH = 64  # of modules in modules, and of values in values
+MAX_VALUES = 1_000_000  # modules or values that one network may be made of
+
+STORAGES = {
+    "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16, "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64, "ByteStorage": torch.uint8, "CharStorage": torch.int8, "ShortStorage": torch.int16,
+    "IntStorage": torch.int32, "LongStorage": torch.int64, "BoolStorage": torch.bool,
+}  # fmt: skip
+_ARRAY_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # of torch.save before it wrote archives; releases hold their storages so
+LEGACY_PROTOCOL = 1001
+PERSISTENCE_VERSION = 6
+_TF_STATE = {"version", "name", "static_kwargs", "components", "build_module_src", "build_func_name", "variables"}
+
+
+@dataclass(frozen=True)
+class OfficialNetwork:
+    """One network of a release: what it was built from and its tensors, under the official names.
+
+    `state` is in the order of `state_dict()`, and `buffers` names those of it that are no parameters. `modules` is the
+    class name of every module by its path ("" is the network itself). `source_sha256` is that of the Python source in
+    the file.
+    """
+
+    class_name: str
+    init_args: tuple
+    init_kwargs: dict[str, Any]
+    state: dict[str, Tensor]
+    buffers: frozenset[str]
+    modules: dict[str, str]
+    source_sha256: str
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.state)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(tensor.numel() for name, tensor in self.state.items() if name not in self.buffers)
+
+
+@dataclass(frozen=True)
+class OfficialFile:
+    """A release: networks by name ("G", "D", "G_ema", ...), and its other entries as plain values."""
+
+    sha256: str
+    networks: dict[str, OfficialNetwork]
+    extra: dict[str, Any]
+
+
+def read_official(path: str | Path, *, max_bytes: int = MAX_BYTES) -> OfficialFile:
+    """What a network pickle of the PyTorch (StyleGAN2-ADA, StyleGAN3) or TensorFlow (to StyleGAN2) releases holds.
+
+    FileNotFoundError where there is none; HostilePickle, a ValueError, for whatever is not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give the .pkl file of a release")
+    if (size := path.stat().st_size) > max_bytes:
+        raise HostilePickle(f"{path} has {size} bytes, more than the {max_bytes} that are read: pass max_bytes=")
+    data = path.read_bytes()
+    try:
+        networks, extra = _contents(loads(data))
+    except HostilePickle as error:
+        raise HostilePickle(f"{path} is not read: {error}") from error
+    return OfficialFile(hashlib.sha256(data).hexdigest(), networks, extra)
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 in hex of names, types, shapes and bytes, whatever the order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+# ---- what a release is made of ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Module:
+    """A module pickled with its source (`torch_utils.persistence`)."""
+
+    class_name: str
+    source: str
+    state: dict
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    data: Tensor
+
+
+@dataclass
+class _TfNetwork(Unbuilt):
+    state: dict | None = None
+
+    def build(self, state: Any) -> _TfNetwork:
+        state = of_type(state, dict, "a network's state")
+        if unknown := sorted(map(str, set(state) - _TF_STATE)):
+            raise HostilePickle(f"it sets {unknown[0]!r:.80} of a network, which no release has")
+        return _TfNetwork(state)
+
+
+def _contents(root: Any) -> tuple[dict[str, OfficialNetwork], dict[str, Any]]:
+    if isinstance(root, (tuple, list)) and len(root) == 3 and all(isinstance(each, _TfNetwork) for each in root):
+        root = dict(zip(("G", "D", "G_ema"), root, strict=True))
+    elif isinstance(root, (_Module, _TfNetwork)):
+        root = {"network": root}
+    if not isinstance(root, dict) or not all(isinstance(name, str) for name in root):
+        raise HostilePickle(f"it holds a {type(root).__name__}, not a dictionary of networks")
+    networks = {name: _network(each) for name, each in root.items() if isinstance(each, (_Module, _TfNetwork))}
+    if not networks:
+        raise HostilePickle("it holds no network")
+    return networks, {name: plain(value) for name, value in root.items() if name not in networks}
+
+
+def _network(root: _Module | _TfNetwork) -> OfficialNetwork:
+    if isinstance(root, _TfNetwork):
+        return _tf_network(root)
+    state, buffers, modules = {}, set(), {}
+    for path, module in _walk(root):
+        assert path not in modules
+        modules[path] = module.class_name
+        prefix = f"{path}." if path else ""
+        for name, tensor in _own_tensors(module.state, "_parameters"):
+            state[prefix + name] = tensor
+        for name, tensor in _own_tensors(module.state, "_buffers"):
+            state[prefix + name] = tensor
+            buffers.add(prefix + name)
+    return OfficialNetwork(
+        class_name=root.class_name,
+        init_args=tuple(plain(root.state.get("_init_args", ()))),
+        init_kwargs=of_type(plain(root.state.get("_init_kwargs", {})), dict, "_init_kwargs"),
+        state=state,
+        buffers=frozenset(buffers),
+        modules=modules,
+        source_sha256=hashlib.sha256(root.source.encode("utf-8", "surrogatepass")).hexdigest(),
+    )
+
+
+def _walk(root: _Module) -> Iterator[tuple[str, _Module]]:
+    """(path, module) of a module and all below it, in the order of `named_modules`."""
+    waiting = [("", root, 0)]
+    for _ in range(MAX_VALUES):
+        if not waiting:
+            return
+        path, module, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise HostilePickle(f"modules lie in modules more than {MAX_DEPTH} deep, or in themselves")
+        yield path, module
+        children = of_type(module.state.get("_modules", {}), dict, "_modules")
+        for name, child in reversed(children.items()):
+            if child is not None:
+                own = _key(name, "a module")
+                waiting.append((f"{path}.{own}" if path else own, of_type(child, _Module, own), depth + 1))
+    raise HostilePickle(f"a network has more than {MAX_VALUES} modules")
+
+
+def _own_tensors(state: dict, kind: str) -> Iterator[tuple[str, Tensor]]:
+    hidden = state.get("_non_persistent_buffers_set", ()) if kind == "_buffers" else ()
+    for name, value in of_type(state.get(kind, {}), dict, kind).items():
+        if value is not None and name not in of_type(hidden, (set, tuple), "_non_persistent_buffers_set"):
+            value = value.data if isinstance(value, _Parameter) else value
+            yield _key(name, "a tensor"), of_type(value, Tensor, str(name))
+
+
+def _key(name: Any, what: str) -> str:
+    if not isinstance(name, str) or not name or "." in name:
+        raise HostilePickle(f"{name!r:.80} is no name of {what}")
+    return name
+
+
+def _tf_network(network: _TfNetwork) -> OfficialNetwork:
+    """The variables of a TensorFlow network; those of its components as "component/variable"."""
+    state: dict[str, Tensor] = {}
+    modules: dict[str, str] = {}
+    sources: list[str] = []
+
+    def visit(network: _TfNetwork, prefix: str, depth: int) -> None:
+        if depth > MAX_DEPTH or len(modules) > MAX_VALUES:
+            raise HostilePickle(f"components lie in components more than {MAX_DEPTH} deep, or in themselves")
+        own = of_type(network.state, dict, "a network")
+        modules[prefix.rstrip("/")] = of_type(own.get("build_func_name", ""), str, "build_func_name")
+        sources.append(of_type(own.get("build_module_src", ""), str, "build_module_src"))
+        for pair in of_type(own.get("variables", []), list, "variables"):
+            name, value = (*of_type(pair, tuple, "a variable"), None, None)[:2]
+            value = torch.tensor(value) if isinstance(value, (int, float)) else value  # a step or level, say
+            state[prefix + of_type(name, str, "a variable's name")] = of_type(value, Tensor, name)
+        for name, child in of_type(own.get("components", {}), dict, "components").items():
+            visit(of_type(child, _TfNetwork, str(name)), f"{prefix}{name}/", depth + 1)
+
+    visit(network, "", 0)
+    return OfficialNetwork(
+        class_name=modules[""],
+        init_args=(),
+        init_kwargs=of_type(plain((network.state or {}).get("static_kwargs", {})), dict, "static_kwargs"),
+        state=state,
+        buffers=frozenset(),  # the file does not say which are trained
+        modules=modules,
+        source_sha256=hashlib.sha256("\n".join(sources).encode("utf-8", "surrogatepass")).hexdigest(),
+    )
+
+
+def plain(value: Any) -> Any:
+    """The value as None, numbers, text, lists and dictionaries, which JSON can hold; HostilePickle if it has others."""
+    left = MAX_VALUES
+
+    def convert(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if depth > MAX_DEPTH or left < 0:
+            raise HostilePickle("values lie in values too deep, in themselves, or are too many")
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        if isinstance(value, (list, tuple)):
+            return [convert(each, depth + 1) for each in value]
+        if isinstance(value, set):
+            return sorted((convert(each, depth + 1) for each in value), key=str)
+        if isinstance(value, dict):
+            return {of_type(key, str, "a key"): convert(each, depth + 1) for key, each in value.items()}
+        if isinstance(value, Tensor) and value.numel() <= 4096:
+            return value.tolist()
+        if isinstance(value, _Module):
+            return f"<{value.class_name}>"
+        raise HostilePickle(f"a {type(value).__name__} stands where plain values should")
+
+    return convert(value, 0)
+
+
+# ---- what known globals make -----------------------------------------------------------------------------------------
+
+
+def loads(data: bytes) -> Any:
+    """The value that the bytes of a pickle describe, of plain values, tensors and the stand-ins above."""
+    # A tensor is made once as a storage and once from it; no file gives more, however often it names one.
+    return Machine(io.BytesIO(data), _globals(Budget(2 * len(data)))).run()
+
+
+@dataclass
+class _ArrayType(Unbuilt):
+    code: str
+    order: str = "="
+
+    def build(self, state: Any) -> _ArrayType:
+        """The byte order is all that a number's type has for state."""
+        state = of_type(state, tuple, "an array type's state")
+        if len(state) < 5 or state[1] not in ("<", ">", "=", "|") or any(each is not None for each in state[2:5]):
+            raise HostilePickle("an array type is no plain number")
+        return _ArrayType(self.code, state[1])
+
+    @property
+    def numpy(self) -> np.dtype:
+        return np.dtype(self.order + self.code)
+
+
+@dataclass
+class _Array(Unbuilt):
+    budget: Budget
+
+    def build(self, state: Any) -> Tensor:
+        _, shape, dtype, fortran, data = of_type(state, tuple, "an array's state")
+        return _array(data, dtype, shape, "F" if fortran else "C", budget=self.budget)
+
+
+def _array(data: Any, dtype: Any, shape: Any, order: Any, *, budget: Budget) -> Tensor:
+    data, dtype = of_type(data, (bytes, bytearray), "an array's data"), of_type(dtype, _ArrayType, "its type").numpy
+    count = math.prod(_sizes(shape))
+    if count * dtype.itemsize != len(data):
+        raise HostilePickle(f"an array claims {count} elements of {dtype.itemsize} bytes, and has {len(data)} bytes")
+    budget.spend(len(data))
+    values = np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
+    return torch.from_numpy(np.array(values, dtype.newbyteorder("="), order="C"))
+
+
+def _scalar(dtype: Any, data: Any) -> Any:
+    data = of_type(data, bytes, "a number")
+    return np.frombuffer(data, of_type(dtype, _ArrayType, "a number's type").numpy, count=1)[0].item()
+
+
+def _array_type(code: Any, *flags: Any) -> _ArrayType:
+    if code not in _ARRAY_TYPES:
+        raise HostilePickle(f"an array has the type {code!r:.80}; known are {', '.join(_ARRAY_TYPES)}")
+    return _ArrayType(code)
+
+
+def _sizes(sizes: Any) -> tuple[int, ...]:
+    if not isinstance(sizes, tuple) or not all(type(n) is int and 0 <= n < 2**48 for n in sizes) or len(sizes) > 16:
+        raise HostilePickle(f"{sizes!r:.80} is no shape")
+    return sizes
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *flags: Any, budget: Budget) -> Tensor:
+    """A tensor of its own memory; it may not have more elements than its storage, nor reach beyond it."""
+    storage = of_type(storage, Tensor, "a tensor's storage")
+    size, stride, (offset,) = _sizes(size), _sizes(stride), _sizes((offset,))
+    count = math.prod(size)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if count and (last >= len(storage) or count > len(storage)):
+        raise HostilePickle(f"a tensor of shape {size} reaches beyond its storage of {len(storage)} elements")
+    budget.spend(count * storage.element_size())
+    return storage.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
+
+
+def _storage(data: Any, *, budget: Budget) -> Tensor:
+    """The 1-D tensor that torch.save wrote before it wrote archives: four pickles, a list of keys, and raw bytes.
+
+    Nothing is allocated for what the pickles claim: the bytes that are there are taken as they are.
+    """
+    data = of_type(data, bytes, "a storage")
+    if data[:2] == b"PK":
+        raise HostilePickle("a storage is an archive; releases hold plain bytes, and archives can swell")
+    budget.spend(len(data))
+    file = io.BytesIO(data)
+    known = {("torch", name): dtype for name, dtype in STORAGES.items()}
+    magic, version, system = (Machine(file, {}).run() for _ in range(3))
+    little = isinstance(system, dict) and system.get("little_endian") is True
+    if magic != LEGACY_MAGIC or version != LEGACY_PROTOCOL or not little:
+        raise HostilePickle("a storage has an unknown form")
+    found = Machine(file, known, persistent=_storage_id).run()
+    keys = Machine(file, {}).run()
+    if not isinstance(found, _StorageId) or keys != [found.key]:
+        raise HostilePickle("a storage holds something else than itself")
+    start = file.tell() + 8
+    count = int.from_bytes(data[start - 8 : start], "little")
+    if count != found.count or start + count * found.dtype.itemsize != len(data):
+        raise HostilePickle(f"a storage claims {max(count, found.count)} elements of {found.dtype} that are not there")
+    return torch.frombuffer(bytearray(data[start:]), dtype=found.dtype) if count else torch.empty(0, dtype=found.dtype)
+
+
+@dataclass(frozen=True)
+class _StorageId:
+    dtype: torch.dtype
+    key: str
+    count: int
+
+
+def _storage_id(given: Any) -> _StorageId:
+    given = of_type(given, tuple, "a storage's id")
+    if len(given) not in (5, 6) or given[0] != "storage" or (len(given) == 6 and given[5] is not None):
+        raise HostilePickle("a storage has an unknown id")
+    dtype, key, count = of_type(given[1], torch.dtype, "its type"), of_type(given[2], str, "its key"), given[4]
+    return _StorageId(dtype, key, *_sizes((count,)))
+
+
+def _persistent(meta: Any) -> _Module:
+    meta = of_type(meta, dict, "a module")
+    kind, version = meta.get("type"), meta.get("version")
+    if kind != "class" or version != PERSISTENCE_VERSION:
+        raise HostilePickle(f"a module has type {kind!r:.80} and version {version!r:.80}; known is 'class' 6")
+    name, source = (of_type(meta.get(key), str, key) for key in ("class_name", "module_src"))
+    return _Module(name, source, of_type(meta.get("state"), dict, "a module's state"))
+
+
+def _dictionary(*items: Any, budget: Budget) -> dict:
+    """As `OrderedDict()`, or in protocol 2 `OrderedDict([[key, value], ...])`, is called when pickled."""
+    pairs = [] if not items else of_type(items[0], list, "a dictionary's items") if len(items) == 1 else None
+    if pairs is None or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise HostilePickle("a dictionary has unknown arguments")
+    budget.spend(len(pairs))
+    return {hashable(key): value for key, value in pairs}
+
+
+def _device(kind: Any, index: Any = None) -> str:
+    return of_type(kind, str, "a device") + ("" if index is None else f":{of_type(index, int, 'its index')}")
+
+
+def _parameter(data: Any, requires_grad: Any = True, hooks: Any = None) -> _Parameter:
+    return _Parameter(of_type(data, Tensor, "a parameter"))
+
+
+def _encoded(text: Any, encoding: Any, *, budget: Budget) -> bytes:
+    """Bytes, as Python 3 writes them for Python 2."""
+    if encoding != "latin1":
+        raise HostilePickle(f"it asks for _codecs.encode with {encoding!r:.80}")
+    budget.spend(len(of_type(text, str, "encoded bytes")))
+    return text.encode("latin1")
+
+
+def _members(values: Any = (), *, budget: Budget) -> set:
+    budget.spend(len(of_type(values, (list, tuple), "a set's members")))
+    return set(map(hashable, values))
+
+
+def _globals(budget: Budget) -> dict[tuple[str, str], Any]:
+    """All that a release may name, and what stands for it here."""
+
+    def counted(make: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.partial(make, budget=budget)
+
+    functions = {
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
+        ("torch._utils", "_rebuild_tensor_v2"): counted(_tensor),
+        ("torch._utils", "_rebuild_parameter"): _parameter,
+        ("torch.storage", "_load_from_bytes"): counted(_storage),
+        ("torch", "Size"): lambda sizes=(): _sizes(tuple(of_type(sizes, (list, tuple), "a size"))),
+        ("torch", "device"): _device,
+        ("_codecs", "encode"): counted(_encoded),
+        **{(builtins, "set"): counted(_members) for builtins in ("builtins", "__builtin__")},
+        **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Array(budget) for core in ("core", "_core")},
+        **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+        **{(f"numpy.{core}.numeric", "_frombuffer"): counted(_array) for core in ("core", "_core")},
+        ("numpy", "dtype"): _array_type,
+    }
+    classes = {
+        ("collections", "OrderedDict"): counted(_dictionary),
+        ("dnnlib.util", "EasyDict"): counted(_dictionary),
+        ("dnnlib", "EasyDict"): counted(_dictionary),
+        ("dnnlib.tflib.network", "Network"): _TfNetwork,
+        ("tfutil", "Network"): _TfNetwork,
+    }
+    table: dict[tuple[str, str], Any] = {key: Function(".".join(key), make) for key, make in functions.items()}
+    table |= {key: Function(".".join(key), make, new=True) for key, make in classes.items()}
+    dtypes = ("float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
+    table |= {("torch", name): f"torch.{name}" for name in dtypes}
+    table["numpy", "ndarray"] = "numpy.ndarray"  # an argument of _reconstruct, never called
+    return table

@@ -1,0 +1,281 @@
+"""Models as folders in the convention of model hubs: `model.safetensors`, `config.json`, and the card `README.md`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lit_gans.metrics import Evaluation
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+PAPERS = "lit_gans.papers"
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def save_pretrained(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    evaluations: Sequence[Evaluation] = (),
+    notes: str = "",
+) -> Path:
+    """The folder, with a model of lit_gans.papers that `from_pretrained` builds again to the last bit.
+
+    A training class is saved with all its networks, so that it samples and trains on; a network alone, such as
+    `gan.generator_ema`, needs the `arguments` that it was built with.
+
+    Args:
+        arguments: of the constructor, plain values; by default those that a training class keeps.
+        evaluations: measured numbers for the card, each with its protocol.
+        notes: Markdown for the card: data, licence, limits.
+
+    Raises:
+        ValueError: no class of lit_gans.papers, arguments that are not plain, or that build something else.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    if (folder / CARD).exists() and not (folder / CONFIG).exists():
+        raise ValueError(f"{folder} has a {CARD} of something else, which would be overwritten: give another folder")
+    config = _config(model, arguments)
+    rebuilt = _build(config)
+    # What training alone uses and the arguments leave out, such as an augmentation, stays behind.
+    left = {f"{name}." for name, _ in model.named_children()} - {f"{name}." for name, _ in rebuilt.named_children()}
+    state = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.startswith(tuple(left))
+    }
+    _check_same(state, rebuilt)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(state, folder / f".{WEIGHTS}", metadata={"format": "pt"})
+    os.replace(folder / f".{WEIGHTS}", folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / CARD).write_text(model_card(config, state, evaluations=evaluations, notes=notes))
+    return folder
+
+
+def from_pretrained(source: str | Path, *, revision: str | None = None) -> nn.Module:
+    """The model of a folder, or of a repository "owner/name" of the Hugging Face Hub; on the CPU, for evaluation.
+
+    A folder that exists comes first. Nothing in it is run: only classes of lit_gans.papers are built, from plain
+    arguments, and only tensors are read. revision: branch, tag or commit of the repository.
+
+    Raises:
+        FileNotFoundError: no such folder, or a file is missing. ValueError: what is in the files is not ours, or is
+        damaged; or the hub is asked for without the extra `hub`.
+    """
+    folder = _local(source, revision)
+    config = read_config(folder)
+    model = _build(config)
+    state = read_tensors(folder / WEIGHTS)
+    _check_same(state, model)
+    model.load_state_dict(state)
+    if _is_gan(model):
+        model.images_seen = config["images_seen"]
+    return model.eval().requires_grad_(False)
+
+
+def push_to_hub(folder: str | Path, repo_id: str, *, private: bool = False) -> str:
+    """The address of the hub's repository "owner/name", made if it is not there, after the upload of the folder."""
+    folder = Path(folder)
+    if missing := [name for name in (WEIGHTS, CONFIG, CARD) if not (folder / name).is_file()]:
+        raise FileNotFoundError(f"{folder} has no {', '.join(missing)}: write it with save_pretrained first")
+    if not REPOSITORY.fullmatch(repo_id):
+        raise ValueError(f"repo_id {repo_id!r} is not of the form owner/name")
+    hub = _hub()
+    hub.create_repo(repo_id, private=private, exist_ok=True)
+    message = f"Upload a {read_config(folder)['class_path'].rpartition('.')[2]} of lit_gans"
+    hub.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message)
+    return f"https://huggingface.co/{repo_id}"
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json, checked.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it is not ours.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: is {folder} a folder of save_pretrained?")
+    try:
+        config = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    kinds = {"class_path": str, "arguments": dict, "lit_gans": str, "images_seen": int}
+    found = config if isinstance(config, dict) else {}
+    wrong = [key for key, kind in kinds.items() if not isinstance(found.get(key), kind)]
+    if wrong:
+        raise ValueError(f"{path} was not written by lit_gans: it has no {', '.join(wrong)} of the right type")
+    return config
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; other formats than safetensors can hold code and are not read")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or is damaged: {error}") from error
+
+
+def _local(source: str | Path, revision: str | None) -> Path:
+    if Path(source).is_dir():
+        return Path(source)
+    if not isinstance(source, str) or not REPOSITORY.fullmatch(source):
+        raise FileNotFoundError(f"{source} is neither a folder nor of the form owner/name, a repository of the hub")
+    return Path(_hub().snapshot_download(source, revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD]))
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ValueError(
+            "the hub needs huggingface_hub, the extra 'hub': pip install 'lit-gans[hub]'; or give a local folder"
+        ) from error
+    return huggingface_hub
+
+
+# ---- classes and arguments -------------------------------------------------------------------------------------------
+
+
+def _config(model: nn.Module, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    from lit_gans import __version__
+
+    cls, gan = type(model), _is_gan(model)
+    class_path = f"{cls.__module__}.{cls.__qualname__}"
+    if not class_path.startswith(f"{PAPERS}."):
+        raise ValueError(f"{class_path} is not of {PAPERS}, whose classes alone from_pretrained builds")
+    if arguments is None and not gan:
+        raise ValueError(f"a {cls.__name__} does not keep its constructor's arguments: pass arguments=")
+    if arguments is None:
+        arguments = {name: value for name, value in model.hparams.items() if not name.startswith("_")}
+    plain = {name: _plain(value, name) for name, value in arguments.items()}
+    images_seen = model.images_seen if gan else 0
+    return {"class_path": class_path, "arguments": plain, "lit_gans": __version__, "images_seen": images_seen}
+
+
+def _plain(value: Any, name: str) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(each, name) for each in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(each, name) for key, each in value.items()}
+    raise ValueError(
+        f"the argument {name} is a {type(value).__name__}, which config.json cannot hold: pass arguments= without it"
+    )
+
+
+def _is_gan(model: nn.Module) -> bool:
+    from lit_gans.adversarial import GAN
+
+    return isinstance(model, GAN)
+
+
+def paper_class(class_path: str) -> type[nn.Module]:
+    """The class of lit_gans.papers that the import path names.
+
+    Raises:
+        ValueError: it is elsewhere, or there is no such class.
+    """
+    from torch import nn
+
+    module, _, name = class_path.rpartition(".")
+    if not re.fullmatch(rf"{re.escape(PAPERS)}(\.[a-z]\w*)*", module):
+        raise ValueError(f"the class {class_path!r} is not of {PAPERS}, whose classes alone are built")
+    try:
+        found = vars(import_module(module)).get(name)
+    except ImportError:
+        found = None
+    if not isinstance(found, type) or not issubclass(found, nn.Module) or not found.__module__.startswith(f"{PAPERS}."):
+        raise ValueError(f"{PAPERS} has no class {class_path!r}: was it written by a later version of lit_gans?")
+    return found
+
+
+def _build(config: Mapping[str, Any]) -> nn.Module:
+    cls, arguments = paper_class(config["class_path"]), config["arguments"]
+    loss = arguments.get("loss")
+    if loss is not None and not str(loss).startswith("lit_gans."):  # the one argument that is an import path
+        raise ValueError(f"the model names the loss {loss!r}, which is not ours")
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{config['class_path']} cannot be built from its arguments: {error}") from error
+
+
+def _check_same(state: Mapping[str, Tensor], model: nn.Module) -> None:
+    expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
+    found = {name: (tuple(t.shape), t.dtype) for name, t in state.items()}
+    wrong = [name for name in (*expected, *found) if expected.get(name) != found.get(name)]
+    if wrong:
+        first = ", ".join(dict.fromkeys(wrong[:5]))
+        raise ValueError(f"the arguments build a network of other tensors than the weights': {first}")
+
+
+# ---- the card --------------------------------------------------------------------------------------------------------
+
+
+def model_card(
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    evaluations: Sequence[Evaluation] = (),
+    notes: str = "",
+) -> str:
+    """The Markdown of README.md: what it is, how it is used, its numbers with their protocols."""
+    name = config["class_path"].rpartition(".")[2]
+    lines = ["---", "library_name: lit-gans", "tags: [gan, image-generation]", "---", f"# {name}", ""]
+    lines += [f"`{config['class_path']}` of lit_gans {config['lit_gans']}, {_count(state)} numbers in its tensors."]
+    if config["images_seen"]:
+        lines += [f"Trained on {config['images_seen'] / 1000:g} thousand images."]
+    lines += ["", *([notes, ""] if notes else [])]
+    lines += ["```python", "from lit_gans.pretrained import from_pretrained", ""]
+    lines += ['model = from_pretrained(".")  # this folder, or the name of its repository', "```", ""]
+    lines += ["## Arguments", ""]
+    lines += [f"- {key}: `{json.dumps(value)}`" for key, value in config["arguments"].items()]
+    return "\n".join([*lines, "", *_numbers(evaluations)])
+
+
+def _count(state: Mapping[str, Tensor]) -> str:
+    return f"{sum(tensor.numel() for tensor in state.values()):,}"
+
+
+def _numbers(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A table of numbers, and below it the protocol of each: numbers of different protocols are not comparable."""
+    if not evaluations:
+        return ["## Numbers", "", "None measured.", ""]
+    lines = ["## Numbers", "", "| metric | value | protocol |", "|---|---|---|"]
+    stamps: list[str] = []
+    for evaluation in evaluations:
+        for name, value in evaluation.values.items():
+            stamp = json.dumps(evaluation.stamp(name), sort_keys=True, default=str)
+            if stamp not in stamps:
+                stamps.append(stamp)
+            lines.append(f"| {name} | {value:.6g} | {stamps.index(stamp) + 1} |")
+    lines += ["", "Numbers of different protocols are not comparable.", ""]
+    for number, stamp in enumerate(stamps, 1):
+        lines += [f"Protocol {number}:", "```json", json.dumps(json.loads(stamp), indent=2), "```", ""]
+    return lines

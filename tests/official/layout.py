@@ -1,0 +1,92 @@
+"""Files as the official code writes them: the layout of its pickles, with classes of the tests' own."""
+
+import pickle
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+SOURCE = "class Generator: pass\n"
+
+
+def _reconstruct_persistent_obj(meta: dict) -> None:
+    raise AssertionError("the reader called a global of the file")
+
+
+class EasyDict(dict):
+    """As `dnnlib.EasyDict` is to pickle."""
+
+
+class Persistent(nn.Module):
+    """Pickled as the official decorator does: a call with the source and the attributes."""
+
+    source = SOURCE
+    class_name = property(lambda self: type(self).__name__)
+
+    def __reduce__(self) -> tuple:
+        state = self.__dict__
+        meta = {"type": "class", "version": 6, "module_src": self.source, "class_name": self.class_name}
+        return _reconstruct_persistent_obj, ({**meta, "state": state},)
+
+
+class Named(Persistent):
+    """A module that says it is of another class."""
+
+    def __init__(self, class_name: str, arguments: dict) -> None:
+        super().__init__()
+        self.named, self._init_args, self._init_kwargs = class_name, (), EasyDict(arguments)
+
+    class_name = property(lambda self: self.named)
+
+
+def tree(class_name: str, state: dict, *, buffers: Callable[[str], bool], arguments: dict) -> Named:
+    """Modules in modules with the tensors of `state`, whose names are dotted paths."""
+    root = Named(class_name, arguments)
+    for name, tensor in state.items():
+        module = root
+        for part in name.split(".")[:-1]:
+            if part not in module._modules:
+                module.add_module(part, Named("Layer", {}))
+            module = module._modules[part]
+        own = name.rpartition(".")[2]
+        if buffers(own):
+            module.register_buffer(own, tensor)
+        else:
+            module.register_parameter(own, nn.Parameter(tensor))
+    return root
+
+
+class Network:
+    """A TensorFlow network's pickle: its variables by name."""
+
+    def __init__(self, state: dict) -> None:
+        self.state = state
+
+    def __getstate__(self) -> dict:
+        return self.state
+
+
+@pytest.fixture
+def official_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The modules that the official pickles name, so that pickle can write them."""
+    with monkeypatch.context() as patch:
+        for module, entry in (
+            ("torch_utils.persistence", _reconstruct_persistent_obj),
+            ("dnnlib.util", EasyDict),
+            ("dnnlib.tflib.network", Network),
+        ):
+            parts = module.split(".")
+            for end in range(1, len(parts) + 1):
+                name = ".".join(parts[:end])
+                patch.setitem(sys.modules, name, sys.modules.get(name) or types.ModuleType(name))
+            patch.setattr(sys.modules[module], entry.__name__, entry, raising=False)
+            patch.setattr(entry, "__module__", module)
+        yield
+
+
+def written(path: Path, contents: object, protocol: int = pickle.DEFAULT_PROTOCOL) -> Path:
+    path.write_bytes(pickle.dumps(contents, protocol=protocol))
+    return path
