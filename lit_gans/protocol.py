@@ -30,6 +30,8 @@ def differing(stamps: Sequence[Mapping[str, object]]) -> dict[str, list[object]]
 
 def direction(name: str) -> Literal["lower", "higher"] | None:
     """Whether lower or higher values of a number are better; None for one that says neither."""
+    if name.endswith("_std"):  # how far a number is spread, not how good it is
+        return None
     for kinds, better in ((LOWER, "lower"), (HIGHER, "higher")):
         if any(name == kind or name.startswith(f"{kind}_") for kind in kinds):
             return better

@@ -1,0 +1,30 @@
+import pytest
+
+from lit_gans.protocol import differing, direction, stamp
+
+PROTOCOL = {"extractor": "inception", "n_fake": 10, "numbers": {"kid": {"kid_subsets": 100}}, "versions": {"torch": "1"}}
+
+
+def test_a_number_has_its_own_settings_over_the_shared_ones() -> None:
+    assert stamp(PROTOCOL, "fid") == {"extractor": "inception", "n_fake": 10, "versions": {"torch": "1"}}
+    assert stamp(PROTOCOL, "kid")["kid_subsets"] == 100
+    assert stamp({"numbers": {"swd": {"extractor": None}}, "extractor": "x"}, "swd") == {"extractor": None}
+    assert stamp({"n_fake": 3}, "fid") == {"n_fake": 3}  # a line written before numbers had settings
+
+
+def test_what_forbids_ranking() -> None:
+    a, b = {"n_fake": 10, "psi": 1.0, "images_seen": 5}, {"n_fake": 20, "psi": 1.0, "images_seen": 9, "split": "test"}
+    assert differing([a, b]) == {"n_fake": [10, 20], "split": [None, "test"]}
+    assert differing([a, {**a, "versions": {"torch": "2"}, "images": "x"}]) == {} == differing([a])
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("fid", "lower"), ("frechet_mnist", "lower"), ("ppl_w_end", "lower"), ("swd_16", "lower"), ("is", "higher"),
+        ("precision_k5", "higher"), ("mode_divergence", "lower"), ("modes", "higher"), ("is_std", None),
+        ("score_mnist_std", None), ("loss_d", None), ("isolation", None),
+    ],
+)  # fmt: skip
+def test_direction(name: str, better: str | None) -> None:
+    assert direction(name) == better
