@@ -88,14 +88,18 @@ def test_python_snippet_runs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_data: Path) -> None:
     import nbformat
     from nbclient import NotebookClient
 
+    monkeypatch.setenv("NOTEBOOK_MNIST", str(real_data / "mnist"))
+    monkeypatch.setenv("NOTEBOOK_IMAGES", "1500")
+    monkeypatch.setenv("NOTEBOOK_FIGURE", str(tmp_path / "figure.png"))
     monkeypatch.setenv("NOTEBOOK_KIMG", "2")
     monkeypatch.setenv("NOTEBOOK_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     NotebookClient(
         nbformat.read(notebook, as_version=4), timeout=500, resources={"metadata": {"path": tmp_path}}
     ).execute()
-    assert (tmp_path / "runs" / "r1" / "samples" / "latest.png").is_file()
+    made = {"01_quickstart": tmp_path / "runs" / "r1" / "samples" / "latest.png", "02_metrics": tmp_path / "figure.png"}
+    assert made[notebook.stem].is_file()
