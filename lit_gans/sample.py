@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lit_gans.adversarial import GAN
+    from lit_gans.metrics.path_length import WSpace
 
 Format = Literal["gif", "mp4"]
+Form = Literal["singles", "grid", "film", "mixing", "truncation"]
 SEED_LIMIT = 2**63
 FILM_PX = 256  # a film of one image is enlarged to it; cells of grids to 64
+MIX_LAYERS = "0-3"  # poses and shapes (Karras et al., 2019, Sec. 3.1)
+WHAT = {"singles": "single images", "grid": "a grid", "film": "a film", "mixing": "a table of mixed styles",
+        "truncation": "a table of psi"}  # fmt: skip
+FILES = {"grid": "grid.png", "mixing": "mixing.png", "truncation": "truncation.png"}
 
 
 def sample(
@@ -24,10 +31,13 @@ def sample(
     output: str | os.PathLike,
     seeds: str | Sequence[int] = "0-63",
     classes: str | Sequence[int] | None = None,
-    psi: float = 1.0,
+    psi: float | Sequence[float] = 1.0,
     raw: bool = False,
     grid: bool = False,
     interpolate: int | None = None,
+    space: Literal["z", "w"] = "z",
+    mix: Sequence[str | Sequence[int]] | None = None,
+    mix_layers: str | Sequence[int] | None = None,
     frames: int = 60,
     format: Format | None = None,
     fps: int = 25,
@@ -37,39 +47,54 @@ def sample(
 ) -> list[Path]:
     """Draws images from a run folder or .ckpt file; the files written.
 
-    Without `grid` or `interpolate`, one PNG per image: `seed0007.png`, or `seed0007_class3.png` on a conditional
-    model, for every seed and every class; without `classes`, each seed's class is its remainder.
+    Without any of `grid`, `interpolate`, `mix` and several psi, one PNG per image: `seed0007.png`, or
+    `seed0007_class3.png` on a conditional model, for every seed and every class; without `classes`, each seed's class
+    is its remainder.
 
     Args:
-        output: a folder; for a grid or film also the file itself (.png, .gif, .mp4).
+        output: a folder; for a picture of many images or a film also the file itself (.png, .gif, .mp4).
         seeds: numbers, or text as "0-63,100"; an image follows from its seed (and class) alone.
         classes: numbers, or text as "3,5"; in a grid a row each, by default all (20 evenly chosen of more).
-        psi: scales the latent; below 1, more typical and less varied images.
+        psi: scales the latent, or w of a style-based generator; below 1, more typical and less varied images. Several:
+            one picture, a row per psi and a column per seed.
         raw: the generator as trained, not its average.
         grid: one picture of all images. With `interpolate`, a film of cells: one per class and group of seeds.
-        interpolate: a looping film through the first so many seeds; `grid` takes a group for each column.
+        interpolate: a looping film through the first so many seeds; `grid` takes a group for each column. `space` "w"
+            walks straight from style to style.
+        mix: seeds of rows and seeds of columns, for a table in which the layers `mix_layers` (default "0-3") have the
+            column's style and all others the row's; the unmixed images are on the margins. `seeds` are not used.
         frames: of the whole film. format: "gif", or "mp4" with the extra `video`; by default the output's suffix.
         device: "auto" is the accelerator where there is one. trust: see `lit_gans.run.load_run`.
 
     Raises:
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
+    from lit_gans.editing.styles import style_mixing, truncation_sweep
     from lit_gans.run import load_run
 
     seeds = _numbers(seeds, "seeds")
     classes = None if classes is None else _numbers(classes, "classes")
+    psis = [psi] if isinstance(psi, int | float) else list(psi)
     _check_counts(seeds, interpolate, frames=frames, fps=fps, batch_size=batch_size)
-    output = Path(output)
-    film = interpolate is not None
-    target = _target(output, format, film=film, grid=grid)
+    form = _form(psis, interpolate, mix, grid=grid)
+    layers, mix = _mixed(mix, mix_layers)
+    if space == "w" and form != "film":
+        raise ValueError("space 'w' is where a film walks: give interpolate too")
+    target = _target(Path(output), format, form)
     gan = load_run(run, trust=trust)
     _check_classes(gan, classes)
     gan = gan.to(_device(device))
-    draw = {"psi": psi, "ema": not raw, "batch_size": batch_size}
-    if film:
-        z, labels, columns = _film(gan, seeds, classes, count=interpolate, frames=frames, grid=grid)
-        return [_save_film(_generate(gan, z, labels, **draw), target, frames=frames, columns=columns, fps=fps)]
-    if grid:
+    draw = {"psi": psis[0], "ema": not raw, "batch_size": batch_size}
+    if form == "film":
+        walk = {"count": interpolate, "frames": frames, "grid": grid, "space": space}
+        images, columns = _film(gan, seeds, classes, **walk, draw=draw)
+        return [save_film(images, target, frames=frames, columns=columns, fps=fps)]
+    if form == "truncation":
+        images = truncation_sweep(gan, seeds, label=_one_class(classes), **{**draw, "psi": psis})
+        return [_save_table(images, target)]
+    if form == "mixing":
+        return [_save_table(style_mixing(gan, *mix, layers=layers, label=_one_class(classes), **draw), target)]
+    if form == "grid":
         return [_save_grid(gan, seeds, classes, target, draw)]
     return _save_singles(gan, seeds, classes, target, draw)
 
@@ -112,6 +137,34 @@ def _check_counts(seeds: list[int], interpolate: int | None, **counts: int) -> N
         raise ValueError(f"interpolate is {interpolate}: a film needs 2 seeds or more, and {len(seeds)} are given")
 
 
+def _form(psis: list[float], interpolate: int | None, mix: Sequence | None, *, grid: bool) -> Form:
+    asked = {"truncation": len(psis) > 1, "film": interpolate is not None, "mixing": mix is not None}
+    forms = [form for form, wanted in asked.items() if wanted]
+    if not psis:
+        raise ValueError("psi is empty: give one or more, as 0.5 0.7 1")
+    if len(forms) > 1:
+        raise ValueError(f"{' and '.join(WHAT[form] for form in forms)} were asked for: give one of them at a time")
+    return forms[0] if forms else "grid" if grid else "singles"
+
+
+def _mixed(mix: Sequence | None, layers: str | Sequence[int] | None) -> tuple[list[int], tuple[list[int], list[int]]]:
+    """(layers, (seeds of rows, seeds of columns)), all empty without `mix`."""
+    if mix is None:
+        if layers is not None:
+            raise ValueError("mix_layers says which styles are mixed: give the seeds of rows and columns as mix too")
+        return [], ([], [])
+    if len(mix) != 2:
+        raise ValueError(f"mix has {len(mix)} parts: give the seeds of the rows and those of the columns, as 0-4 10-14")
+    rows, columns = (_numbers(part, "mix") for part in mix)
+    return _numbers(MIX_LAYERS if layers is None else layers, "mix_layers"), (rows, columns)
+
+
+def _one_class(classes: list[int] | None) -> int | None:
+    if classes is not None and len(classes) > 1:
+        raise ValueError(f"classes {classes}: all images of this table have one class, so give one")
+    return None if classes is None else classes[0]
+
+
 def _check_classes(gan: "GAN", classes: list[int] | None) -> None:
     if classes is None:
         return
@@ -130,18 +183,17 @@ def _device(name: str) -> str:
     return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
 
 
-def _target(output: Path, format: Format | None, *, film: bool, grid: bool) -> Path:
-    """The folder of single images, or the file of a grid or film."""
-    suffixes = (".gif", ".mp4") if film else (".png",) if grid else ()
+def _target(output: Path, format: Format | None, form: Form) -> Path:
+    """The folder of single images, or the file of a picture or film."""
+    suffixes = () if form == "singles" else (".gif", ".mp4") if form == "film" else (".png",)
     if output.suffix in (".png", ".gif", ".mp4") and not output.is_dir():
         if output.suffix not in suffixes:
-            what = "a film" if film else "a grid" if grid else "single images"
             fits = f" or a file {' or '.join(suffixes)}" if suffixes else ""
-            raise ValueError(f"output {output} does not fit {what}: give a folder{fits}")
-        if format is not None and film and output.suffix != f".{format}":
+            raise ValueError(f"output {output} does not fit {WHAT[form]}: give a folder{fits}")
+        if format is not None and form == "film" and output.suffix != f".{format}":
             raise ValueError(f"output {output} and format {format!r} contradict each other: leave one out")
         return output
-    return output / (f"interpolation.{format or 'gif'}" if film else "grid.png") if film or grid else output
+    return output if form == "singles" else output / FILES.get(form, f"interpolation.{format or 'gif'}")
 
 
 # ---- drawing ---------------------------------------------------------------------------------------------------------
@@ -165,23 +217,11 @@ def _images(gan: "GAN", pairs: list[tuple[int, int | None]], draw: dict) -> "Ten
     """uint8 [N, C, H, W] of pairs (seed, class or None)."""
     import torch
 
+    from lit_gans.editing.styles import draw_latents
+
     seeds = torch.tensor([seed for seed, _ in pairs])
     labels = torch.tensor([c for _, c in pairs]) if gan.num_classes else None
-    return _generate(gan, gan.seeded_latents(seeds), labels, **draw)
-
-
-def _generate(gan: "GAN", z: "Tensor", labels: "Tensor | None", *, psi: float, ema: bool, batch_size: int) -> "Tensor":
-    """z [N, Z] -> uint8 [N, C, H, W] on the CPU."""
-    import torch
-
-    from lit_gans.images import to_uint8
-
-    parts = []
-    for start in range(0, len(z), batch_size):
-        part = slice(start, start + batch_size)
-        chosen = None if labels is None else labels[part].to(z.device)
-        parts.append(to_uint8(gan.generate(z[part], labels=chosen, psi=psi, ema=ema)).cpu())
-    return torch.cat(parts)
+    return draw_latents(gan, gan.seeded_latents(seeds), labels=labels, **draw)
 
 
 def _save_grid(gan: "GAN", seeds: list[int], classes: list[int] | None, path: Path, draw: dict) -> Path:
@@ -202,27 +242,69 @@ def _rows(gan: "GAN", classes: list[int] | None) -> list[int] | list[None]:
     return classes or spread(gan.num_classes, MAX_CLASSES).tolist()
 
 
+def _save_table(images: "Tensor", path: Path) -> Path:
+    """uint8 [rows, columns, C, H, W] as one picture."""
+    from lit_gans.callbacks.image_grid import readable_grid
+    from lit_gans.images import save_png
+
+    return save_png(readable_grid(images.flatten(0, 1), images.shape[1]), path)
+
+
 # ---- films -----------------------------------------------------------------------------------------------------------
 
 
 def _film(
-    gan: "GAN", seeds: list[int], classes: list[int] | None, *, count: int, frames: int, grid: bool
-) -> tuple["Tensor", "Tensor | None", int]:
-    """(z [frames * cells, Z], labels [frames * cells] or None, columns): all cells of a frame, then the next."""
+    gan: "GAN",
+    seeds: list[int],
+    classes: list[int] | None,
+    *,
+    count: int,
+    frames: int,
+    grid: bool,
+    space: Literal["z", "w"],
+    draw: dict,
+) -> tuple["Tensor", int]:
+    """(uint8 [frames * cells, C, H, W], columns): all cells of a frame, then the next."""
     import torch
 
+    from lit_gans.editing.styles import draw_latents, draw_styles
+    from lit_gans.metrics.path_length import check_space
+
+    check_space(gan, space)
     groups = [seeds[i : i + count] for i in range(0, len(seeds) - count + 1, count)]
     if not grid:
         groups, rows = groups[:1], [(classes or [seeds[0] % gan.num_classes])[0] if gan.num_classes else None]
     else:
         rows = _rows(gan, classes)
+    columns = len(groups) if gan.num_classes else math.ceil(math.sqrt(len(groups)))
+    if space == "w":
+        look = {"psi": draw["psi"], "ema": draw["ema"]}
+        cells = [style_loop(gan, group, frames=frames, label=row, **look) for row in rows for group in groups]
+        ws = torch.stack(cells, 1).flatten(0, 1)
+        return draw_styles(gan, ws, ema=draw["ema"], batch_size=draw["batch_size"]), columns
     paths = torch.stack([loop(gan.seeded_latents(group), frames, spherical=gan.prior == "normal") for group in groups])
     z = paths.repeat(len(rows), 1, 1).transpose(0, 1)  # [frames, rows * groups, Z]
-    labels = None
-    if gan.num_classes:
-        labels = torch.tensor(rows).repeat_interleave(len(groups)).repeat(frames)
-    columns = len(groups) if gan.num_classes else math.ceil(math.sqrt(len(groups)))
-    return z.flatten(0, 1), labels, columns
+    labels = torch.tensor(rows).repeat_interleave(len(groups)).repeat(frames) if gan.num_classes else None
+    return draw_latents(gan, z.flatten(0, 1), labels=labels, **draw), columns
+
+
+def style_loop(
+    gan: "WSpace",
+    seeds: Sequence[int],
+    *,
+    frames: int,
+    label: int | None = None,
+    psi: float = 1.0,
+    ema: bool = True,
+) -> "Tensor":
+    """ws [frames, L, W]: straight through the styles of all seeds and back to the first, as `loop` does.
+
+    W need not follow any density, so that straight lines are the natural ones (Karras et al., 2019, Sec. 4.1).
+    """
+    from lit_gans.editing.styles import styles_of
+
+    ws = styles_of(gan, seeds, label=label, psi=psi, ema=ema)
+    return loop(ws.flatten(1), frames, spherical=False).unflatten(1, ws.shape[1:])
 
 
 def loop(z: "Tensor", frames: int, *, spherical: bool) -> "Tensor":
@@ -250,7 +332,7 @@ def slerp(start: "Tensor", end: "Tensor", t: "Tensor") -> "Tensor":
     return torch.where(sine > 1e-4, along, torch.lerp(start, end, t))
 
 
-def _save_film(images: "Tensor", path: Path, *, frames: int, columns: int, fps: int) -> Path:
+def save_film(images: "Tensor", path: Path, *, frames: int, columns: int, fps: int) -> Path:
     """uint8 [frames * cells, C, H, W] -> an animated GIF or an MP4 file."""
     from lit_gans.callbacks.image_grid import readable_grid
     from lit_gans.images import grid, to_pil
@@ -291,7 +373,8 @@ def _write_mp4(pictures: list, path: Path, fps: int) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; the exit status."""
-    arguments = vars(_parser().parse_args(argv))
+    arguments = vars(_parser().parse_args(_each(sys.argv[1:] if argv is None else argv, "--psi")))
+    arguments["psi"] = arguments["psi"] or 1.0
     try:
         paths = sample(**arguments)
     except (ValueError, OSError) as error:
@@ -303,19 +386,32 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _each(argv: list[str], option: str) -> list[str]:
+    """["--psi", "0.5", "1", "run"] -> ["--psi", "0.5", "--psi", "1", "run"]: nargs would take the run for a psi."""
+    words: list[str] = []
+    for word in argv:
+        further = len(words) > 1 and words[-2] == option and re.fullmatch(r"-?\d*\.?\d+", word)
+        words += [option, word] if further else [word]
+    return words
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "lit-gans sample", description="Images from a run or checkpoint, as files, grids or films."
     )
     add = parser.add_argument
     add("run", help="run folder or .ckpt file")
-    add("--output", required=True, help="folder; for a grid or film also a .png, .gif or .mp4 file")
+    add("--output", required=True, help="folder; for one picture or film also a .png, .gif or .mp4 file")
     add("--seeds", default="0-63", help="as 0-63,100 (default: %(default)s)")
     add("--classes", help="as 3,5; default: seed modulo the number of classes, in a grid all")
-    add("--psi", type=float, default=1.0, help="below 1: more typical, less varied (default: %(default)s)")
+    add("--psi", type=float, action="append", help="below 1: more typical, less varied (default: 1); several, as "
+        "0.5 0.7 1: one picture with a row for each")  # fmt: skip
     add("--raw", action="store_true", help="the generator as trained, not its average")
     add("--grid", action="store_true", help="one picture; a row per class on a conditional model")
     add("--interpolate", type=int, metavar="K", help="a looping film through K of the seeds")
+    add("--space", default="z", choices=["z", "w"], help="where the film walks (default: %(default)s)")
+    add("--mix", nargs=2, metavar=("ROWS", "COLUMNS"), help="seeds of a table of mixed styles, as 0-4 10-14")
+    add("--mix-layers", help=f"which of them are the column's (default: {MIX_LAYERS})")
     add("--frames", type=int, default=60, help="of the whole film (default: %(default)s)")
     add("--format", choices=["gif", "mp4"], help="of the film (default: gif, or the output's suffix)")
     add("--fps", type=int, default=25, help="frames per second (default: %(default)s)")
