@@ -2,11 +2,11 @@ import pytest
 
 from lit_gans.protocol import differing, direction, stamp
 
-PROTOCOL = {"extractor": "inception", "n_fake": 10, "numbers": {"kid": {"kid_subsets": 100}}, "versions": {"torch": "1"}}
+PROTOCOL = {"extractor": "inception", "n_fake": 10, "versions": {"torch": "1"}, "numbers": {"kid": {"kid_subsets": 100}}}
 
 
 def test_a_number_has_its_own_settings_over_the_shared_ones() -> None:
-    assert stamp(PROTOCOL, "fid") == {"extractor": "inception", "n_fake": 10, "versions": {"torch": "1"}}
+    assert stamp(PROTOCOL, "fid") == {"extractor": "inception", "n_fake": 10, "versions": {"torch": "1"}}  # fmt: skip
     assert stamp(PROTOCOL, "kid")["kid_subsets"] == 100
     assert stamp({"numbers": {"swd": {"extractor": None}}, "extractor": "x"}, "swd") == {"extractor": None}
     assert stamp({"n_fake": 3}, "fid") == {"n_fake": 3}  # a line written before numbers had settings

@@ -8,6 +8,7 @@ from lit_gans.data.images import Images
 from lit_gans.data.mixtures import grid, ring, sample_mixture
 from lit_gans.data.mnist import KMNIST, MNIST, FashionMNIST
 from lit_gans.data.shapes import Shapes
+from lit_gans.data.shards import Shards
 from lit_gans.data.stacked_mnist import StackedMNIST
 from lit_gans.data.stream import Stream
 
@@ -22,6 +23,7 @@ __all__ = [
     "ImageSet",
     "Images",
     "Shapes",
+    "Shards",
     "StackedMNIST",
     "Stream",
     "TensorSet",

@@ -1,0 +1,136 @@
+"""`lit-gans prepare`: pictures from anywhere, framed and scaled once, into StyleGAN's zip or memory-mapped shards."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+CROPS = ("center", "none", "center-wide")
+FILTERS = ("lanczos", "box", "bicubic")
+FORMATS = ("zip", "shards")
+LABELS = ("auto", "none", "folders", "json")
+
+
+def prepare(
+    source: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    resolution: int,
+    crop: Literal["center", "none", "center-wide"] = "center",
+    resize_filter: Literal["lanczos", "box", "bicubic"] = "lanczos",
+    format: Literal["zip", "shards"] | None = None,
+    channels: int | None = None,
+    labels: Literal["auto", "none", "folders", "json"] = "auto",
+    split: Literal["train", "test"] = "train",
+    max_images: int | None = None,
+    workers: int | None = None,
+    on_error: Literal["fail", "skip"] = "fail",
+) -> Path:
+    """Brings all pictures of a source to resolution x resolution and packs them; the path of what it wrote.
+
+    The order is that of the sorted names, and the same bytes are written whatever the number of workers. After a
+    break the same call goes on: whole shards are verified and kept; a zip, which is written beside and then renamed, is
+    begun again. Called once more on a finished output, it verifies and mends the shards, and leaves the zip.
+
+    Args:
+        source: a folder and all below it, a zip, a folder of LSUN's lmdb, CIFAR-10 or MNIST as published.
+        output: a .zip, or the folder of the shards.
+        crop: "center" cuts the largest square from the middle; "center-wide" the largest 4:3, with black bars above and
+            below, as LSUN Car is trained on; "none" wants square pictures.
+        format: by default "zip" where output ends in .zip, else "shards".
+        channels: 3 or 1 (luma); by default 1 for MNIST, 3 for all others.
+        labels: where classes come from, see `lit_gans.data.Images`; CIFAR-10 and MNIST have theirs.
+        split: of CIFAR-10 or MNIST. max_images: only so many, the first. workers: processes, by default one a core.
+        on_error: "fail" at a picture that cannot be read, naming it, or "skip" it, with a warning at the end.
+
+    Raises:
+        ValueError, OSError: an argument, a picture or an output that is not as it must be; each says the way out.
+    """
+    from lit_gans.data.packing import Job, write_shards, write_zip
+    from lit_gans.data.pictures import Recipe, open_pictures
+
+    output, source = Path(output), Path(source)
+    format = _format(output, format)
+    _check(resolution=resolution, channels=channels, max_images=max_images, workers=workers)
+    for name, value, allowed in (
+        ("crop", crop, CROPS), ("resize_filter", resize_filter, FILTERS), ("on_error", on_error, ("fail", "skip")),
+        ("labels", labels, LABELS), ("split", split, ("train", "test")),
+    ):  # fmt: skip
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+    pictures = open_pictures(source, resolution=resolution, labels=labels, split=split)
+    recipe = Recipe(resolution, channels or pictures.channels, crop, resize_filter)
+    settings = {**asdict(recipe), "labels": labels, "split": split, "max_images": max_images}
+    count = min(len(pictures.names), max_images or len(pictures.names))
+    job = Job(pictures, recipe, on_error, settings, count, workers or os.cpu_count() or 1)
+    return (write_zip if format == "zip" else write_shards)(job, output)
+
+
+def _format(output: Path, format: str | None) -> str:
+    found = format or ("zip" if output.suffix == ".zip" else "shards")
+    if found not in FORMATS:
+        raise ValueError(f"format is {found!r}; it must be one of {', '.join(FORMATS)}")
+    if (found == "zip") != (output.suffix == ".zip"):
+        raise ValueError(f"output {output} does not fit the format {found!r}: a zip ends in .zip, shards are a folder")
+    return found
+
+
+def _check(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of 1 or more")
+    if numbers["channels"] not in (None, 1, 3):
+        raise ValueError(f"channels is {numbers['channels']}; it must be 1 or 3")
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command: 0; 2 with a message on standard error for what the user can mend; 130 after Ctrl-C."""
+    arguments = vars(_parser().parse_args(argv))
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *where: print(f"lit-gans prepare: {message}", file=sys.stderr)
+            print(prepare(**arguments))
+    except (ValueError, OSError) as error:
+        print(f"lit-gans prepare: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lit-gans prepare: broken off; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lit-gans prepare",
+        description="Frame and scale pictures once, into StyleGAN's zip or memory-mapped shards. Broken off, the same "
+        "command goes on.",
+    )
+    add = parser.add_argument
+    add("source", help="folder, zip, lmdb folder of LSUN, or folder of CIFAR-10 or MNIST as published")
+    add("output", help="a .zip, or the folder of the shards")
+    add("--resolution", type=int, required=True, help="side of the pictures in px")
+    add("--crop", default="center", choices=CROPS, help="largest square from the middle; none: pictures are square; "
+        "center-wide: 4:3 with black bars (default: %(default)s)")  # fmt: skip
+    add("--resize-filter", default="lanczos", choices=FILTERS, help="(default: %(default)s)")
+    add("--format", choices=FORMATS, help="default: zip where output ends in .zip, else shards")
+    add("--channels", type=int, choices=[1, 3], help="default: 1 for MNIST, else 3")
+    add("--labels", default="auto", choices=LABELS,
+        help="classes from dataset.json or from the folders (default: the former, else the latter)")  # fmt: skip
+    add("--split", default="train", choices=["train", "test"], help="of CIFAR-10 or MNIST (default: %(default)s)")
+    add("--max-images", type=int, help="only so many, the first ones")
+    add("--workers", type=int, help="processes (default: one a core)")
+    add("--on-error", default="fail", choices=["fail", "skip"], help="at a picture that cannot be read")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
