@@ -2,7 +2,9 @@ import pytest
 
 from lit_gans.protocol import differing, direction, stamp
 
-PROTOCOL = {"extractor": "inception", "n_fake": 10, "versions": {"torch": "1"}, "numbers": {"kid": {"kid_subsets": 100}}}
+PROTOCOL = {
+    "extractor": "inception", "n_fake": 10, "versions": {"torch": "1"}, "numbers": {"kid": {"kid_subsets": 100}}
+}  # fmt: skip
 
 
 def test_a_number_has_its_own_settings_over_the_shared_ones() -> None:

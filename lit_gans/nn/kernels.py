@@ -1,10 +1,10 @@
-"""Triton kernels for `bias_act` and for the filter of `upfirdn2d`, as operators of torch that differentiate themselves.
+"""Triton kernels for `bias_act` and for the filter of `upfirdn2d`, with derivatives of every order.
 
 Layers of a StyleGAN end in bias, activation, gain and clamp, and begin or end with a small filter: plain PyTorch reads
 and writes the image once for each, a kernel once for all. The plain forms in `bias_act` and `resample` are the
-definition; these are checked against them. Both operators are linear, or linear in pieces, so that the gradient of each
-is the same kind of operator again, and derivatives of every order in reverse mode cost one kernel each. There is no
-forward mode.
+definition; these are checked against them. Both are linear, or linear in pieces, so that the gradient of each is the
+same kind of operation again, and each derivative in reverse mode costs one kernel. There is no forward mode:
+torch.compile refuses functions that have one. It sees each kernel as one operator of torch.
 
 Sums are taken in single precision, for float64 in double; the scalars of `bias_act` are always in single precision.
 Triton is imported when a kernel is first launched. With TRITON_INTERPRET=1 it runs them on CPU tensors, slowly.
@@ -87,7 +87,7 @@ def bias_act(
     slope = {"linear": 1.0, "relu": 0.0, "lrelu": 0.2 if alpha is None else alpha}[act]
     save = torch.is_grad_enabled() and (act != "linear" or clamp is not None)
     dim = 0 if b is None else dim % x.dim()
-    return _bias_act(x, b, dim, act == "relu", slope, gain, clamp, save)[0]
+    return _BiasAct.apply(x, b, dim, act == "relu", slope, gain, clamp, save)[0]
 
 
 def fir(x: Tensor, f: Tensor, *, up: Pair = (1, 1), down: Pair = (1, 1), padding: Padding = (0, 0, 0, 0)) -> Tensor:
@@ -107,7 +107,7 @@ def fir(x: Tensor, f: Tensor, *, up: Pair = (1, 1), down: Pair = (1, 1), padding
         raise ValueError("the kernel has no gradient for filters: use nn.resample.upfirdn2d, or detach the filter")
     if min(_fir_size(x, f, up, down, padding)) < 1:
         raise ValueError(f"x of shape {tuple(x.shape)} with up {up} and padding {padding} is smaller than the filter")
-    return _fir(x, f, up, down, padding)
+    return _Fir.apply(x, f, up, down, padding)
 
 
 def _launch(kernel: Callable[..., None], x: Tensor, programs: int, *args: Any, **constants: Any) -> None:
@@ -251,27 +251,40 @@ def _(x, b, dim, relu, slope, gain, clamp, save):
     return _bias_act_outputs(_dense(x), save)
 
 
-def _bias_act_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-    _, b, ctx.dim, _, ctx.slope, ctx.gain, clamp, ctx.save = inputs
-    ctx.linear = clamp is None and ctx.slope == 1
-    ctx.bias_dtype = None if b is None else b.dtype
-    ctx.save_for_backward(output[1])
+class _BiasAct(torch.autograd.Function):
+    generate_vmap_rule = True
 
+    @staticmethod
+    def forward(
+        x: Tensor,
+        b: Tensor | None,
+        dim: int,
+        relu: bool,
+        slope: float,
+        gain: float,
+        clamp: float | None,
+        save: bool,
+    ) -> tuple[Tensor, Tensor]:
+        return _bias_act(x, b, dim, relu, slope, gain, clamp, save)
 
-def _bias_act_backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    (mask,) = ctx.saved_tensors
-    assert ctx.save or ctx.linear, "the mask of a differentiated call is saved"
-    dx = _scale(grad, mask, ctx.gain, ctx.gain * ctx.slope) if ctx.save else grad * ctx.gain
-    db = _bias_gradient(dx, ctx.dim, ctx.bias_dtype) if ctx.needs_input_grad[1] else None
-    return dx, db, None, None, None, None, None, None
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+        _, b, ctx.dim, _, ctx.slope, ctx.gain, _, ctx.save = inputs
+        ctx.bias_dtype = None if b is None else b.dtype
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        (mask,) = ctx.saved_tensors
+        dx = _Scale.apply(grad, mask, ctx.gain, ctx.gain * ctx.slope) if ctx.save else grad * ctx.gain
+        db = _bias_gradient(dx, ctx.dim, ctx.bias_dtype) if ctx.needs_input_grad[1] else None
+        return dx, db, None, None, None, None, None, None
 
 
 def _bias_gradient(dx: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
     rest = [i for i in range(dx.dim()) if i != dim]
     return (dx.sum(rest, dtype=torch.promote_types(dx.dtype, dtype)) if rest else dx).to(dtype)
-
-
-_bias_act.register_autograd(_bias_act_backward, setup_context=_bias_act_setup)
 
 
 @_bias_act.register_vmap
@@ -299,18 +312,6 @@ def _(grad, mask, positive, negative):
     return torch.empty_like(_dense(mask), dtype=grad.dtype)
 
 
-def _scale_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    _, mask, *ctx.scalars = inputs
-    ctx.save_for_backward(mask)
-
-
-def _scale_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-    return _scale(grad, *ctx.saved_tensors, *ctx.scalars), None, None, None
-
-
-_scale.register_autograd(_scale_backward, setup_context=_scale_setup)
-
-
 @_scale.register_vmap
 def _(info, in_dims, grad, mask, positive, negative):
     grad, mask = (
@@ -318,6 +319,23 @@ def _(info, in_dims, grad, mask, positive, negative):
         for t, d in zip((grad, mask), in_dims[:2], strict=True)
     )
     return _scale(grad, mask, positive, negative), 0
+
+
+class _Scale(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad: Tensor, mask: Tensor, positive: float, negative: float) -> Tensor:
+        return _scale(grad, mask, positive, negative)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float, float], output: Tensor) -> None:
+        _, mask, *ctx.scalars = inputs
+        ctx.save_for_backward(mask)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Scale.apply(grad, *ctx.saved_tensors, *ctx.scalars), None, None, None
 
 
 # The filter. A contiguous tensor is N * C images of one channel, a channels_last tensor N images of C channels, and one
@@ -435,27 +453,33 @@ def _fir_output(x: Tensor, f: Tensor, up: Sequence[int], down: Sequence[int], pa
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
-def _fir_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    x, f, ctx.up, ctx.down, ctx.padding = inputs
-    ctx.save_for_backward(f)
-    ctx.sizes = x.shape[2:], output.shape[2:]
-
-
-def _fir_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-    """The transposed operator: the filter turned around, up and down exchanged, and the padding that restores the size."""
-    (f,), up, down, (x0, _, y0, _) = ctx.saved_tensors, ctx.up, ctx.down, ctx.padding
-    ((h, w), (to_h, to_w)), (kh, kw) = ctx.sizes, f.shape
-    x1 = (w - 1) * up[0] + 1 - to_w * down[0] + x0
-    y1 = (h - 1) * up[1] + 1 - to_h * down[1] + y0
-    return _fir(grad, f.flip((0, 1)), down, up, (kw - 1 - x0, x1, kh - 1 - y0, y1)), None, None, None, None
-
-
-_fir.register_autograd(_fir_backward, setup_context=_fir_setup)
-
-
 @_fir.register_vmap
 def _(info, in_dims, x, f, up, down, padding):
     if in_dims[1] is not None:
         raise ValueError("vmap over filters is not possible: use one filter for all of the batch")
     x = x.movedim(in_dims[0], 0)
     return _fir(x.flatten(0, 1), f, up, down, padding).unflatten(0, x.shape[:2]), 0
+
+
+class _Fir(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor:
+        return _fir(x, f, up, down, padding)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Pair, Pair, Padding], output: Tensor) -> None:
+        x, f, ctx.up, ctx.down, ctx.padding = inputs
+        ctx.save_for_backward(f)
+        ctx.sizes = x.shape[2:], output.shape[2:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """The transpose: the filter turned round, up and down exchanged, and the padding that restores the size."""
+        (f,), up, down, (x0, _, y0, _) = ctx.saved_tensors, ctx.up, ctx.down, ctx.padding
+        ((h, w), (to_h, to_w)), (kh, kw) = ctx.sizes, f.shape
+        x1 = (w - 1) * up[0] + 1 - to_w * down[0] + x0
+        y1 = (h - 1) * up[1] + 1 - to_h * down[1] + y0
+        dx = _Fir.apply(grad, f.flip((0, 1)), down, up, (kw - 1 - x0, x1, kh - 1 - y0, y1))
+        return dx, None, None, None, None
