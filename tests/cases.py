@@ -9,10 +9,12 @@ import torch
 
 from lit_gans import papers
 from lit_gans.adversarial import GAN
+from lit_gans.augment import AdaptiveAugment
 from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.data import Digits
 
 BATCH = 16
+IN_PARTS = ("gan-minimax", "stylegan2")  # run in as many parts on one process as on two
 
 
 def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
@@ -32,6 +34,32 @@ CASES: dict[str, Callable[..., GAN]] = {
     "cgan-mlp": tiny(papers.CGAN, form="mlp", dropout=0.5, optimizer="sgd", lr=0.05),
     "wgan": tiny(papers.WGAN, width=16, n_critic=2),
     "wgan-gp": tiny(papers.WGANGP, width=8, resolution=16, n_critic=3, clip_grad_norm=1.0),
+    "stylegan2": tiny(
+        papers.StyleGAN2,
+        w_dim=8,
+        num_layers=2,
+        channel_base=64,
+        channel_max=8,
+        resolution=16,
+        mbstd_group_size=None,
+        pl_interval=2,
+        r1_interval=3,
+        num_classes=10,
+        discriminator_architecture="skip",
+        reuse_fakes=True,
+    ),
+    "stylegan2-ada": lambda **overrides: tiny(
+        papers.StyleGAN2,
+        w_dim=8,
+        num_layers=2,
+        channel_base=64,
+        channel_max=8,
+        resolution=16,
+        mbstd_channels=0,
+        r1_interval=3,
+        pl_weight=0,
+        augment=AdaptiveAugment(p=0.5, xflip=1, rotate=1, xfrac=1, brightness=1, hue=1),
+    )(**overrides),
     "wgan-gp-mlp": tiny(papers.WGANGP, networks="mlp", width=16, n_critic=2, schedule="linear"),
 }
 

@@ -3,6 +3,7 @@
 from lit_gans.papers.cgan import CGAN
 from lit_gans.papers.dcgan import DCGAN
 from lit_gans.papers.gan import VanillaGAN
+from lit_gans.papers.stylegan2 import StyleGAN2
 from lit_gans.papers.wgan_gp import WGAN, WGANGP
 
-__all__ = ["CGAN", "DCGAN", "WGAN", "WGANGP", "VanillaGAN"]
+__all__ = ["CGAN", "DCGAN", "WGAN", "WGANGP", "StyleGAN2", "VanillaGAN"]

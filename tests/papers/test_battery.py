@@ -33,25 +33,30 @@ def test_shapes_and_ranges(name: str, channels: int) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_parameter_gets_a_gradient_and_each_update_changes_one_player(name: str, tmp_path: Path) -> None:
-    gan, changed = CASES[name](), {}
+    gan = CASES[name]()
+    seen: list[tuple[str, dict[str, list[torch.Tensor]]]] = []  # who steps, and both players before it
+
+    def players(gan: GAN) -> dict[str, list[torch.Tensor]]:
+        both = {"generator": gan.generator, "discriminator": gan.discriminator}
+        return {player: [p.detach().clone() for p in network.parameters()] for player, network in both.items()}
 
     class Spy(type(gan)):
         def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
             super().on_before_optimizer_step(optimizer)
             stepping = {id(p) for g in optimizer.param_groups for p in g["params"]}
             player = "generator" if id(next(self.generator.parameters())) in stepping else "discriminator"
-            other = self.discriminator if player == "generator" else self.generator
             assert all(p.grad is not None for p in getattr(self, player).parameters())
-            changed.setdefault(player, []).append([p.detach().clone() for p in other.parameters()])
+            seen.append((player, players(self)))
 
     gan.__class__ = Spy
-    before = [p.detach().clone() for p in gan.parameters()]
+    before = players(gan)
     train(gan, tmp_path, batches=1)
-    # The discriminator moved first, and its update left the generator at its initial weights.
-    initial_generator = before[: len(list(gan.generator.parameters()))]
-    assert largest_difference(changed["discriminator"][0], initial_generator) == 0.0
-    after_discriminator = changed["generator"][0]
-    assert largest_difference([p.detach() for p in gan.discriminator.parameters()], after_discriminator) == 0.0
+    assert {player for player, _ in seen} == {"generator", "discriminator"}
+    assert largest_difference(before, seen[0][1]) == 0.0
+    for (player, state_before), (_, state_after) in zip(seen, [*seen[1:], ("", players(gan))], strict=True):
+        other = {"generator": "discriminator", "discriminator": "generator"}[player]
+        assert largest_difference(state_before[other], state_after[other]) == 0.0, "a step changed the other player"
+        assert largest_difference(state_before[player], state_after[player]) > 0.0
 
 
 @pytest.mark.parametrize("name", CASES)
