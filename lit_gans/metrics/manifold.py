@@ -14,6 +14,7 @@ from torch import Tensor
 from lit_gans.metrics.features import FeatureSet, TwoFeatureSets
 
 _ROWS, _COLUMNS = 2048, 8192  # distances held at once: 128 MiB in float64
+_BLOCK = 4096  # of a set against itself: as many
 _SLACK = 1e-12  # of the squared lengths: what rounding can add to or take from a squared distance
 
 
@@ -98,29 +99,43 @@ def manifold_overlap(real: Tensor, fake: Tensor, *, k: int = 5, real_radii: Tens
 
 
 def neighbour_radii(points: Tensor, *, k: int) -> Tensor:
-    """points [N, D] -> [N]: distance of each to its k-th nearest other point, float64."""
+    """points [N, D] -> [N]: distance of each to its k-th nearest other point, float64.
+
+    Every pair of blocks is looked at once, for the rows of both.
+    """
     nearest = torch.full((len(points), k), torch.inf, dtype=torch.float64, device=points.device)
-    for rows, columns, squared, _ in _tiles(points, points):
-        shared = range(max(rows.start, columns.start), min(rows.stop, columns.stop))
-        own = torch.arange(shared.start, shared.stop, device=points.device) if len(shared) else None
-        if own is not None:
-            squared[own - rows.start, own - columns.start] = torch.inf
-        few = squared.topk(min(k, squared.shape[1]), dim=1, largest=False).values
-        nearest[rows] = torch.cat([nearest[rows], few], dim=1).topk(k, dim=1, largest=False).values
+    for rows in _slices(len(points), _BLOCK):
+        for _, columns, squared, _ in _tiles(points, points[rows.start :], rows=rows, size=_BLOCK):
+            columns = slice(rows.start + columns.start, rows.start + columns.stop)
+            if columns == rows:
+                squared.fill_diagonal_(torch.inf)
+            else:
+                nearest[columns] = _smallest(nearest[columns], squared.T, k)
+            nearest[rows] = _smallest(nearest[rows], squared, k)
     return nearest[:, -1].clamp(min=0).sqrt()
 
 
-def _tiles(a: Tensor, b: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+def _smallest(known: Tensor, found: Tensor, k: int) -> Tensor:
+    """known [n, k], found [n, m] -> [n, k]: the smallest of both, rising along the row."""
+    few = found.topk(min(k, found.shape[1]), dim=1, largest=False).values
+    return torch.cat([known, few], dim=1).topk(k, dim=1, largest=False).values
+
+
+def _tiles(
+    a: Tensor, b: Tensor, *, rows: slice | None = None, size: int = _COLUMNS
+) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
     """(rows of a, rows of b, squared distances [n, m], their slack [n, m]) over all pairs, in float64.
+
+    `rows` takes only these of a, at once; `size` is that of the parts of b.
 
     Only one tile is ever held in float64. |x|^2 - 2 x.y + |y|^2 is one matrix product with two more columns: a third of
     the time of adding the lengths after.
     """
-    for rows in _slices(len(a), _ROWS):
+    for rows in _slices(len(a), _ROWS) if rows is None else (rows,):
         x = a[rows].double()
         x_lengths = x.square().sum(dim=1, keepdim=True)
         left = torch.cat([-2 * x, x_lengths, torch.ones_like(x_lengths)], dim=1)
-        for columns in _slices(len(b), _COLUMNS):
+        for columns in _slices(len(b), size):
             y = b[columns].double()
             y_lengths = y.square().sum(dim=1, keepdim=True)
             right = torch.cat([y, torch.ones_like(y_lengths), y_lengths], dim=1)

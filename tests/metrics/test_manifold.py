@@ -26,7 +26,7 @@ def brute_force(real: Tensor, fake: Tensor, k: int) -> tuple[float, float]:
 def test_equals_brute_force_in_one_tile_and_in_many(
     k: int, tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, size in zip(("_ROWS", "_COLUMNS"), tile, strict=True):
+    for name, size in zip(("_ROWS", "_COLUMNS", "_BLOCK"), (*tile, tile[1]), strict=True):
         monkeypatch.setattr(manifold, name, size)
     generator = torch.Generator().manual_seed(k)
     real, fake = (torch.randn(n, 6, generator=generator).double() for n in (45, 38))
@@ -78,7 +78,7 @@ def prdc(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("tile", [(2048, 8192), (7, 11)])
 def test_density_and_coverage(tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in zip(("_ROWS", "_COLUMNS"), tile, strict=True):
+    for name, size in zip(("_ROWS", "_COLUMNS", "_BLOCK"), (*tile, tile[1]), strict=True):
         monkeypatch.setattr(manifold, name, size)
     generator = torch.Generator().manual_seed(3)
     real, fake = (torch.randn(n, 4, generator=generator).double() for n in (60, 45))
