@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from torch import Tensor
 
     from lit_gans.adversarial import GAN
@@ -353,15 +355,20 @@ def _write_gif(pictures: list, path: Path, fps: int) -> None:
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
 
 
-def _write_mp4(pictures: list, path: Path, fps: int) -> None:
+def mp4_encoder() -> "ModuleType":
+    """The package that writes MP4; ValueError with the way to get it where it is absent."""
     try:
         import imageio_ffmpeg
     except ImportError as error:
         raise ValueError(
             "MP4 needs imageio-ffmpeg, the extra 'video': pip install 'lit-gans[video]'; or --format gif"
         ) from error
+    return imageio_ffmpeg
+
+
+def _write_mp4(pictures: list, path: Path, fps: int) -> None:
     # The codec halves colour resolution, so sides must be even.
-    writer = imageio_ffmpeg.write_frames(str(path), pictures[0].size, fps=fps, quality=8, macro_block_size=2)
+    writer = mp4_encoder().write_frames(str(path), pictures[0].size, fps=fps, quality=8, macro_block_size=2)
     writer.send(None)
     for picture in pictures:
         writer.send(picture.convert("RGB").tobytes())

@@ -7,11 +7,13 @@ import torch
 from PIL import Image
 
 from lit_gans.adversarial import GAN
+from lit_gans.editing import style_mixing
 from lit_gans.images import to_uint8
 from lit_gans.run import load_run
-from lit_gans.sample import loop, main, parse_numbers, sample, slerp
+from lit_gans.sample import loop, main, parse_numbers, sample, slerp, style_loop
 
 from .callbacks.common import tiny_cgan, tiny_gan, tiny_trainer
+from .editing.test_projector import tiny_stylegan
 
 
 def saved(folder: Path, gan: GAN) -> Path:
@@ -35,6 +37,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("cgan"), tiny_cgan(total_kimg=0.016))
+
+
+@pytest.fixture(scope="module")
+def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_stylegan(tmp_path_factory.mktemp("stylegan2"))
+
+
+def saved_stylegan(folder: Path, *, resolution: int = 8, num_classes: int = 0) -> Path:
+    """A run folder with one checkpoint of a grey StyleGAN2."""
+    from lit_gans.data import Digits
+
+    options = {"channels": 1, "resolution": resolution, "num_classes": num_classes, "total_kimg": 0.016}
+    gan, trainer = tiny_stylegan(**options).train(), tiny_trainer(folder)
+    trainer.fit(gan, Digits(batch_size=16, resolution=resolution))
+    trainer.save_checkpoint(folder / "checkpoints" / "kimg00000.016.ckpt")
+    return folder
 
 
 def pixels(path: Path) -> torch.Tensor:
@@ -102,6 +120,42 @@ def test_grid_has_a_row_per_class(conditional: Path, tmp_path: Path) -> None:
     assert cells(path).shape == (10, 3, 8, 8)
 
 
+# ---- tables of styles ----------------------------------------------------------------------------------------------
+
+
+def test_several_psi_are_rows(styled: Path, run: Path, conditional: Path, tmp_path: Path) -> None:
+    (path,) = sample(styled, seeds="3-5", psi=[0.5, 1.0], output=tmp_path)
+    assert path == tmp_path / "truncation.png" and cells(path).shape == (2, 3, 8, 8)
+    gan = load_run(styled)
+    assert torch.equal(cells(path)[0, 2], to_uint8(gan.sample([5], psi=0.5))[0, 0])
+    assert torch.equal(cells(path)[1, 2], to_uint8(gan.sample([5]))[0, 0])
+    (plain,) = sample(run, seeds=[3], psi=[0.5, 1.0], output=tmp_path / "plain.png")
+    assert torch.equal(cells(plain)[0, 0], to_uint8(load_run(run).sample([3], psi=0.5))[0, 0])
+    (path,) = sample(conditional, seeds="3,4", psi=[0.5, 1.0], classes="7", output=tmp_path / "class.png")
+    expected = to_uint8(load_run(conditional).sample([4], labels=torch.tensor([7]), psi=0.5))[0, 0]
+    assert torch.equal(cells(path)[0, 1], expected)
+
+
+def test_table_of_mixed_styles(styled: Path, tmp_path: Path) -> None:
+    (path,) = sample(styled, mix=("1,2", [4, 5, 6]), mix_layers="1-2", output=tmp_path)
+    assert path == tmp_path / "mixing.png" and cells(path).shape == (3, 4, 8, 8)
+    gan = load_run(styled)
+    expected = style_mixing(gan, [1, 2], [4, 5, 6], layers=[1, 2])
+    assert torch.equal(cells(path), expected[:, :, 0])
+    (path,) = sample(styled, mix=([1, 2], [4, 5, 6]), output=tmp_path / "all.png")
+    assert torch.equal(cells(path)[1, 1], to_uint8(gan.sample([4]))[0, 0])  # this model has no layers beyond 0 to 3
+
+
+def test_psi_and_mix_on_the_command_line(styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    single = ["--seeds", "0", "--output", str(tmp_path)]
+    assert main(["--psi", "0.5", str(styled), *single]) == 0
+    assert main([str(styled), "--psi", ".5", "1", "-1.5", *single]) == 0
+    assert main([str(styled), "--mix", "0-1", "2", "--mix-layers", "3", *single]) == 0
+    files = ("seed0000.png", "truncation.png", "mixing.png")
+    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in files]
+    assert cells(tmp_path / "truncation.png").shape == (3, 1, 8, 8)
+
+
 # ---- films ---------------------------------------------------------------------------------------------------------
 
 
@@ -114,6 +168,31 @@ def test_gif_loops_through_the_seeds(run: Path, tmp_path: Path) -> None:
     film.seek(4)
     first = torch.frombuffer(bytearray(film.convert("L").tobytes()), dtype=torch.uint8).view(256, 256)[::32, ::32]
     assert (first.int() - to_uint8(load_run(run).sample([1]))[0, 0].int()).abs().max() <= 2
+
+
+def test_film_through_w(styled: Path, tmp_path: Path) -> None:
+    gan = load_run(styled)
+    ws = style_loop(gan, [3, 4], frames=4, psi=0.7)
+    a, b = gan.styles(gan.seeded_latents([3, 4]), psi=0.7)
+    assert torch.allclose(ws, torch.stack([a, (a + b) / 2, b, (a + b) / 2]), atol=1e-6)
+    (path,) = sample(styled, seeds="3-6", interpolate=2, frames=4, grid=True, space="w", psi=0.7, output=tmp_path)
+    film = Image.open(path)
+    assert film.n_frames == 4 and film.size == (2 * 66 - 2, 66 - 2)
+    film.seek(1)
+    middle = torch.frombuffer(bytearray(film.convert("L").tobytes()), dtype=torch.uint8).view(64, 130)[::8, 66::8]
+    expected = to_uint8(gan.synthesize(style_loop(gan, [5, 6], frames=4, psi=0.7)))[1, 0]
+    assert (middle.int() - expected.int()).abs().max() <= 2
+
+
+def test_film_through_w_of_classes(tmp_path: Path) -> None:
+    run = saved_stylegan(tmp_path / "run", num_classes=10)
+    gan = load_run(run)
+    (path,) = sample(run, seeds=[3, 4], interpolate=2, frames=2, grid=True, classes=[2, 7], space="w", output=tmp_path)
+    film = Image.open(path)
+    film.seek(1)
+    lower = torch.frombuffer(bytearray(film.convert("L").tobytes()), dtype=torch.uint8).view(130, 64)[66::8, ::8]
+    expected = to_uint8(gan.sample([4], labels=torch.tensor([7])))[0, 0]
+    assert (lower.int() - expected.int()).abs().max() <= 2
 
 
 def test_film_of_a_grid(conditional: Path, tmp_path: Path) -> None:
@@ -171,12 +250,31 @@ def test_numbers() -> None:
         ({"interpolate": 2, "output": "x.png"}, "does not fit a film: give a folder or a file .gif or .mp4"),
         ({"interpolate": 2, "output": "x.gif", "format": "mp4"}, "contradict each other"),
         ({"output": "x.png"}, "does not fit single images: give a folder$"),
+        ({"psi": []}, "psi is empty"),
+        ({"psi": [0.5, 1], "output": "x.gif"}, "does not fit a table of psi: give a folder or a file .png"),
+        ({"psi": [0.5, 1], "interpolate": 2}, "a table of psi and a film were asked for: give one of them"),
+        ({"interpolate": 2, "space": "w"}, "VanillaGAN has no W: use space 'z'"),
+        ({"space": "w"}, "space 'w' is where a film walks: give interpolate too"),
+        ({"mix": ("1", "2")}, "VanillaGAN has no W: style mixing needs a style-based generator"),
+        ({"mix": ("1", "")}, "mix '': '' is not a number"),
+        ({"mix": ["1"]}, "mix has 1 parts"),
+        ({"mix_layers": "1"}, "give the seeds of rows and columns as mix too"),
     ],
 )
 def test_arguments_that_cannot_be_met(run: Path, tmp_path: Path, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sample(run, **{"output": tmp_path, **arguments})
     assert not any(tmp_path.iterdir())
+
+
+def test_a_table_has_one_class(conditional: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"classes \[3, 5\]: all images of this table have one class"):
+        sample(conditional, classes="3,5", psi=[0.5, 1], output=tmp_path)
+
+
+def test_a_layer_that_does_not_exist(styled: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="layer 4 does not exist: this model has the layers 0 to 3"):
+        sample(styled, mix=("1", "2"), mix_layers="2-4", output=tmp_path)
 
 
 def test_a_class_that_does_not_exist(conditional: Path, tmp_path: Path) -> None:

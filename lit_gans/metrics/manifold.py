@@ -105,7 +105,7 @@ def neighbour_radii(points: Tensor, *, k: int) -> Tensor:
     """
     nearest = torch.full((len(points), k), torch.inf, dtype=torch.float64, device=points.device)
     for rows in _slices(len(points), _BLOCK):
-        for _, columns, squared, _ in _tiles(points, points[rows.start :], rows=rows, size=_BLOCK):
+        for _, columns, squared, _ in _tiles(points, points[rows.start :], only=rows, size=_BLOCK):
             columns = slice(rows.start + columns.start, rows.start + columns.stop)
             if columns == rows:
                 squared.fill_diagonal_(torch.inf)
@@ -122,16 +122,14 @@ def _smallest(known: Tensor, found: Tensor, k: int) -> Tensor:
 
 
 def _tiles(
-    a: Tensor, b: Tensor, *, rows: slice | None = None, size: int = _COLUMNS
+    a: Tensor, b: Tensor, *, only: slice | None = None, size: int = _COLUMNS
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
     """(rows of a, rows of b, squared distances [n, m], their slack [n, m]) over all pairs, in float64.
 
-    `rows` takes only these of a, at once; `size` is that of the parts of b.
-
-    Only one tile is ever held in float64. |x|^2 - 2 x.y + |y|^2 is one matrix product with two more columns: a third of
+    `only` takes these rows of a alone, at once; `size` is that of the parts of b. Only one tile is ever held in float64. |x|^2 - 2 x.y + |y|^2 is one matrix product with two more columns: a third of
     the time of adding the lengths after.
     """
-    for rows in _slices(len(a), _ROWS) if rows is None else (rows,):
+    for rows in _slices(len(a), _ROWS) if only is None else (only,):
         x = a[rows].double()
         x_lengths = x.square().sum(dim=1, keepdim=True)
         left = torch.cat([-2 * x, x_lengths, torch.ones_like(x_lengths)], dim=1)

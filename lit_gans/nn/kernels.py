@@ -3,8 +3,10 @@
 Layers of a StyleGAN end in bias, activation, gain and clamp, and begin or end with a small filter: plain PyTorch reads
 and writes the image once for each, a kernel once for all. The plain forms in `bias_act` and `resample` are the
 definition; these are checked against them. Both are linear, or linear in pieces, so that the gradient of each is the
-same kind of operation again, and each derivative in reverse mode costs one kernel. There is no forward mode:
-torch.compile refuses functions that have one. It sees each kernel as one operator of torch.
+same kind of operation again, and each derivative in reverse mode costs one kernel. There is no forward mode.
+
+Inside torch.compile the plain forms run: its second derivatives through functions that differentiate themselves are
+silently wrong (torch 2.14), and its own kernels are fused as well. Graphs that make_fx has traced hold the operators.
 
 Sums are taken in single precision, for float64 in double; the scalars of `bias_act` are always in single precision.
 Triton is imported when a kernel is first launched. With TRITON_INTERPRET=1 it runs them on CPU tensors, slowly.
@@ -39,16 +41,16 @@ def available(x: Tensor, f: Tensor | None = None) -> bool:
     """Whether the kernels may stand in for the plain forms for x, and for `fir` with the filter f.
 
     They may on CUDA tensors in single or half precision of less than 2^31 elements, if Triton is installed and can run
-    (`_usable`), if f has at most MAX_TAPS taps and is not learned, and unless LIT_GANS_KERNELS=0 is set.
+    (`_usable`), if f has at most MAX_TAPS taps and is not learned, outside of torch.compile, and unless
+    LIT_GANS_KERNELS=0 is set.
     """
-    if not x.is_cuda or x.dtype not in _DTYPES or not 0 < x.numel() < 2**31:
+    if torch.compiler.is_compiling() or not x.is_cuda or x.dtype not in _DTYPES or not 0 < x.numel() < 2**31:
         return False
     if f is not None and (f.requires_grad or f.numel() > MAX_TAPS):
         return False
     return os.environ.get("LIT_GANS_KERNELS", "1") != "0" and _usable(x.device.index)
 
 
-@torch.compiler.assume_constant_result
 @cache
 def _usable(device: int) -> bool:
     """Whether Triton is installed, supports the device, and finds what it needs to build its launcher.
@@ -79,7 +81,9 @@ def bias_act(
 
     Raises:
         ValueError: an activation that has no kernel, a bias that does not fit, or x is not on a CUDA device.
+        RuntimeError: called inside torch.compile.
     """
+    _refuse_to_be_compiled()
     if act not in ACTIVATIONS:
         raise ValueError(f"activation {act!r} has no kernel: use one of {', '.join(ACTIVATIONS)}, or nn.bias_act")
     if b is not None and (not -x.dim() <= dim < x.dim() or b.dim() != 1 or len(b) != x.shape[dim]):
@@ -99,15 +103,24 @@ def fir(x: Tensor, f: Tensor, *, up: Pair = (1, 1), down: Pair = (1, 1), padding
     Raises:
         ValueError: wrong dimensions, too many taps, a filter that requires a gradient (it would get none), a padded x
             that is smaller than f, or x is not on a CUDA device.
+        RuntimeError: called inside torch.compile.
     """
+    _refuse_to_be_compiled()
     if x.dim() != 4 or f.dim() != 2 or not 0 < f.numel() <= MAX_TAPS:
         shapes = f"{tuple(x.shape)} and {tuple(f.shape)}"
-        raise ValueError(f"x and filter of shapes {shapes}: expected [N, C, H, W] and [kh, kw], {MAX_TAPS} taps at most")
+        raise ValueError(
+            f"x and filter of shapes {shapes}: expected [N, C, H, W] and [kh, kw], {MAX_TAPS} taps at most"
+        )
     if f.requires_grad:
         raise ValueError("the kernel has no gradient for filters: use nn.resample.upfirdn2d, or detach the filter")
     if min(_fir_size(x, f, up, down, padding)) < 1:
         raise ValueError(f"x of shape {tuple(x.shape)} with up {up} and padding {padding} is smaller than the filter")
     return _Fir.apply(x, f, up, down, padding)
+
+
+def _refuse_to_be_compiled() -> None:
+    if torch.compiler.is_compiling():
+        raise RuntimeError("the kernels are not for torch.compile, which differentiates them wrongly: ask `available`")
 
 
 def _launch(kernel: Callable[..., None], x: Tensor, programs: int, *args: Any, **constants: Any) -> None:
@@ -144,7 +157,8 @@ def _dense(x: Tensor) -> Tensor:
 
 
 # Bias and activation. The tensor is a table of rows and columns in the order of its memory. The bias changes either
-# with the columns (channels_last, or the last dimension) or with the rows, one per channel: nothing is divided per element.
+# with the columns (channels_last, or the last dimension) or with the rows, one for each channel of each sample, so that
+# no element has to find its channel by division.
 
 
 def _bias_act_kernel(
@@ -179,8 +193,8 @@ def _bias_act_kernel(
     negative = v <= 0  # not a NaN, which passes through
     u = tl.where(negative, 0.0 if RELU else v * slope, v) * gain
     sign = tl.where(negative, 0 if RELU else 2, 1)  # 0: no gradient, 1: the gain, 2: the gain times the slope
-    if CLAMP:  # tl.clamp would lose a NaN
-        sign = tl.where((u > clamp) | (u < -clamp), 0, sign)
+    if CLAMP:  # tl.clamp would lose a NaN; torch has no gradient at the limit itself
+        sign = tl.where((u >= clamp) | (u <= -clamp), 0, sign)
         u = tl.where(u > clamp, clamp, tl.where(u < -clamp, -clamp, u))
     tl.store(y + at, u.to(y.dtype.element_ty), mask=inside)
     if SAVE:
@@ -393,7 +407,9 @@ def _fir_kernel(
             if UPX * UPY == 1:
                 tap = tl.load(f + (i * KX + j))
             else:
-                tap = tl.load(f + (ky * KX)[:, None] + kx[None, :], mask=(ky < KY)[:, None] & (kx < KX)[None, :], other=0.0)
+                tap = tl.load(
+                    f + (ky * KX)[:, None] + kx[None, :], mask=(ky < KY)[:, None] & (kx < KX)[None, :], other=0.0
+                )
             total += v.to(total.dtype) * tap.to(total.dtype)
     y += image * to_h * to_w * channels
     at = (to_y * to_w * channels)[:, None] + (to_x * channels + c)[None, :]
