@@ -126,8 +126,9 @@ def _tiles(
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
     """(rows of a, rows of b, squared distances [n, m], their slack [n, m]) over all pairs, in float64.
 
-    `only` takes these rows of a alone, at once; `size` is that of the parts of b. Only one tile is ever held in float64. |x|^2 - 2 x.y + |y|^2 is one matrix product with two more columns: a third of
-    the time of adding the lengths after.
+    `only` takes these rows of a alone, at once; `size` is that of the parts of b. Only one tile is ever held in
+    float64. |x|^2 - 2 x.y + |y|^2 is one matrix product with two more columns: a third of the time of adding the
+    lengths after.
     """
     for rows in _slices(len(a), _ROWS) if only is None else (only,):
         x = a[rows].double()
