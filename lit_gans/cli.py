@@ -8,6 +8,7 @@ VERBS = {
     "sample": "images from a run or checkpoint, as files, grids or films",
     "evaluate": "measure a run, or one image folder against another",
     "compare": "runs side by side, ranked only where they were measured alike",
+    "project": "the styles and noise maps whose image is nearest to a picture",
     "convert": "released weights (.pkl) to ours and back, read without running them",
     "prepare": "pictures from anywhere into StyleGAN's zip or memory-mapped shards",
     "benchmark": "speed of a config, against a bare loop over the same networks",

@@ -1,0 +1,112 @@
+"""Pictures that show what a latent space is like: truncation sweeps and tables of mixed styles.
+
+StyleGAN (Karras et al., 2019), https://arxiv.org/abs/1812.04948, Figures 3 and 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lit_gans.adversarial import GAN
+from lit_gans.images import to_uint8
+from lit_gans.metrics.path_length import WSpace
+
+
+def check_styles(gan: GAN | WSpace, purpose: str) -> None:
+    """ValueError for a model without W, which `purpose` needs."""
+    if not isinstance(gan, WSpace):
+        raise ValueError(
+            f"{type(gan).__name__} has no W: {purpose} needs a style-based generator, with styles() and synthesize(), "
+            "such as StyleGAN2"
+        )
+
+
+def styles_of(
+    gan: WSpace, seeds: Sequence[int], *, label: int | None = None, psi: float = 1.0, ema: bool = True
+) -> Tensor:
+    """ws [N, L, W] of seeds; label: of all, by default each seed's class is its remainder."""
+    with torch.no_grad():
+        return gan.styles(gan.seeded_latents(seeds), labels=_labels(gan, seeds, label), psi=psi, ema=ema)
+
+
+def truncation_sweep(
+    gan: GAN,
+    seeds: Sequence[int],
+    *,
+    psi: Sequence[float],
+    label: int | None = None,
+    ema: bool = True,
+    batch_size: int = 64,
+) -> Tensor:
+    """uint8 [psis, seeds, C, H, W]: the same seeds for each psi (Fig. 8); label as for `styles_of`.
+
+    Any model has such a sweep: where there is no W, psi scales z.
+    """
+    z, labels = gan.seeded_latents(seeds), _labels(gan, seeds, label)
+    return torch.stack([draw_latents(gan, z, labels=labels, psi=one, ema=ema, batch_size=batch_size) for one in psi])
+
+
+def style_mixing(
+    gan: GAN | WSpace,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    *,
+    layers: Sequence[int],
+    label: int | None = None,
+    psi: float = 1.0,
+    ema: bool = True,
+    batch_size: int = 64,
+) -> Tensor:
+    """uint8 [1 + rows, 1 + columns, C, H, W] of two lists of seeds (Fig. 3); label as for `styles_of`.
+
+    The first row and the first column show the seeds' own images, the corner is black. Inside, the styles of `layers`
+    are the column's, all others the row's. ValueError for a model without W, and for layers that it has not.
+    """
+    check_styles(gan, "style mixing")
+    a, b = (styles_of(gan, seeds, label=label, psi=psi, ema=ema) for seeds in (rows, columns))
+    wrong = [layer for layer in layers if not 0 <= layer < a.shape[1]]
+    if wrong:
+        raise ValueError(f"layer {wrong[0]} does not exist: this model has the layers 0 to {a.shape[1] - 1}")
+    mixed = a[:, None].repeat(1, len(b), 1, 1)
+    mixed[:, :, list(layers)] = b[:, list(layers)]
+    images = draw_styles(gan, torch.cat([a, b, mixed.flatten(0, 1)]), ema=ema, batch_size=batch_size)
+    table = images.new_zeros(1 + len(a), 1 + len(b), *images.shape[1:])
+    table[1:, 0], table[0, 1:] = images[: len(a)], images[len(a) : len(a) + len(b)]
+    table[1:, 1:] = images[len(a) + len(b) :].unflatten(0, (len(a), len(b)))
+    return table
+
+
+def draw_latents(
+    gan: GAN,
+    z: Tensor,
+    *,
+    labels: Tensor | None = None,
+    psi: float = 1.0,
+    ema: bool = True,
+    batch_size: int = 64,
+) -> Tensor:
+    """z [N, Z] (and labels [N]) -> uint8 [N, C, H, W] on the CPU, `batch_size` at a time."""
+    labels = None if labels is None else labels.to(z.device)
+
+    def render(part: slice) -> Tensor:
+        return gan.generate(z[part], labels=None if labels is None else labels[part], psi=psi, ema=ema)
+
+    return _in_parts(render, len(z), batch_size)
+
+
+def draw_styles(gan: WSpace, ws: Tensor, *, ema: bool = True, batch_size: int = 64) -> Tensor:
+    """ws [N, L, W] -> uint8 [N, C, H, W] on the CPU, `batch_size` at a time."""
+    return _in_parts(lambda part: gan.synthesize(ws[part], ema=ema), len(ws), batch_size)
+
+
+def _in_parts(render: Callable[[slice], Tensor], count: int, batch_size: int) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([to_uint8(render(slice(i, i + batch_size))).cpu() for i in range(0, count, batch_size)])
+
+
+def _labels(gan: GAN | WSpace, seeds: Sequence[int], label: int | None) -> Tensor | None:
+    assert isinstance(gan, GAN)
+    return gan.sample_labels(seeds, None if label is None else torch.full((len(seeds),), label))
