@@ -65,7 +65,7 @@ def evaluate(
     plots: str | Path | None = None,
     cache_dir: str | Path | None = None,
 ) -> Evaluation:
-    """The values of `target` (a run folder, .ckpt file, or folder or zip of images), with their protocol.
+    """The values of `target` (a run folder, .ckpt file, pretrained folder, or folder or zip of images), with protocol.
 
     The reals are `data`, else the images in folder or zip `other`, else a run's own data. What is left at None is as in
     the run's Evaluate callback, else 50,000 images through Inception. `raw` takes a run's generator itself and not its
@@ -136,8 +136,15 @@ class Where:
 
 
 def is_run(path: Path) -> bool:
-    """True for a .ckpt file and for a folder with a config or checkpoints."""
-    return path.suffix == ".ckpt" or (path / "config.yaml").is_file() or (path / "checkpoints").is_dir()
+    """True for a .ckpt file, and for a folder with a config or checkpoints, or of a pretrained model."""
+    from lit_gans.run import is_pretrained
+
+    return (
+        path.suffix == ".ckpt"
+        or is_pretrained(path)
+        or (path / "config.yaml").is_file()
+        or (path / "checkpoints").is_dir()
+    )
 
 
 def _run_folder(target: Path) -> Path:

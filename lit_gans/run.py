@@ -209,14 +209,21 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     return checkpoint
 
 
+def is_pretrained(path: str | os.PathLike) -> bool:
+    """Whether it is a folder of `lit_gans.pretrained`: a model as files, without a run."""
+    return all((Path(path) / name).is_file() for name in ("config.json", "model.safetensors"))
+
+
 def load_run(path: str | os.PathLike, *, trust: str | None = None) -> "GAN":
-    """The model of a run folder or .ckpt file on the CPU, in evaluation mode.
+    """The model of a run folder, .ckpt file or pretrained folder on the CPU, in evaluation mode.
 
     Only classes of `lit_gans.papers` are built, unless `trust` names another package that you trust.
 
     Raises:
         FileNotFoundError, ValueError: as `find_checkpoint` and `read_checkpoint`; or the class is not trusted.
     """
+    if is_pretrained(path):
+        return _load_pretrained(Path(path))
     checkpoint = read_checkpoint(find_checkpoint(path))
     cls = _trusted_class(checkpoint["lit_gans"]["class_path"], packages=("lit_gans.papers", trust))
     arguments = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
@@ -227,6 +234,19 @@ def load_run(path: str | os.PathLike, *, trust: str | None = None) -> "GAN":
     gan.on_load_checkpoint(checkpoint)
     gan.load_state_dict(checkpoint["state_dict"])
     return gan.eval().requires_grad_(False)
+
+
+def _load_pretrained(folder: Path) -> "GAN":
+    from lit_gans.adversarial import GAN
+    from lit_gans.papers import stylegan2
+    from lit_gans.pretrained import from_pretrained
+
+    model = from_pretrained(folder)
+    if isinstance(model, stylegan2.Generator):
+        model = stylegan2.StyleGAN2.around(model)
+    if not isinstance(model, GAN):
+        raise ValueError(f"{folder} holds a {type(model).__name__}, which draws no images: give a generator's folder")
+    return model.eval().requires_grad_(False)
 
 
 def _inside(path: str, packages: tuple[str | None, ...]) -> bool:

@@ -95,6 +95,30 @@ def test_the_folder_is_the_averaged_generator(release: Path, states: dict, tmp_p
     assert "whose licence holds" in (folder / "README.md").read_text()
 
 
+def test_the_verbs_take_the_folder_as_they_take_a_run(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from lit_gans.evaluate import evaluate
+    from lit_gans.run import load_run
+    from lit_gans.sample import main as sample
+
+    monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "ours"
+    convert(release, folder)
+    gan = load_run(folder)
+    z = gan.seeded_latents([5])
+    expected = from_pretrained(folder)(z, noise="const", psi=0.5).clamp(-1, 1)
+    assert torch.equal(gan.sample([5], psi=0.5), expected) and gan.styles(z).shape[2] == 8
+    assert sample([str(folder), "--seeds", "0-24", "--output", str(tmp_path / "fakes")]) == 0
+    assert sample([str(folder), "--mix", "0-1", "2-3", "--mix-layers", "0-1", "--output", str(tmp_path / "mix")]) == 0
+    found = evaluate(
+        folder, tmp_path / "fakes", extractor="random_inception", metrics=["kid"], num_images=6, num_real=9
+    )
+    assert found.protocol["generator"] == "ema" and found.protocol["n_real"] == 9
+    with pytest.raises(ValueError, match="holds a Discriminator, which draws no images"):
+        load_run(folder / "D")
+
+
 def test_changed_weights_go_back_too(release: Path, states: dict, tmp_path: Path) -> None:
     folder = tmp_path / "ours"
     convert(release, folder)

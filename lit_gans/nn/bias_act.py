@@ -8,6 +8,8 @@ from math import sqrt
 from torch import Tensor
 from torch.nn import functional as F
 
+from lit_gans.nn import kernels
+
 # The gain keeps the variance of a unit normal roughly at one; only these three have a gain of their own.
 _GAINS = {"relu": sqrt(2), "lrelu": sqrt(2), "swish": sqrt(2)}
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -55,6 +57,8 @@ def bias_act(
     gain = activation_gain(act) if gain is None else gain
     if clamp is not None and clamp < 0:
         raise ValueError(f"clamp {clamp} is negative; it is the largest absolute value: use None for no limit")
+    if act in kernels.ACTIVATIONS and kernels.available(x):
+        return kernels.bias_act(x, b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
     y = x if b is None else x + _along(b, x, dim).to(x.dtype)
     y = F.leaky_relu(y, 0.2 if alpha is None else alpha) if act == "lrelu" else _ACTIVATIONS[act](y)
     y = y if gain == 1 else y * gain

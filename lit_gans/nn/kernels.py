@@ -41,14 +41,14 @@ def available(x: Tensor, f: Tensor | None = None) -> bool:
     """Whether the kernels may stand in for the plain forms for x, and for `fir` with the filter f.
 
     They may on CUDA tensors in single or half precision of less than 2^31 elements, if Triton is installed and can run
-    (`_usable`), if f has at most MAX_TAPS taps and is not learned, outside of torch.compile, and unless
-    LIT_GANS_KERNELS=0 is set.
+    (`_usable`), if f has at most MAX_TAPS taps and is not learned, outside of torch.compile, and if LIT_GANS_KERNELS=1
+    is set: they are asked for as long as they have been checked in Triton's interpreter alone, and not on a GPU.
     """
     if torch.compiler.is_compiling() or not x.is_cuda or x.dtype not in _DTYPES or not 0 < x.numel() < 2**31:
         return False
     if f is not None and (f.requires_grad or f.numel() > MAX_TAPS):
         return False
-    return os.environ.get("LIT_GANS_KERNELS", "1") != "0" and _usable(x.device.index)
+    return os.environ.get("LIT_GANS_KERNELS") == "1" and _usable(x.device.index)
 
 
 @cache

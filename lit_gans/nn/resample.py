@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lit_gans.nn import kernels
+
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]
 
@@ -74,6 +76,8 @@ def upfirdn2d(
         raise ValueError(f"x and filter of shapes {shapes}: expected [N, C, H, W] and [k] or [kh, kw]")
     f = (f.to(torch.promote_types(f.dtype, x.dtype)) * gain ** (f.dim() / 2)).to(x.dtype)
     f = f if flip_filter else f.flip(tuple(range(f.dim())))  # from here on correlated
+    if f.dim() == 2 and kernels.available(x, f):
+        return kernels.fir(x, f, up=up, down=down, padding=(x0, x1, y0, y1))
     if f.dim() == 2:
         return _filtered(x, f, up, down, (x0, x1, y0, y1))
     x = _filtered(x, f[None], (up[0], 1), (down[0], 1), (x0, x1, 0, 0))
