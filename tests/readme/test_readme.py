@@ -46,6 +46,36 @@ def test_every_verb_is_shown() -> None:
 SHORT = ["--model.init_args.total_kimg=0.064", "--logger=none", "--evaluate.every_kimg=0", "--model.init_args.width=4"]
 
 
+def materials(folder: Path) -> str:
+    """What the commands are given: photographs, a released pickle; the path of a perceptual network's weights."""
+    import torch
+    from safetensors.torch import save_file
+    from torchvision.models import squeezenet1_1
+
+    from lit_gans.images import save_png
+    from lit_gans.official import OfficialNetwork, write_official
+    from tests.test_convert import BUFFERS, G_CONFIG, official_state
+
+    pictures = torch.randint(256, (3, 3, 300, 300), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for number, picture in enumerate(pictures):
+        save_png(picture, folder / "photos" / f"{number}.png")
+    save_png(pictures[0], folder / "photo.png")
+    state = official_state("Generator", G_CONFIG, seed=0)
+    buffers = frozenset(name for name in state if name.rpartition(".")[2] in BUFFERS)
+    modules = {"": "Generator"} | {path: "Module" for name in state for path in _owners(name)}
+    network = OfficialNetwork("Generator", (), G_CONFIG, state, buffers, modules, "")
+    write_official(folder / "ffhq.pkl", {"G_ema": network})
+    torch.manual_seed(0)
+    save_file(squeezenet1_1(weights=None).state_dict(), folder / "squeezenet.safetensors")
+    return str(folder / "squeezenet.safetensors")
+
+
+def _owners(name: str) -> list[str]:
+    """The modules that a tensor lies in, from the outermost on."""
+    parts = name.split(".")[:-1]
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
 @pytest.mark.slow
 def test_commands_run(tmp_path: Path) -> None:
     """Every `lit-gans` line of the README on the quickstart's run, shortened; MNIST and CelebA lines parse only."""
@@ -57,9 +87,12 @@ def test_commands_run(tmp_path: Path) -> None:
         assert result.returncode == 0, f"{argv}\n{result.stderr[-2000:]}"
         return result.stdout
 
-    ran = 0
+    ran, weights = 0, materials(tmp_path)
+    style = [a for a in SHORT if "width" not in a] + ["--model.init_args.channel_max=4", "--image_grid.columns=2"]
+    call("fit", "--config", "stylegan2/digits32", *style)
     for command in commands():
         argv = shlex.split(command)[1:]
+        argv += ["--steps", "3", "--lpips", "squeeze", "--lpips-weights", weights] if argv[0] == "project" else []
         if argv[0] == "fit" and ("mnist" in command or "celeba" in command):
             call(*[a for a in argv if "ckpt_path" not in a], "--print_config")
         elif argv[0] == "fit":
@@ -73,8 +106,10 @@ def test_commands_run(tmp_path: Path) -> None:
         else:
             call(*argv)
         ran += 1
-    assert ran >= 9
-    assert (tmp_path / "out" / "grid.png").is_file() and (tmp_path / "film.gif").is_file()
+    assert ran >= 18
+    made = ["out/grid.png", "film.gif", "walk.gif", "projected/w.safetensors", "again.pkl", "photos256.zip",
+            "photos256/index.json", "compare.html", "plots/tsne.png"]  # fmt: skip
+    assert [name for name in made if not (tmp_path / name).is_file()] == []
 
 
 @pytest.mark.slow
