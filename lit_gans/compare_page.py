@@ -6,12 +6,12 @@ import base64
 import html
 import io
 import math
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from lit_gans.compare import Column, Comparison, badge, earlier_best, furthest_kimg, heading, plain_text
+from lit_gans.files import replacing
 from lit_gans.results import Target
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#222222")  # after Okabe and Ito
@@ -70,10 +70,8 @@ def write(comparison: Comparison, path: Path) -> Path:
     body = [f"<h1>{html.escape(title)}</h1>", _summary(comparison)]
     texts = ((name, section(comparison)) for name, section in sections)
     body += [f"<section><h2>{name}</h2>\n{text}</section>" for name, text in texts if text]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text("\n".join([head, *body, "</body></html>\n"]), encoding="utf-8")
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        unfinished.write_text("\n".join([head, *body, "</body></html>\n"]), encoding="utf-8")
     return path
 
 

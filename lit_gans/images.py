@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lit_gans.files import replacing
+
 
 def to_uint8(images: Tensor) -> Tensor:
     """[..., C, H, W] in [-1, 1] -> uint8; -1 is 0, 1 is 255, values outside are clamped, rounding is to nearest."""
@@ -44,9 +46,6 @@ def to_pil(image: Tensor) -> "PIL.Image.Image":  # noqa: F821
 
 def save_png(image: Tensor, path: str | os.PathLike) -> Path:
     """Writes uint8 [C, H, W] so that a reader never sees half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    to_pil(image).save(unfinished, format="PNG")
-    os.replace(unfinished, path)
-    return path
+    with replacing(path) as unfinished:
+        to_pil(image).save(unfinished, format="PNG")
+    return Path(path)

@@ -4,9 +4,10 @@ import base64
 import html
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from lit_gans.files import replacing
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222; }
@@ -35,9 +36,8 @@ def write_page(run: Path) -> Path:
         if (run / name).is_file():
             body.append(f"<h2>{title}</h2><pre>{html.escape((run / name).read_text())}</pre>")
     head = f"<!doctype html><meta charset=utf-8><title>{html.escape(run.name)}</title><style>{STYLE}</style>"
-    unfinished = run / ".index.html.tmp"
-    unfinished.write_text("\n".join([head, *body]))
-    os.replace(unfinished, run / "index.html")
+    with replacing(run / "index.html") as unfinished:
+        unfinished.write_text("\n".join([head, *body]))
     return run / "index.html"
 
 

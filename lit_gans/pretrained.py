@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lit_gans.files import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,9 +57,8 @@ def save_pretrained(
         if not name.startswith(tuple(left))
     }
     _check_same(state, rebuilt)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(state, folder / f".{WEIGHTS}", metadata={"format": "pt"})
-    os.replace(folder / f".{WEIGHTS}", folder / WEIGHTS)
+    with replacing(folder / WEIGHTS) as unfinished:
+        save_file(state, unfinished, metadata={"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     (folder / CARD).write_text(model_card(config, state, evaluations=evaluations, notes=notes))
     return folder

@@ -337,6 +337,7 @@ def slerp(start: "Tensor", end: "Tensor", t: "Tensor") -> "Tensor":
 def save_film(images: "Tensor", path: Path, *, frames: int, columns: int, fps: int) -> Path:
     """uint8 [frames * cells, C, H, W] -> an animated GIF or an MP4 file."""
     from lit_gans.callbacks.image_grid import readable_grid
+    from lit_gans.files import replacing
     from lit_gans.images import grid, to_pil
 
     cells = images.unflatten(0, (frames, -1))
@@ -344,15 +345,13 @@ def save_film(images: "Tensor", path: Path, *, frames: int, columns: int, fps: i
     pictures = [
         to_pil(grid(some, 1, min_cell_px=FILM_PX) if single else readable_grid(some, columns)) for some in cells
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    (_write_gif if path.suffix == ".gif" else _write_mp4)(pictures, unfinished, fps)
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        (_write_gif if path.suffix == ".gif" else _write_mp4)(pictures, unfinished, fps)
     return path
 
 
 def _write_gif(pictures: list, path: Path, fps: int) -> None:
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
+    pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
 
 
 def mp4_encoder() -> "ModuleType":
@@ -368,7 +367,9 @@ def mp4_encoder() -> "ModuleType":
 
 def _write_mp4(pictures: list, path: Path, fps: int) -> None:
     # The codec halves colour resolution, so sides must be even.
-    writer = mp4_encoder().write_frames(str(path), pictures[0].size, fps=fps, quality=8, macro_block_size=2)
+    writer = mp4_encoder().write_frames(
+        str(path), pictures[0].size, fps=fps, quality=8, macro_block_size=2, output_params=["-f", "mp4"]
+    )
     writer.send(None)
     for picture in pictures:
         writer.send(picture.convert("RGB").tobytes())

@@ -18,6 +18,7 @@ from torch import Tensor
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.strategy import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
+from lit_gans.files import replacing
 from lit_gans.run import checkpoints
 
 
@@ -220,13 +221,11 @@ def _flush_to_disk(path: Path) -> None:
 
 def link_over(source: Path, target: Path) -> None:
     """`target` becomes the same file as `source`, at once; copied where the file system has no links."""
-    unfinished = target.with_name(f".{target.name}.tmp")
-    unfinished.unlink(missing_ok=True)
-    try:
-        os.link(source, unfinished)
-    except OSError:
-        shutil.copyfile(source, unfinished)
-    os.replace(unfinished, target)
+    with replacing(target) as unfinished:
+        try:
+            os.link(source, unfinished)
+        except OSError:
+            shutil.copyfile(source, unfinished)
 
 
 def _finite(gan: GAN) -> bool:

@@ -1,6 +1,5 @@
 """Pictures of the progress: the same seeds again and again, beside real images in the same layout."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from lit_gans.adversarial import GAN
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.data import ImageData, ImageSet
+from lit_gans.files import replacing
 from lit_gans.images import grid, save_png, to_uint8
 from lit_gans.run import record_image
 
@@ -50,7 +50,8 @@ class ImageGrid(EveryKimg):
         seeds, labels = layout(rows, columns, num_classes=gan.num_classes)
         images = draw(gan, seeds, labels=labels, psi=self.psi)
         path = save_png(readable_grid(images, columns), _samples(trainer) / f"fakes-{gan.kimg:09.3f}.png")
-        _replace_copy(path, path.with_name("latest.png"))
+        with replacing(path.with_name("latest.png")) as latest:
+            shutil.copyfile(path, latest)
         record_image(trainer, "fakes", path)
 
     def _shape(self, num_classes: int, resolution: int) -> tuple[int, int]:
@@ -126,10 +127,3 @@ def readable_grid(images: Tensor, columns: int) -> Tensor:
 
 def _samples(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / "samples"
-
-
-def _replace_copy(source: Path, target: Path) -> None:
-    """Copies so that a reader of `target` never sees half a file."""
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.copyfile(source, unfinished)
-    os.replace(unfinished, target)

@@ -1,13 +1,13 @@
 """The figures that papers report, written down at each tick of the image clock."""
 
 import json
-import os
 from pathlib import Path
 
 from lightning.pytorch import Trainer
 
 from lit_gans.adversarial import GAN
 from lit_gans.callbacks.clock import EveryKimg
+from lit_gans.files import replacing
 from lit_gans.run import record
 
 
@@ -43,9 +43,8 @@ def cut_metrics(path: Path, *, images_seen: int) -> None:
     lines = path.read_text().splitlines()
     kept = [line for line in lines if images_seen and _images(line) <= images_seen]
     if kept != lines or not path.read_bytes().endswith(b"\n"):
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        unfinished.write_text("".join(line + "\n" for line in kept))
-        os.replace(unfinished, path)
+        with replacing(path) as unfinished:
+            unfinished.write_text("".join(line + "\n" for line in kept))
 
 
 def _images(line: str) -> float:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lit_gans.data.pictures import Pictures, Recipe
+from lit_gans.files import replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -257,16 +258,11 @@ def write_zip(job: Job, path: Path) -> Path:
     # Beside its pixels a stored PNG has a byte a row and its headers; the zip names it twice.
     row_bytes = job.recipe.resolution + job.picture_bytes // 1000
     _check_space(path.parent, job.count * (job.picture_bytes + row_bytes + 500))
-    path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         if not _is_running(left.suffixes[-2][1:]):
             left.unlink()
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as unfinished:
         _fill_zip(job, spans, unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lit_gans.data.base import ImageData, ImageSet, _whole, resize
+from lit_gans.files import replacing
 
 FORMAT = "lit-gans shards 1"
 INDEX, LABELS_FILE = "index.json", "labels.npy"
@@ -137,28 +137,18 @@ def check_sizes(folder: Path, index: Index) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Writes beside and renames, so that no reader sees half a file."""
-    unfinished = _beside(path)
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def write_shard(folder: Path, number: int, pictures: Iterable[np.ndarray]) -> tuple[int, str]:
     """Pictures uint8 [C, R, R] -> a file that is there when whole; (how many, SHA-256 of the bytes)."""
-    path = folder / shard_name(number)
-    unfinished, content, count = _beside(path), hashlib.sha256(), 0
-    try:
-        with unfinished.open("wb") as file:
-            for picture in pictures:
-                file.write(picture)
-                content.update(picture)
-                count += 1
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    content, count = hashlib.sha256(), 0
+    with replacing(folder / shard_name(number)) as unfinished, unfinished.open("wb") as file:
+        for picture in pictures:
+            file.write(picture)
+            content.update(picture)
+            count += 1
     return count, content.hexdigest()
 
 

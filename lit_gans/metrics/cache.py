@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
-import uuid
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from lit_gans.files import replacing
 
 _CHECKSUM = "sha256"
 
@@ -38,14 +39,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Writes a safetensors file under another name and renames it, so that no reader ever sees half of one."""
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        save_file(whole, beside, {**metadata, _CHECKSUM: digest(whole)})
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as unfinished:
+        save_file(whole, unfinished, {**metadata, _CHECKSUM: digest(whole)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:

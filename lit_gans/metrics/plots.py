@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lit_gans.files import replacing
 from lit_gans.metrics.extractors import as_channels
 from lit_gans.metrics.manifold import neighbour_radii, precision_recall
 
@@ -391,13 +392,6 @@ def _of(shown: Tensor, whole: Tensor) -> str:
 
 
 def _save(figure: Figure, path: str | os.PathLike) -> Path:
-    """Writes a PNG so that a reader never sees half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as unfinished:
         figure.savefig(unfinished, format="png")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return Path(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_gans.files import replacing
 from lit_gans.official.pickles import (
     LEGACY_MAGIC,
     LEGACY_PROTOCOL,
@@ -33,13 +33,10 @@ def write_official(
     it can take the tensors by their names (with `read_official`, into a network that it has built itself), but
     `pickle.load` there fails for want of the class.
     """
-    path = Path(path)
     contents = {**{name: _network(network) for name, network in networks.items()}, **(extra or {})}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(b"".join((pickle.PROTO, b"\x04", *_Writer().parts_of(contents), pickle.STOP)))
-    os.replace(unfinished, path)
-    return path
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(b"".join((pickle.PROTO, b"\x04", *_Writer().parts_of(contents), pickle.STOP)))
+    return Path(path)
 
 
 @dataclass(frozen=True)
