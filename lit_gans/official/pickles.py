@@ -315,7 +315,7 @@ def _sizes(sizes: Any) -> tuple[int, ...]:
     return sizes
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *flags: Any, budget: Budget) -> Tensor:
+def rebuilt_tensor(storage: Any, offset: Any, size: Any, stride: Any, *flags: Any, budget: Budget) -> Tensor:
     """A tensor of its own memory; it may not have more elements than its storage, nor reach beyond it."""
     storage = of_type(storage, Tensor, "a tensor's storage")
     size, stride, (offset,) = _sizes(size), _sizes(stride), _sizes((offset,))
@@ -342,9 +342,9 @@ def _storage(data: Any, *, budget: Budget) -> Tensor:
     little = isinstance(system, dict) and system.get("little_endian") is True
     if magic != LEGACY_MAGIC or version != LEGACY_PROTOCOL or not little:
         raise HostilePickle("a storage has an unknown form")
-    found = Machine(file, known, persistent=_storage_id).run()
+    found = Machine(file, known, persistent=storage_id).run()
     keys = Machine(file, {}).run()
-    if not isinstance(found, _StorageId) or keys != [found.key]:
+    if not isinstance(found, StorageId) or keys != [found.key]:
         raise HostilePickle("a storage holds something else than itself")
     start = file.tell() + 8
     count = int.from_bytes(data[start - 8 : start], "little")
@@ -354,18 +354,21 @@ def _storage(data: Any, *, budget: Budget) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _StorageId:
+class StorageId:
+    """Which storage a pickle refers to; `count` is how many elements it claims."""
+
     dtype: torch.dtype
     key: str
     count: int
 
 
-def _storage_id(given: Any) -> _StorageId:
+def storage_id(given: Any) -> StorageId:
+    """Of a persistent id ("storage", type, key, device, count), as torch writes it."""
     given = of_type(given, tuple, "a storage's id")
     if len(given) not in (5, 6) or given[0] != "storage" or (len(given) == 6 and given[5] is not None):
         raise HostilePickle("a storage has an unknown id")
     dtype, key, count = of_type(given[1], torch.dtype, "its type"), of_type(given[2], str, "its key"), given[4]
-    return _StorageId(dtype, key, *_sizes((count,)))
+    return StorageId(dtype, key, *_sizes((count,)))
 
 
 def _persistent(meta: Any) -> _Module:
@@ -377,7 +380,7 @@ def _persistent(meta: Any) -> _Module:
     return _Module(name, source, of_type(meta.get("state"), dict, "a module's state"))
 
 
-def _dictionary(*items: Any, budget: Budget) -> dict:
+def dictionary(*items: Any, budget: Budget) -> dict:
     """As `OrderedDict()`, or in protocol 2 `OrderedDict([[key, value], ...])`, is called when pickled."""
     pairs = [] if not items else of_type(items[0], list, "a dictionary's items") if len(items) == 1 else None
     if pairs is None or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
@@ -415,7 +418,7 @@ def _globals(budget: Budget) -> dict[tuple[str, str], Any]:
 
     functions = {
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
-        ("torch._utils", "_rebuild_tensor_v2"): counted(_tensor),
+        ("torch._utils", "_rebuild_tensor_v2"): counted(rebuilt_tensor),
         ("torch._utils", "_rebuild_parameter"): _parameter,
         ("torch.storage", "_load_from_bytes"): counted(_storage),
         ("torch", "Size"): lambda sizes=(): _sizes(tuple(of_type(sizes, (list, tuple), "a size"))),
@@ -428,9 +431,9 @@ def _globals(budget: Budget) -> dict[tuple[str, str], Any]:
         ("numpy", "dtype"): _array_type,
     }
     classes = {
-        ("collections", "OrderedDict"): counted(_dictionary),
-        ("dnnlib.util", "EasyDict"): counted(_dictionary),
-        ("dnnlib", "EasyDict"): counted(_dictionary),
+        ("collections", "OrderedDict"): counted(dictionary),
+        ("dnnlib.util", "EasyDict"): counted(dictionary),
+        ("dnnlib", "EasyDict"): counted(dictionary),
         ("dnnlib.tflib.network", "Network"): _TfNetwork,
         ("tfutil", "Network"): _TfNetwork,
     }

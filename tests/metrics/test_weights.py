@@ -130,8 +130,20 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not evil.exists()
 
 
-@pytest.mark.parametrize("records", [{"data.pkl": b""}, {"data.pkl": b"\x80\x02K\x01."}, {"data/0": b""}])
+@pytest.mark.parametrize(
+    "records", [{"data.pkl": b""}, {"data.pkl": b"\x80\x02K\x01."}, {"data/0": b""}, {"data/0": b"12345"}]
+)
 def test_a_damaged_archive_is_refused(tmp_path: Path, records: dict[str, bytes]) -> None:
     twig = archive_of(Twig().eval(), tmp_path / "twig.pt")
     with pytest.raises(ValueError, match="bad.pt is damaged or holds more"):
         read_published(rewritten(twig, tmp_path / "bad.pt", records))
+
+
+def test_an_archive_that_swells_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    twig = archive_of(Twig().eval(), tmp_path / "twig.pt")
+    with zipfile.ZipFile(twig) as old, zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, bytes(20_000_000) if name.endswith("/data/0") else old.read(name))
+    assert (tmp_path / "bomb.pt").stat().st_size < 100_000
+    with pytest.raises(ValueError, match="makes more bytes of tensors than it has"):
+        read_published(tmp_path / "bomb.pt")
