@@ -184,11 +184,14 @@ def _plan(settings: Settings, *, metrics: Sequence[str], num_images: int, **samp
     )  # fmt: skip
 
 
-def _extractor(settings: Settings, metrics: Sequence[str], data: ImageData) -> Extractor:
+def _extractor(settings: Settings, plan: Plan, data: ImageData, where: Where) -> Extractor | None:
+    """None where neither a metric nor a picture looks through one: its weights need not be there then."""
     from lit_gans.metrics import build_extractor
 
-    spatial = {"spatial": True} if {"sfid", "spatial_frechet"} & set(metrics) else {}
-    return build_extractor(settings.extractor, weights_path=settings.weights_path, data=data, **spatial)
+    if not plan.needs_extractor and where.plots is None:
+        return None
+    spatial = "spatial_frechet" in plan.metrics
+    return build_extractor(settings.extractor, weights_path=settings.weights_path, data=data, spatial=spatial)
 
 
 # ---- a run -----------------------------------------------------------------------------------------------------------
@@ -216,7 +219,7 @@ def _evaluate_run(
     gan = load_run(target)
     data = _reals_of_run(target, other, config, gan) if data is None else data
     data.prepare_data()
-    network = _extractor(settings, metrics, data)
+    network = _extractor(settings, plan, data, where)
     distance = networks.similarity().to(where.device) if set(metrics) & set(PATHS) else None
     gan.to(where.device)
     rank, world = _rank()
@@ -314,7 +317,7 @@ def _sets(
     data.prepare_data()
     count = len(fake.dataset("train")) if num_images is None else num_images
     plan = _plan(settings, metrics=metrics, num_images=count)
-    network = _extractor(settings, metrics, data)
+    network = _extractor(settings, plan, data, where)
     rank, world = _rank()
     written: list[Path] = []
     with _progress() as progress:

@@ -92,6 +92,19 @@ def test_folder_against_folder(tmp_path: Path) -> None:
     assert evaluate(a, larger, extractor="pixels", resolution=8).protocol["resolution"] == 8
 
 
+def test_weights_are_asked_for_only_where_a_metric_needs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(spec: str, **options):
+        raise ConnectionError(f"no weights of {spec}")
+
+    monkeypatch.setattr(metrics, "build_extractor", absent)
+    fakes, reals = images(tmp_path / "fakes", 24, resolution=16), images(tmp_path / "reals", 30, resolution=16)
+    found = evaluate(fakes, reals, metrics=["swd"])
+    assert found.values["swd"] > 0 and found.protocol["extractor"] is None
+    for asked in ({"metrics": ["swd", "fid"]}, {"metrics": ["swd"], "plots": tmp_path / "plots"}):
+        with pytest.raises(ConnectionError, match="no weights of inception"):
+            evaluate(fakes, reals, **asked)
+
+
 def test_pairs_of_pictures_and_sets_in_one_call(tmp_path: Path) -> None:
     a, b = images(tmp_path / "a", 30, resolution=16), images(tmp_path / "b", 30, resolution=16)
     save_png(torch.full((1, 16, 16), 9, dtype=torch.uint8), b / "0003.png")

@@ -78,9 +78,9 @@ class Evaluate(EveryKimg):
             )
         real_indices(len(data.dataset(self.plan.split)), self.plan.num_real)
         check_generator(pl_module, self.plan)
-        self._network = build_extractor(
-            self.extractor, weights_path=self.weights_path, data=data, spatial="spatial_frechet" in self.plan.metrics
-        )
+        if self.plan.needs_extractor:
+            spatial = "spatial_frechet" in self.plan.metrics
+            self._network = build_extractor(self.extractor, weights_path=self.weights_path, data=data, spatial=spatial)
 
     def act(self, trainer: Trainer, gan: GAN) -> None:
         broadcast_state(gan, buffers_only=True)  # all processes sample from one and the same generator

@@ -26,7 +26,7 @@ from lit_gans.metrics.measures import (
 )
 from lit_gans.metrics.modes import STACKED_MODES
 from lit_gans.metrics.path_length import SEED_STRIDE, Distance, WSpace, check_space, measure_path_length
-from lit_gans.metrics.plan import OF_GENERATOR, PATHS, Plan
+from lit_gans.metrics.plan import OF_GENERATOR, PATHS, WITHOUT_EXTRACTOR, Plan
 from lit_gans.metrics.ranks import check_ranks, gather_rows
 from lit_gans.metrics.reals import Progress, RealImages, real_indices, real_statistics
 from lit_gans.metrics.separability import AttributeClassifier, measure_separability
@@ -101,7 +101,7 @@ def evaluate_gan(
     gan: Sampler,
     data: RealImages,
     *,
-    extractor: Extractor,
+    extractor: Extractor | None,
     plan: Plan,
     distance: Distance | None = None,
     attributes: Mapping[str, AttributeClassifier] | None = None,
@@ -115,6 +115,7 @@ def evaluate_gan(
 
     Sample i has the generator's seed `seed` * 10^9 + i and, on a conditional model, a label that follows from i and has
     the distribution of the real labels. Process `rank` makes samples rank, rank + world, ...: `num_images` together.
+    Nothing is sampled or extracted that no metric asks for: `extractor` may be None if not `plan.needs_extractor`.
     The network's modes and every random generator are as before afterwards. Metrics that do not apply are left out;
     the protocol says why. `distance` is that of perceptual path lengths (default: LPIPS on VGG16, as published),
     `attributes` classify for separability. `show` is given, on process 0, what pictures can be drawn from.
@@ -140,7 +141,7 @@ def evaluate_images(
     fake: RealImages,
     real: RealImages,
     *,
-    extractor: Extractor,
+    extractor: Extractor | None,
     plan: Plan,
     device: torch.device | str = "cpu",
     rank: int = 0,
@@ -157,7 +158,8 @@ def evaluate_images(
     if plan.num_images > count:
         raise ValueError(f"num_images is {plan.num_images}, but there are {count} images to evaluate")
     group = _Group(rank, world, torch.device(device), None if cache_dir is None else Path(cache_dir), progress)
-    labels = fake.dataset("train").labels if fake.num_classes == real.num_classes else None
+    same = tuple(fake.class_names) == tuple(real.class_names)  # class 3 of one set is class 3 of the other
+    labels = fake.dataset("train").labels if same else None
     labels = None if labels is None else labels[: plan.num_images]
     evaluation = _evaluate(_stored(fake, labels, plan, group), real, extractor, plan, labels, group, show)
     evaluation.protocol.update(generator="images", images=fake.fingerprint("train"))
@@ -300,7 +302,7 @@ def _stored(fake: RealImages, labels: Tensor | None, plan: Plan, group: _Group) 
 def _evaluate(
     fakes: Iterable[FakeBatch],
     data: RealImages,
-    extractor: Extractor,
+    extractor: Extractor | None,
     plan: Plan,
     labels: Tensor | None,
     group: _Group,
@@ -310,43 +312,67 @@ def _evaluate(
     indices = real_indices(len(data.dataset(plan.split)), plan.num_real)
     real_labels = data.dataset(plan.split).labels
     classes = Classes(data.num_classes, None if real_labels is None else real_labels[indices], labels)
-    measures = _measures(data, extractor, plan, classes, group, keep_features=show is not None)
+    main = _main(data, extractor, plan, classes, group, pictures=show is not None)
+    measures = [*([main] if main else []), *_asides(data, extractor, plan, classes, group)]
     pictures = _Pictures(group, data) if show is not None else None
-    done, mine = 0, len(group.share(plan.num_images))
-    for batch in fakes:
-        for measure in (*measures, *([pictures] if pictures else [])):
-            measure.update(batch)
-        done += len(batch.index)
-        if group.progress is not None:
-            group.progress("generated images", done, mine)
-    assert done == mine, (done, mine)
+    if measures:
+        _see(fakes, [*measures, *([pictures] if pictures else [])], len(group.share(plan.num_images)), group)
     values = {name: value for measure in measures for name, value in measure.values().items()}
     settings = {name: own for measure in measures for name, own in measure.settings().items()}
-    main = measures[0]
-    assert isinstance(main, FeatureMeasure)
     if pictures is not None:
         images = pictures.gathered()
         if group.rank == 0:
             show(Seen(*main.gathered, images, classes, indices))
-    return Evaluation(values, _protocol(main, settings, data, plan, len(indices)))
+    protocol = {
+        **(identity(extractor) if plan.needs_extractor else NO_EXTRACTOR),
+        "n_real": len(indices) if measures else None,
+        "n_fake": plan.num_images if measures else None,
+        "split": plan.split,
+        "dataset": data.fingerprint(plan.split),
+        "resolution": data.resolution,
+        "skipped": main.skipped if main else {},
+        "numbers": {name: dict(own) for name, own in settings.items() if own},
+        "versions": versions(),
+    }
+    return Evaluation(values, protocol)
 
 
-def _measures(
-    data: RealImages, extractor: Extractor, plan: Plan, classes: Classes, group: _Group, *, keep_features: bool
-) -> list[Measure]:
-    """The measures that the metrics need, with their real side; the one of the extractor that was chosen first."""
-    aside = ("random_frechet", "swd", "modes", *OF_GENERATOR)
-    of_extractor = [name for name in plan.metrics if name not in aside]
-    measures = [_features(data, extractor, of_extractor, plan, classes, group, keep_features=keep_features)]
+def _see(fakes: Iterable[FakeBatch], watchers: Sequence[Measure | _Pictures], mine: int, group: _Group) -> None:
+    """Every batch of this process's `mine` generated images, once to each that watches."""
+    done = 0
+    for batch in fakes:
+        for watcher in watchers:
+            watcher.update(batch)
+        done += len(batch.index)
+        if group.progress is not None:
+            group.progress("generated images", done, mine)
+    assert done == mine, (done, mine)
+
+
+def _main(
+    data: RealImages, extractor: Extractor | None, plan: Plan, classes: Classes, group: _Group, *, pictures: bool
+) -> FeatureMeasure | None:
+    """What looks through the extractor that was chosen; None where neither a metric nor a picture does."""
+    if extractor is None and (plan.needs_extractor or pictures):
+        asked = ", ".join(plan.metrics) if plan.needs_extractor else "pictures of an evaluation"
+        raise ValueError(f"{asked}: these need features, but extractor is None; see lit_gans.metrics.build_extractor")
+    metrics = [name for name in plan.metrics if name not in (*WITHOUT_EXTRACTOR, "modes")]
+    if not metrics and not pictures:
+        return None
+    return _features(data, extractor, metrics, plan, classes, group, keep_features=pictures)
+
+
+def _asides(
+    data: RealImages, extractor: Extractor | None, plan: Plan, classes: Classes, group: _Group
+) -> Iterator[Measure]:
     if "random_frechet" in plan.metrics:
         from lit_gans.metrics.extractors import RandomInception
 
-        measures.append(_features(data, RandomInception(), ["frechet"], plan, classes, group, aside=True))
+        yield _features(data, RandomInception(), ["frechet"], plan, classes, group, aside=True)
     if "swd" in plan.metrics:
-        measures.append(_pixels(data, plan, group))
+        yield _pixels(data, plan, group)
     if "modes" in plan.metrics:
-        measures.append(_modes(extractor, classes, group))
-    return measures
+        yield _modes(extractor, classes, group)
 
 
 def _features(
@@ -383,7 +409,8 @@ def _pixels(data: RealImages, plan: Plan, group: _Group) -> PixelMeasure:
             f"swd compares as many real images as generated ones, and split {plan.split!r} has {available} for "
             f"{plan.num_images}: use num_images of {available} or less, or leave swd out"
         )
-    measure = PixelMeasure(resolution=data.resolution, channels=data.channels, device=group.device)
+    shape = {"resolution": data.resolution, "channels": data.channels}
+    measure = PixelMeasure(count=plan.num_images, **shape, device=group.device)
     indices = real_indices(available, plan.num_images if plan.num_images < available else None)
     done, mine = 0, group.share(plan.num_images)
     for batch in data.batches(plan.split, plan.batch_size, indices=indices[mine]):
@@ -422,22 +449,6 @@ class _Pictures:
         none = torch.empty(0, *self.shape, dtype=torch.uint8)
         images, index = torch.cat([none, *self.images]), torch.cat([torch.empty(0, dtype=torch.int64), *self.index])
         return gather_rows(images.to(self.device), index.to(self.device)).cpu()
-
-
-def _protocol(
-    main: FeatureMeasure, settings: Mapping[str, Mapping], data: RealImages, plan: Plan, n_real: int
-) -> dict[str, object]:
-    return {
-        **identity(main.extractor),
-        "n_real": n_real,
-        "n_fake": plan.num_images,
-        "split": plan.split,
-        "dataset": data.fingerprint(plan.split),
-        "resolution": data.resolution,
-        "skipped": main.skipped,
-        "numbers": {name: dict(own) for name, own in settings.items() if own},
-        "versions": versions(),
-    }
 
 
 def versions() -> dict[str, str]:

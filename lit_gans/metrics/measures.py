@@ -143,7 +143,7 @@ class FeatureMeasure(Measure):
                 f"{total} generated images are too few for the covariance of {self.extractor.num_features} "
                 f"features: the Fréchet distance comes out much too large; use more than "
                 f"{self.extractor.num_features}, and 50,000 for a number to publish",
-                stacklevel=6,  # the caller of evaluate_gan, which a decorator wraps
+                stacklevel=8,  # the caller of evaluate_gan, which a decorator wraps
             )
 
     def _start(self) -> None:
@@ -269,9 +269,10 @@ def _check_classes(classes: Classes) -> None:
 
 
 class PixelMeasure(Measure):
-    """The sliced Wasserstein distance, which needs no network: of images themselves, as many real as generated."""
+    """The sliced Wasserstein distance, which needs no network: of images themselves, `count` on either side."""
 
-    def __init__(self, *, resolution: int, channels: int, device: torch.device) -> None:
+    def __init__(self, *, count: int, resolution: int, channels: int, device: torch.device) -> None:
+        self.count = count
         self.metric = SlicedWasserstein(resolution, channels).to(device)
         self.device = device
         none = torch.empty(0, channels, resolution, resolution, dtype=torch.uint8, device=device)
@@ -291,8 +292,8 @@ class PixelMeasure(Measure):
 
     def settings(self) -> dict[str, dict[str, object]]:
         metric = self.metric
-        own = {**NO_EXTRACTOR, "patches": metric.patches, "patch_px": metric.patch_px, "swd_seed": metric.seed,
-               "directions": metric.directions * metric.repeats}  # fmt: skip
+        own = {**NO_EXTRACTOR, "n_real": self.count, "patches": metric.patches, "patch_px": metric.patch_px,
+               "swd_seed": metric.seed, "directions": metric.directions * metric.repeats}  # fmt: skip
         return {name: own for name in ("swd", *(f"swd_{px}" for px in metric.levels))}
 
 

@@ -15,6 +15,8 @@ PATHS = {
 OF_GENERATOR = ("separability", *PATHS)
 METRICS = ("frechet", "spatial_frechet", "random_frechet", "intra_frechet", "kid", "is", "precision", "recall",
            "density", "coverage", "class_accuracy", "swd", "modes", "separability", *PATHS)  # fmt: skip
+WITHOUT_EXTRACTOR = ("random_frechet", "swd", *OF_GENERATOR)
+"""Metrics that do not look through the extractor that is chosen: they have a network of their own, or none."""
 DEFAULT_METRICS = ("frechet", "kid", "is", "precision", "recall", "class_accuracy")
 PUBLISHED = {"fid": "frechet", "sfid": "spatial_frechet", "rfid": "random_frechet", "intra_fid": "intra_frechet"}
 """Other names that metrics may be asked for by; the numbers are named after the extractor in any case."""
@@ -57,3 +59,8 @@ class Plan:
         for name in ("batch_size", "neighbours", "path_samples", "separability_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+
+    @property
+    def needs_extractor(self) -> bool:
+        """Whether any of the metrics looks through the extractor that is chosen."""
+        return any(name not in WITHOUT_EXTRACTOR for name in self.metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -30,6 +30,7 @@ class RealImages(Protocol):
     resolution: int
     channels: int
     num_classes: int
+    class_names: Sequence[str]
 
     def dataset(self, split: str = "train"): ...
 

@@ -1,5 +1,7 @@
 import random
 import warnings
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,8 +126,9 @@ def test_model_and_random_generators_are_left_as_they_were() -> None:
 
 
 def test_too_few_images_for_the_covariance_are_told() -> None:
-    with pytest.warns(UserWarning, match="8 generated images are too few for the covariance of 8 features"):
+    with pytest.warns(UserWarning, match="8 generated images are too few for the covariance of 8 features") as caught:
         evaluated(unconditional(), num_images=8)
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize(
@@ -230,9 +233,52 @@ def test_separability_takes_classifiers() -> None:
 
 def test_sliced_wasserstein_needs_no_extractor() -> None:
     data = Digits(batch_size=1, resolution=32)
-    found = evaluate_images(data, data, extractor=PixelFeatures(), plan=Plan(metrics=["swd"], num_images=20))
+    found = evaluate_images(data, data, extractor=None, plan=Plan(metrics=["swd"], num_images=20))
     assert found.values.keys() == {"swd", "swd_32", "swd_16"} and found.values["swd"] > 0
-    assert found.stamp("swd")["extractor"] is None and found.stamp("swd")["directions"] == 512
+    stamp = found.stamp("swd")
+    assert (stamp["extractor"], stamp["directions"], stamp["n_real"], stamp["n_fake"]) == (None, 512, 20, 20)
+
+
+def test_features_are_asked_for_by_name() -> None:
+    with pytest.raises(ValueError, match="swd, kid: these need features, but extractor is None"):
+        evaluated(conditional(), extractor=None, metrics=["swd", "kid"], num_images=20)
+    with pytest.raises(ValueError, match="pictures of an evaluation: these need features"):
+        evaluate_images(
+            Digits(batch_size=1), Digits(batch_size=1), extractor=None, show=print,
+            plan=Plan(metrics=["swd"], num_images=20),
+        )  # fmt: skip
+
+
+def test_nothing_is_sampled_or_extracted_that_no_metric_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Counter[str]()
+    extract = PixelFeatures.extract
+    monkeypatch.setattr(
+        PixelFeatures, "extract", lambda self, images: (calls.update(["extract"]), extract(self, images))[1]
+    )
+    monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path))
+    gan = conditional()
+    sample = gan.sample
+    gan.sample = lambda seeds, **rest: (calls.update(["sample"]), sample(seeds, **rest))[1]
+    found = evaluated(gan, metrics=["frechet"])
+    assert calls == {"sample": 3, "extract": 4 + 3} and "frechet_pixels" in found.values
+    calls.clear()
+    bright = lambda images: (images.float().mean(dim=(1, 2, 3)) - images.float().mean()).sign()  # noqa: E731
+    found = evaluated(gan, metrics=["separability"], separability_samples=40, attributes={"bright": bright})
+    assert not calls and "separability" in found.values
+    assert found.protocol["n_fake"] is None and found.protocol["extractor"] is None
+
+
+def test_classes_of_two_sets_are_compared_by_name() -> None:
+    named = Digits(batch_size=1)
+    other = Digits(batch_size=1)
+    other.class_names = tuple("abcdefghij")
+    plan = Plan(metrics=["class_accuracy"], num_images=100)
+    same = evaluate_images(named, named, extractor=PixelFeatures(), plan=plan)
+    different = evaluate_images(other, named, extractor=PixelFeatures(), plan=plan)
+    assert "class_accuracy" in same.values and "class_accuracy" not in different.values
+    assert "class_accuracy" in different.protocol["skipped"]
 
 
 def test_broken_samples_are_refused() -> None:
