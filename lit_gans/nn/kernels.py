@@ -1,9 +1,10 @@
-"""Triton kernels for `bias_act` and for the filter of `upfirdn2d`, with derivatives of every order.
+"""Triton kernels for `bias_act`, with derivatives of every order, and for the filter of `resample`.
 
 Layers of a StyleGAN end in bias, activation, gain and clamp, and begin or end with a small filter: plain PyTorch reads
 and writes the image once for each, a kernel once for all. The plain forms in `bias_act` and `resample` are the
 definition; these are checked against them. Both are linear, or linear in pieces, so that the gradient of each is the
-same kind of operation again, and each derivative in reverse mode costs one kernel. There is no forward mode.
+same kind of operation again, and each derivative in reverse mode costs one kernel. `resample` differentiates the
+filter, in forward mode too, which `bias_act` has not.
 
 Inside torch.compile the plain forms run: its second derivatives through functions that differentiate themselves are
 silently wrong (torch 2.14), and its own kernels are fused as well. Graphs that make_fx has traced hold the operators.
@@ -97,25 +98,16 @@ def bias_act(
 def fir(x: Tensor, f: Tensor, *, up: Pair = (1, 1), down: Pair = (1, 1), padding: Padding = (0, 0, 0, 0)) -> Tensor:
     """x [N, C, H, W] -> [N, C, H', W'] of x's dtype: zero-insert, pad or crop, correlate with f [kh, kw], drop.
 
-    The order and H' are those of `upfirdn2d` in `lit_gans.nn.resample`; up and down are (x, y), padding is (x before,
-    x after, y before, y after). x may be contiguous or channels_last and the result is the same.
+    The forward operation alone, without a gradient: `lit_gans.nn.resample` runs it and differentiates it. The order and
+    H' are those of `upfirdn2d` there; up and down are (x, y), padding is (x before, x after, y before, y after). x may
+    be contiguous or channels_last and the result is the same.
 
     Raises:
-        ValueError: wrong dimensions, too many taps, a filter that requires a gradient (it would get none), a padded x
-            that is smaller than f, or x is not on a CUDA device.
-        RuntimeError: called inside torch.compile.
+        ValueError: f has too many taps, or x is not on a CUDA device.
     """
-    _refuse_to_be_compiled()
-    if x.dim() != 4 or f.dim() != 2 or not 0 < f.numel() <= MAX_TAPS:
-        shapes = f"{tuple(x.shape)} and {tuple(f.shape)}"
-        raise ValueError(
-            f"x and filter of shapes {shapes}: expected [N, C, H, W] and [kh, kw], {MAX_TAPS} taps at most"
-        )
-    if f.requires_grad:
-        raise ValueError("the kernel has no gradient for filters: use nn.resample.upfirdn2d, or detach the filter")
-    if min(_fir_size(x, f, up, down, padding)) < 1:
-        raise ValueError(f"x of shape {tuple(x.shape)} with up {up} and padding {padding} is smaller than the filter")
-    return _Fir.apply(x, f, up, down, padding)
+    if not 0 < f.numel() <= MAX_TAPS:
+        raise ValueError(f"a filter of shape {tuple(f.shape)}: the kernel takes {MAX_TAPS} taps at most")
+    return _fir(x, f, up, down, padding)
 
 
 def _refuse_to_be_compiled() -> None:
@@ -467,35 +459,3 @@ def _fir_output(x: Tensor, f: Tensor, up: Sequence[int], down: Sequence[int], pa
     layout = torch.channels_last if _channels_last(x) else torch.contiguous_format
     size = (*x.shape[:2], *_fir_size(x, f, up, down, padding))
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
-
-
-@_fir.register_vmap
-def _(info, in_dims, x, f, up, down, padding):
-    if in_dims[1] is not None:
-        raise ValueError("vmap over filters is not possible: use one filter for all of the batch")
-    x = x.movedim(in_dims[0], 0)
-    return _fir(x.flatten(0, 1), f, up, down, padding).unflatten(0, x.shape[:2]), 0
-
-
-class _Fir(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor:
-        return _fir(x, f, up, down, padding)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Pair, Pair, Padding], output: Tensor) -> None:
-        x, f, ctx.up, ctx.down, ctx.padding = inputs
-        ctx.save_for_backward(f)
-        ctx.sizes = x.shape[2:], output.shape[2:]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """The transpose: the filter turned round, up and down exchanged, and the padding that restores the size."""
-        (f,), up, down, (x0, _, y0, _) = ctx.saved_tensors, ctx.up, ctx.down, ctx.padding
-        ((h, w), (to_h, to_w)), (kh, kw) = ctx.sizes, f.shape
-        x1 = (w - 1) * up[0] + 1 - to_w * down[0] + x0
-        y1 = (h - 1) * up[1] + 1 - to_h * down[1] + y0
-        dx = _Fir.apply(grad, f.flip((0, 1)), down, up, (kw - 1 - x0, x1, kh - 1 - y0, y1))
-        return dx, None, None, None, None

@@ -76,8 +76,6 @@ def upfirdn2d(
         raise ValueError(f"x and filter of shapes {shapes}: expected [N, C, H, W] and [k] or [kh, kw]")
     f = (f.to(torch.promote_types(f.dtype, x.dtype)) * gain ** (f.dim() / 2)).to(x.dtype)
     f = f if flip_filter else f.flip(tuple(range(f.dim())))  # from here on correlated
-    if f.dim() == 2 and kernels.available(x, f):
-        return kernels.fir(x, f, up=up, down=down, padding=(x0, x1, y0, y1))
     if f.dim() == 2:
         return _filtered(x, f, up, down, (x0, x1, y0, y1))
     x = _filtered(x, f[None], (up[0], 1), (down[0], 1), (x0, x1, 0, 0))
@@ -240,7 +238,7 @@ class _Fir(torch.autograd.Function):
 
 
 def _fir(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor:
-    """`upfirdn2d` by correlation with f [kh, kw]: one depthwise convolution, transposed if it upsamples."""
+    """`upfirdn2d` by correlation with f [kh, kw]: one kernel, or one depthwise convolution, transposed to upsample."""
     n, c, h, w = x.shape
     h, w = _size(h, f.shape[0], up[1], down[1], padding[2:]), _size(w, f.shape[1], up[0], down[0], padding[:2])
     if h < 1 or w < 1:
@@ -248,6 +246,8 @@ def _fir(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor
             f"x of shape {tuple(x.shape)}, with up {list(up)} and padding {list(padding)} (x before, x after, y "
             f"before, y after), is smaller than the filter {tuple(f.shape)}: pad more"
         )
+    if kernels.available(x, f):
+        return kernels.fir(x, f, up=up, down=down, padding=padding)
     if n > 1 and c % 16 and x.is_contiguous():  # CPUs take channels in blocks: RGB is faster as one image of N * C
         x = x.reshape(1, n * c, *x.shape[2:])
     with no_autocast(x):
