@@ -106,7 +106,12 @@ def test_a_step_that_observes_nothing_is_found_out(tmp_path: Path) -> None:
 
 
 def test_zero_switches_it_off(tmp_path: Path) -> None:
-    train(tiny_gan(), tmp_path, batches=2, callbacks=[AdaptiveAugmentation(interval=0)])
+    without = tiny_gan()  # which has no augmentation to look for
+    train(without, tmp_path / "without", batches=2, callbacks=[AdaptiveAugmentation(interval=0)])
+    assert without.batches_seen == 2
+    gan = build(p=0.3)
+    train(gan, tmp_path / "with", batches=8, callbacks=[AdaptiveAugmentation(interval=0)])
+    assert gan.batches_seen == 8 and gan.augment.p.item() == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(("argument", "value"), [("target", 1.0), ("interval", -1), ("speed_kimg", 0)])
