@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import sqrt
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -59,7 +60,10 @@ def bias_act(
         raise ValueError(f"clamp {clamp} is negative; it is the largest absolute value: use None for no limit")
     if act in kernels.ACTIVATIONS and kernels.available(x):
         return kernels.bias_act(x, b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
-    y = x if b is None else x + _along(b, x, dim).to(x.dtype)
+    if b is not None and gain > 0 and act in kernels.ACTIVATIONS:  # linear in pieces: the gain goes along with the bias
+        y, gain = torch.add(_along(b * gain, x, dim).to(x.dtype), x, alpha=gain), 1.0
+    else:
+        y = x if b is None else x + _along(b, x, dim).to(x.dtype)
     y = F.leaky_relu(y, 0.2 if alpha is None else alpha) if act == "lrelu" else _ACTIVATIONS[act](y)
     y = y if gain == 1 else y * gain
     y = y if clamp is None else y.clamp(-clamp, clamp)
