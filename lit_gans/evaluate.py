@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from lit_gans.data import ImageData
     from lit_gans.metrics import Evaluation, Extractor, Plan
 
@@ -76,6 +78,8 @@ def evaluate(
     default to its `evaluations.jsonl`. In a process group all processes call it, and share the work.
     ValueError, FileNotFoundError or ConnectionError say what is missing.
     """
+    from lit_gans.run import find_device
+
     target = Path(target)
     if not target.exists():
         raise FileNotFoundError(f"{target} does not exist: give a run folder, a .ckpt file or a folder of images")
@@ -88,7 +92,9 @@ def evaluate(
     settings = _settings(config, {name: value for name, value in given.items() if value is not None})
     networks = Networks(lpips, lpips_weights, clip, clip_folder)
     where = Where(
-        _device(device), None if cache_dir is None else Path(cache_dir), None if plots is None else Path(plots)
+        find_device(device, double=True),
+        None if cache_dir is None else Path(cache_dir),
+        None if plots is None else Path(plots),
     )
     if is_run(target):
         samples = {"seed": seed, "psi": psi, "ema": not raw}
@@ -122,7 +128,7 @@ class Networks:
 class Where:
     """What does not change a number: the device, where statistics are kept, where pictures go."""
 
-    device: str
+    device: torch.device
     cache_dir: Path | None
     plots: Path | None
 
@@ -417,14 +423,6 @@ def _rank() -> tuple[int, int]:
     import torch.distributed as dist
 
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name != "auto":
-        return name
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from lit_gans.adversarial import GAN
@@ -63,7 +62,7 @@ def project(
     from lit_gans import editing
     from lit_gans.images import from_uint8
     from lit_gans.metrics.perceptual import build_lpips
-    from lit_gans.run import load_run
+    from lit_gans.run import find_device, load_run
     from lit_gans.sample import mp4_encoder
 
     image = Path(image)
@@ -77,7 +76,7 @@ def project(
     gan = load_run(run, trust=trust)
     editing.check_styles(gan, "projection")
     pixels, said = read_picture(image, resolution=gan.resolution, channels=gan.channels)
-    gan = gan.to(_device(device))
+    gan = gan.to(find_device(device))
     distance = (distance or build_lpips(lpips, weights_path=lpips_weights)).to(gan.device)
     print(f"lit-gans project: {said}", file=sys.stderr)
     choices = {"space": space, "steps": steps, "label": label, "seed": seed, "ema": not raw, "frames": FRAMES}
@@ -146,14 +145,6 @@ def _stamp(gan: GAN, image: Path, *, ema: bool) -> dict[str, object]:
     }
 
 
-def _device(name: str) -> str | torch.device:
-    import torch
-
-    if name != "auto":
-        return name
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-
-
 # ---- progress --------------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("LIT_GANS_TRACEBACK") == "1":
             raise
         print(f"lit-gans project: {error}", file=sys.stderr)
-        return 1
+        return 2
     print(folder)
     return 0
 

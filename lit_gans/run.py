@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    import torch
 
     from lit_gans.adversarial import GAN
     from lit_gans.data import ImageData
@@ -207,6 +208,29 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "lit_gans" not in checkpoint:
         raise ValueError(f"{path} was not written by lit_gans (it has no 'lit_gans' entry)")
     return checkpoint
+
+
+def find_device(name: str, *, double: bool = False) -> "torch.device":
+    """The device called `name`; "auto" is this process's accelerator, else the CPU.
+
+    `double`: an accelerator without double precision (Apple's) does not count.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        if found is None or (double and found.type == "mps"):
+            return torch.device("cpu")
+        return torch.device(found.type, int(os.environ.get("LOCAL_RANK", 0)))
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # which of them depends on how torch was built
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} is not here ({reason}): give auto, cpu, cuda, cuda:1, ...") from error
+    return torch.device(name)
 
 
 def is_pretrained(path: str | os.PathLike) -> bool:

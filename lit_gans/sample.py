@@ -72,7 +72,7 @@ def sample(
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
     from lit_gans.editing.styles import style_mixing, truncation_sweep
-    from lit_gans.run import load_run
+    from lit_gans.run import find_device, load_run
 
     seeds = _numbers(seeds, "seeds")
     classes = None if classes is None else _numbers(classes, "classes")
@@ -85,7 +85,7 @@ def sample(
     target = _target(Path(output), format, form)
     gan = load_run(run, trust=trust)
     _check_classes(gan, classes)
-    gan = gan.to(_device(device))
+    gan = gan.to(find_device(device))
     draw = {"psi": psis[0], "ema": not raw, "batch_size": batch_size}
     if form == "film":
         walk = {"count": interpolate, "frames": frames, "grid": grid, "space": space}
@@ -175,14 +175,6 @@ def _check_classes(gan: "GAN", classes: list[int] | None) -> None:
     wrong = [c for c in classes if c >= gan.num_classes]
     if wrong:
         raise ValueError(f"class {wrong[0]} does not exist: this model has the classes 0 to {gan.num_classes - 1}")
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name != "auto":
-        return name
-    return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
 
 
 def _target(output: Path, format: Format | None, form: Form) -> Path:
@@ -389,7 +381,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("LIT_GANS_TRACEBACK") == "1":
             raise
         print(f"lit-gans sample: {error}", file=sys.stderr)
-        return 1
+        return 2
     print(paths[0] if len(paths) == 1 else f"{len(paths)} images in {paths[0].parent}")
     return 0
 

@@ -173,6 +173,7 @@ def test_several_processes_share_the_work_and_find_the_same(run: Path, tmp_path:
         (["{empty}", "{empty}", "--extractor=pixels"], "no picture in"),
         (["{full}", "nowhere", "--extractor=pixels"], "nowhere is neither a folder nor a file"),
         (["{full}", "--extractor=pixels"], "give a second folder of images to compare with"),
+        (["{full}", "{full}", "--extractor=pixels", "--device=cudda"], "device 'cudda' is not here"),
         (["{full}", "{full}", "--extractor=nonsense"], "unknown extractor 'nonsense'; known are inception"),
         (["{full}", "{full}", "--extractor=pixels", "--metrics", "vgg"], "choose one or more of frechet"),
         (["{full}", "{full}", "--extractor=pixels", "--num-images=31"], "num_images is 31, but there are 30 images"),

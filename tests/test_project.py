@@ -134,7 +134,7 @@ def test_mp4_without_the_extra_fails_before_the_work(
 def test_the_command_says_one_line_without_w(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = saved(tmp_path / "plain", tiny_gan(total_kimg=0.016))
     capsys.readouterr()
-    assert main([str(plain), str(picture), "--output", str(tmp_path / "out")]) == 1
+    assert main([str(plain), str(picture), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("lit-gans project: VanillaGAN has no W: projection needs a style-based generator")
     assert error.count("\n") == 1 and not (tmp_path / "out").exists()

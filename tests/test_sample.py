@@ -247,6 +247,8 @@ def test_numbers() -> None:
         ({"interpolate": 1}, "interpolate is 1: a film needs 2 seeds"),
         ({"interpolate": 65}, "and 64 are given"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"device": "cudda"}, "device 'cudda' is not here .*: give auto, cpu, cuda"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not here .*: give auto, cpu, cuda"),
         ({"interpolate": 2, "output": "x.png"}, "does not fit a film: give a folder or a file .gif or .mp4"),
         ({"interpolate": 2, "output": "x.gif", "format": "mp4"}, "contradict each other"),
         ({"output": "x.png"}, "does not fit single images: give a folder$"),
@@ -290,7 +292,7 @@ def test_the_command_tells_where_the_files_are(run: Path, tmp_path: Path, capsys
 
 
 def test_the_command_says_one_line_when_there_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "nothing"), "--output", str(tmp_path)]) == 1
+    assert main([str(tmp_path / "nothing"), "--output", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("lit-gans sample: ") and "does not exist" in error and error.count("\n") == 1
 
