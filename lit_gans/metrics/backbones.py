@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gans.metrics.extractors import (
+    CLIP_MEAN,
+    CLIP_STD,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Extractor,
@@ -25,7 +27,6 @@ from lit_gans.metrics.extractors import (
 from lit_gans.metrics.ranks import first_on_rank_zero
 from lit_gans.metrics.weights import read_published, weights_file
 
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _HINT = "or pass weights_path, a file of its weights"
 
 # Radford et al. (2021), Tables 19 and 20: embedding width, input_px, layers, width, patch_px (None: a ResNet).
@@ -139,7 +140,7 @@ def clip_features(model: str, weights_path: str | Path | None = None) -> ModuleF
     state = {name: tensor for name, tensor in read_published(path).items() if name.startswith("visual.")}
     network = _filled(lambda: CLIPVisual(*CLIP_MODELS[model]), state, path=path, what=f"CLIP's {model}").visual
     return ModuleFeatures(
-        network, name=key.replace("-", "_"), resize_px=CLIP_MODELS[model][1], mean=_CLIP_MEAN, std=_CLIP_STD,
+        network, name=key.replace("-", "_"), resize_px=CLIP_MODELS[model][1], mean=CLIP_MEAN, std=CLIP_STD,
         tensorflow_resize=True,
     )  # fmt: skip
 

@@ -28,6 +28,7 @@ _INCEPTION_SHA256 = "6726825d"  # as the file's name says
 _SPATIAL_CHANNELS, _SPATIAL_PX = 7, 17  # Nash et al. (2021): as many numbers as the pooled features, about
 RANDOM_INCEPTION_SEED = 2020
 RANDOM_INCEPTION_FINGERPRINT = "62910b4f43a7d44e"
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of RGB in [0, 1]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TORCHVISION_PX = 224
 _OWN_INPUT = ("googlenet", "inception_v3")  # published with inputs in [-1, 1], which these networks make themselves

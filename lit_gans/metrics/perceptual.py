@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from lit_gans.images import from_uint8
 from lit_gans.metrics.cache import digest, read_weights
-from lit_gans.metrics.extractors import as_channels, exact_float32
+from lit_gans.metrics.extractors import IMAGENET_MEAN, IMAGENET_STD, as_channels, exact_float32
 from lit_gans.metrics.paired import PairMean
 from lit_gans.metrics.weights import weights_file
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, of RGB in [0, 1]
 _EPS = 1e-8  # under the root, where all channels are 0
 
 
@@ -57,8 +56,8 @@ class Activations(nn.Module):
         given = {name: state.get(f"features.{name}") for name in self.layers.state_dict()}
         own = {name: tensor.detach().float().clone() for name, tensor in given.items() if tensor is not None}
         self.layers.load_state_dict(own, assign=True)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """uint8 or float in [-1, 1], [N, 1 or 3, H, W] -> one [N, C, H', W'] for each layer, in their order.

@@ -16,7 +16,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from lit_gans.metrics.cache import cache_folder, digest, key_of
-from lit_gans.metrics.extractors import as_channels, exact_float32
+from lit_gans.metrics.extractors import CLIP_MEAN, CLIP_STD, as_channels, exact_float32
 from lit_gans.metrics.ranks import first_on_rank_zero
 from lit_gans.nn.random import derive_seed
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 CAPTIONS_FILE = "captions.json"
 _MAX_TABLE_BYTES, _MAX_TEXT_BYTES = 2**28, 2**16
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _CLIP_NEEDS = {
     "config.json": (),
     "model.safetensors": ("model.safetensors.index.json",),
@@ -121,7 +120,7 @@ def clip_pixels(images: Tensor, *, size_px: int = 224) -> Tensor:
         images = F.interpolate(images, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
     top, left = (height - size_px) // 2, (width - size_px) // 2
     images = images[:, :, top : top + size_px, left : left + size_px]
-    mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (_CLIP_MEAN, _CLIP_STD))
+    mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (images.float() - mean) / std
 
 

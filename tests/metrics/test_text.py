@@ -101,7 +101,7 @@ def test_pixels_are_pillows_up_to_a_level_or_two(size: tuple[int, int]) -> None:
     ]
     levels = [torch.frombuffer(bytearray(p.tobytes()), dtype=torch.uint8).view(height, width, 3) for p in pictures]
     theirs = torch.stack(levels).permute(0, 3, 1, 2)[..., top : top + 224, left : left + 224].float()
-    std, mean = torch.tensor(text._CLIP_STD).view(3, 1, 1), torch.tensor(text._CLIP_MEAN).view(3, 1, 1)
+    std, mean = torch.tensor(text.CLIP_STD).view(3, 1, 1), torch.tensor(text.CLIP_MEAN).view(3, 1, 1)
     ours = (clip_pixels(x) * std + mean) * 255
     assert ours.shape == (2, 3, 224, 224)
     assert (ours - theirs).abs().max() < 2.01 and ((ours - theirs).abs() > 0.01).float().mean() < 0.02
