@@ -73,7 +73,7 @@ def _network(network: OfficialNetwork) -> _Call:
         state: dict[str, Any] = {
             "training": False,
             "_parameters": _ordered({name: _parameter(t) for name, t in own.items() if name not in buffers}),
-            "_buffers": _ordered({name: _tensor(t, requires_grad=False) for name, t in buffers.items()}),
+            "_buffers": _ordered({name: _tensor(t) for name, t in buffers.items()}),
             "_modules": _ordered({child.rpartition(".")[2]: module(child) for child in children[path]}),
         }
         if not path:
@@ -87,13 +87,13 @@ def _network(network: OfficialNetwork) -> _Call:
 
 
 def _parameter(tensor: Tensor) -> _Call:
-    return _Call("torch._utils", "_rebuild_parameter", (_tensor(tensor, requires_grad=False), True, _ordered({})))
+    return _Call("torch._utils", "_rebuild_parameter", (_tensor(tensor), True, _ordered({})))
 
 
-def _tensor(tensor: Tensor, *, requires_grad: bool) -> _Call:
+def _tensor(tensor: Tensor) -> _Call:
     tensor = tensor.detach().cpu().contiguous()
     storage = _Call("torch.storage", "_load_from_bytes", (storage_bytes(tensor),))
-    arguments = (storage, 0, tuple(tensor.shape), tensor.stride(), requires_grad, _ordered({}))
+    arguments = (storage, 0, tuple(tensor.shape), tensor.stride(), False, _ordered({}))
     return _Call("torch._utils", "_rebuild_tensor_v2", arguments)
 
 
