@@ -6,6 +6,7 @@ from importlib import import_module
 VERBS = {
     "fit": "train an architecture: lit-gans fit --config experiments/cgan/digits.yaml",
     "sample": "images from a run or checkpoint, as files, grids or films",
+    "translate": "pictures through a trained translator, in their own size",
     "evaluate": "measure a run, or one image folder against another",
     "compare": "runs side by side, ranked only where they were measured alike",
     "project": "the styles and noise maps whose image is nearest to a picture",

@@ -216,13 +216,13 @@ def _evaluate_run(
 ) -> Evaluation:
     from lit_gans.metrics import DEFAULT_METRICS, evaluate_gan
     from lit_gans.metrics.plan import PATHS
-    from lit_gans.run import load_run
+    from lit_gans.run import load_gan
 
     metrics = settings.metrics or DEFAULT_METRICS
     if of_folders := [name for name in metrics if name in _of_folders()]:
         raise ValueError(f"{', '.join(of_folders)}: for folders of images, not for a run; see `lit-gans sample`")
     plan = _plan(settings, metrics=metrics, num_images=settings.num_images, **samples)
-    gan = load_run(target)
+    gan = load_gan(target)
     data = _reals_of_run(target, other, config, gan) if data is None else data
     data.prepare_data()
     network = _extractor(settings, plan, data, where)

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_gans import callbacks
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import GAN, Game
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.configs import find_config, unknown_key_message
 from lit_gans.data import ImageData
@@ -33,6 +33,7 @@ CALLBACKS = {
     "health": callbacks.Health,
     "image_grid": callbacks.ImageGrid,
     "evaluate": callbacks.Evaluate,
+    "evaluate_translation": callbacks.EvaluateTranslation,
     "checkpoint": callbacks.Checkpoint,
     "progress": callbacks.Progress,
 }
@@ -60,7 +61,7 @@ class FitCLI(LightningCLI):
     def __init__(self, argv: list[str], *, run_folder: str | None) -> None:
         self.argv, self.wanted_run = argv, run_folder
         super().__init__(
-            GAN,
+            Game,
             ImageData,
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -222,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"lit-gans fit: {error}", file=sys.stderr)
         return 1
     if cli.trainer.is_global_zero:
-        _say_where(run)
+        _say_where(run, cli.model)
     return 0
 
 
@@ -233,11 +234,14 @@ def _stopped(cli: FitCLI) -> int:
     return 130
 
 
-def _say_where(run: Path) -> None:
+def _say_where(run: Path, game: Game) -> None:
     """The last lines: what there is to look at."""
     for what, name in (("grid", "samples/latest.png"), ("metrics", "metrics.jsonl"), ("page", "index.html")):
         if (run / name).is_file():
             print(f"{what:<12}{run / name}")
+    if not isinstance(game, GAN):
+        print(f"{'translate':<12}lit-gans translate {run} PICTURES --output {run / 'out'}")
+        return
     print(f"{'sample':<12}lit-gans sample {run} --seeds 0-63 --output {run / 'out'}")
     print(f"{'evaluate':<12}lit-gans evaluate {run}")
 

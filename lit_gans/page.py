@@ -61,7 +61,7 @@ def series(lines: list[dict[str, Any]], name: str) -> tuple[list[float], list[fl
 
 def _pictures(run: Path) -> str:
     figures = []
-    for name, caption in (("latest.png", "samples of the averaged generator"), ("reals.png", "real images")):
+    for name, caption in (("latest.png", "what the generators made last"), ("reals.png", "real images")):
         path = run / "samples" / name
         if path.is_file():
             data = base64.b64encode(path.read_bytes()).decode()

@@ -44,6 +44,8 @@ def save_pretrained(
     """
     from safetensors.torch import save_file
 
+    from lit_gans.augment.image_pool import pool_buffers
+
     folder = Path(folder)
     if (folder / CARD).exists() and not (folder / CONFIG).exists():
         raise ValueError(f"{folder} has a {CARD} of something else, which would be overwritten: give another folder")
@@ -56,6 +58,7 @@ def save_pretrained(
         for name, tensor in model.state_dict().items()
         if not name.startswith(tuple(left))
     }
+    state |= {name: rebuilt.state_dict()[name] for name in pool_buffers(rebuilt)}  # empty: training's history
     _check_same(state, rebuilt)
     with replacing(folder / WEIGHTS) as unfinished:
         save_file(state, unfinished, metadata={"format": "pt"})
@@ -80,7 +83,7 @@ def from_pretrained(source: str | Path, *, revision: str | None = None) -> nn.Mo
     state = read_tensors(folder / WEIGHTS)
     _check_same(state, model)
     model.load_state_dict(state)
-    if _is_gan(model):
+    if _is_game(model):
         model.images_seen = config["images_seen"]
     return model.eval().requires_grad_(False)
 
@@ -164,16 +167,16 @@ def _hub() -> Any:
 def _config(model: nn.Module, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
     from lit_gans import __version__
 
-    cls, gan = type(model), _is_gan(model)
+    cls, game = type(model), _is_game(model)
     class_path = f"{cls.__module__}.{cls.__qualname__}"
     if not class_path.startswith(f"{PAPERS}."):
         raise ValueError(f"{class_path} is not of {PAPERS}, whose classes alone from_pretrained builds")
-    if arguments is None and not gan:
+    if arguments is None and not game:
         raise ValueError(f"a {cls.__name__} does not keep its constructor's arguments: pass arguments=")
     if arguments is None:
         arguments = {name: value for name, value in model.hparams.items() if not name.startswith("_")}
     plain = {name: _plain(value, name) for name, value in arguments.items()}
-    images_seen = model.images_seen if gan else 0
+    images_seen = model.images_seen if game else 0
     return {"class_path": class_path, "arguments": plain, "lit_gans": __version__, "images_seen": images_seen}
 
 
@@ -189,10 +192,10 @@ def _plain(value: Any, name: str) -> Any:
     )
 
 
-def _is_gan(model: nn.Module) -> bool:
-    from lit_gans.adversarial import GAN
+def _is_game(model: nn.Module) -> bool:
+    from lit_gans.adversarial import Game
 
-    return isinstance(model, GAN)
+    return isinstance(model, Game)
 
 
 def paper_class(class_path: str) -> type[nn.Module]:

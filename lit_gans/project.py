@@ -62,7 +62,7 @@ def project(
     from lit_gans import editing
     from lit_gans.images import from_uint8
     from lit_gans.metrics.perceptual import build_lpips
-    from lit_gans.run import find_device, load_run
+    from lit_gans.run import find_device, load_gan
     from lit_gans.sample import mp4_encoder
 
     image = Path(image)
@@ -73,7 +73,7 @@ def project(
         raise ValueError(f"format {format!r} is neither 'gif' nor 'mp4'")
     if format == "mp4":
         mp4_encoder()  # before the work, not after it
-    gan = load_run(run, trust=trust)
+    gan = load_gan(run, trust=trust)
     editing.check_styles(gan, "projection")
     pixels, said = read_picture(image, resolution=gan.resolution, channels=gan.channels)
     gan = gan.to(find_device(device))

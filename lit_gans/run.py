@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
     import torch
 
-    from lit_gans.adversarial import GAN
+    from lit_gans.adversarial import GAN, Game
     from lit_gans.data import ImageData
 
 CHECKPOINT_NAME = re.compile(r"kimg(\d+\.\d{3})(-interrupted)?\.ckpt")
@@ -77,17 +77,17 @@ def record(trainer: "pl.Trainer", metrics: dict[str, float], **stamp: Any) -> No
 
     Call it on all processes with the same figures; rank 0 writes. `stamp` goes to the file only.
     """
-    gan = trainer.lightning_module
-    gan.latest_metrics = {**gan.latest_metrics, **metrics}
+    game = trainer.lightning_module
+    game.latest_metrics = {**game.latest_metrics, **metrics}
     if not trainer.is_global_zero:
         return
-    line = {"kimg": gan.kimg, "time_s": round(time.time(), 3), **metrics, **stamp}
+    line = {"kimg": game.kimg, "time_s": round(time.time(), 3), **metrics, **stamp}
     run = Path(trainer.default_root_dir)
     run.mkdir(parents=True, exist_ok=True)
     with open(run / "metrics.jsonl", "a") as f:
         f.write(json.dumps(line) + "\n")
     for logger in trainer.loggers:
-        logger.log_metrics({**metrics, "kimg": gan.kimg}, step=gan.images_seen)
+        logger.log_metrics({**metrics, "kimg": game.kimg}, step=game.images_seen)
 
 
 def record_image(trainer: "pl.Trainer", name: str, path: Path) -> None:
@@ -96,18 +96,18 @@ def record_image(trainer: "pl.Trainer", name: str, path: Path) -> None:
 
     if not trainer.is_global_zero:
         return
-    gan = trainer.lightning_module
+    game = trainer.lightning_module
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             import wandb
 
-            logger.experiment.log({name: wandb.Image(str(path)), "kimg": gan.kimg})
+            logger.experiment.log({name: wandb.Image(str(path)), "kimg": game.kimg})
         elif isinstance(logger, TensorBoardLogger):
             import numpy as np
             from PIL import Image
 
             picture = np.asarray(Image.open(path).convert("RGB"))
-            logger.experiment.add_image(name, picture, gan.images_seen, dataformats="HWC")
+            logger.experiment.add_image(name, picture, game.images_seen, dataformats="HWC")
 
 
 def record_table(trainer: "pl.Trainer", name: str, columns: list[str], rows: list[list[Any]]) -> None:
@@ -238,7 +238,7 @@ def is_pretrained(path: str | os.PathLike) -> bool:
     return all((Path(path) / name).is_file() for name in ("config.json", "model.safetensors"))
 
 
-def load_run(path: str | os.PathLike, *, trust: str | None = None) -> "GAN":
+def load_run(path: str | os.PathLike, *, trust: str | None = None) -> "Game":
     """The model of a run folder, .ckpt file or pretrained folder on the CPU, in evaluation mode.
 
     Only classes of `lit_gans.papers` are built, unless `trust` names another package that you trust.
@@ -254,31 +254,48 @@ def load_run(path: str | os.PathLike, *, trust: str | None = None) -> "GAN":
     loss = arguments.get("loss")
     if loss is not None and not _inside(loss, ("lit_gans", trust)):
         raise ValueError(f"the checkpoint names the loss {loss!r}, which is not ours; pass trust= its package")
-    gan = cls(**arguments)
-    gan.on_load_checkpoint(checkpoint)
-    gan.load_state_dict(checkpoint["state_dict"])
-    return gan.eval().requires_grad_(False)
+    game = cls(**arguments)
+    game.on_load_checkpoint(checkpoint)
+    game.load_state_dict(checkpoint["state_dict"])
+    return game.eval().requires_grad_(False)
 
 
-def _load_pretrained(folder: Path) -> "GAN":
-    from lit_gans.adversarial import GAN
+def _load_pretrained(folder: Path) -> "Game":
+    from lit_gans.adversarial import Game
     from lit_gans.papers import stylegan2
     from lit_gans.pretrained import from_pretrained
 
     model = from_pretrained(folder)
     if isinstance(model, stylegan2.Generator):
         model = stylegan2.StyleGAN2.around(model)
-    if not isinstance(model, GAN):
+    if not isinstance(model, Game):
         raise ValueError(f"{folder} holds a {type(model).__name__}, which draws no images: give a generator's folder")
     return model.eval().requires_grad_(False)
+
+
+def load_gan(path: str | os.PathLike, *, trust: str | None = None) -> "GAN":
+    """As `load_run`, of a run whose model makes images from latents.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_run`; or the model translates images.
+    """
+    from lit_gans.adversarial import GAN
+
+    game = load_run(path, trust=trust)
+    if not isinstance(game, GAN):
+        raise ValueError(
+            f"{path} holds a {type(game).__name__}, which makes nothing from latents but translates images: use "
+            "lit-gans translate"
+        )
+    return game
 
 
 def _inside(path: str, packages: tuple[str | None, ...]) -> bool:
     return any(p is not None and (path == p or path.startswith(p + ".")) for p in packages)
 
 
-def _trusted_class(class_path: str, *, packages: tuple[str | None, ...]) -> type["GAN"]:
-    from lit_gans.adversarial import GAN
+def _trusted_class(class_path: str, *, packages: tuple[str | None, ...]) -> type["Game"]:
+    from lit_gans.adversarial import Game
 
     if not _inside(class_path, packages):
         raise ValueError(
@@ -289,7 +306,7 @@ def _trusted_class(class_path: str, *, packages: tuple[str | None, ...]) -> type
         cls = getattr(import_module(module), name, None)
     except ImportError:
         cls = None
-    if not (isinstance(cls, type) and issubclass(cls, GAN)):
+    if not (isinstance(cls, type) and issubclass(cls, Game)):
         raise ValueError(f"the checkpoint's class {class_path!r} is not a GAN of this version of lit_gans")
     return cls
 

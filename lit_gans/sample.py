@@ -72,7 +72,7 @@ def sample(
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
     from lit_gans.editing.styles import style_mixing, truncation_sweep
-    from lit_gans.run import find_device, load_run
+    from lit_gans.run import find_device, load_gan
 
     seeds = _numbers(seeds, "seeds")
     classes = None if classes is None else _numbers(classes, "classes")
@@ -83,7 +83,7 @@ def sample(
     if space == "w" and form != "film":
         raise ValueError("space 'w' is where a film walks: give interpolate too")
     target = _target(Path(output), format, form)
-    gan = load_run(run, trust=trust)
+    gan = load_gan(run, trust=trust)
     _check_classes(gan, classes)
     gan = gan.to(find_device(device))
     draw = {"psi": psis[0], "ema": not raw, "batch_size": batch_size}

@@ -8,8 +8,10 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 from lit_gans.adversarial.strategy import SyncAtStep
+from lit_gans.augment.image_pool import pool_buffers
 
 if TYPE_CHECKING:
+    from lit_gans.adversarial.game import Game
     from lit_gans.adversarial.gan import GAN
 
 SLOW_BF16_VARIABLE = "LIT_GANS_ALLOW_SLOW_BF16"
@@ -55,22 +57,38 @@ def cpu_has_fast_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def check_against_data(gan: "GAN", trainer: pl.Trainer) -> None:
-    """The data must have the images that the networks were built for.
+def check_batch_size(game: "Game", trainer: pl.Trainer) -> None:
+    """Every micro-batch of every process must have the same number of images.
 
     Raises:
-        ValueError: sizes, channels or classes differ, or the batch cannot be divided.
+        ValueError: the global batch cannot be divided so.
     """
     from lit_gans.data import ImageData
 
     data = trainer.datamodule
-    if not isinstance(data, ImageData):
-        return
-    parts = trainer.world_size * gan.micro_batches
-    if data.batch_size % parts:
+    parts = trainer.world_size * game.micro_batches
+    if isinstance(data, ImageData) and data.batch_size % parts:
         raise ValueError(
             f"batch_size {data.batch_size} (global) is not divisible by {trainer.world_size} processes x "
-            f"{gan.micro_batches} micro-batches: use a multiple of {parts}"
+            f"{game.micro_batches} micro-batches: use a multiple of {parts}"
+        )
+
+
+def check_against_data(gan: "GAN", trainer: pl.Trainer) -> None:
+    """The data must have the images that the networks were built for.
+
+    Raises:
+        ValueError: they are of another kind, or sizes, channels or classes differ.
+    """
+    from lit_gans.data import ImageData, TranslationData
+
+    data = trainer.datamodule
+    if not isinstance(data, ImageData):
+        return
+    if isinstance(data, TranslationData):
+        raise ValueError(
+            f"{type(gan).__name__} makes images from latents, and {type(data).__name__} gives pictures to translate: "
+            "use data of single images, such as lit_gans.data.Images"
         )
     for name, way_out in (("resolution", ""), ("channels", " (1 is grey, 3 is RGB)")):
         ours, theirs = getattr(gan, name), getattr(data, name)
@@ -91,7 +109,7 @@ def check_against_data(gan: "GAN", trainer: pl.Trainer) -> None:
         )
 
 
-def check_same_architecture(gan: "GAN", checkpoint: dict[str, Any]) -> None:
+def check_same_architecture(game: "Game", checkpoint: dict[str, Any]) -> None:
     """A checkpoint is loaded only into the class and shape of networks that it was saved from.
 
     Raises:
@@ -99,11 +117,14 @@ def check_same_architecture(gan: "GAN", checkpoint: dict[str, Any]) -> None:
     """
     if "lit_gans" not in checkpoint:
         raise ValueError("this checkpoint was not written by lit_gans (it has no 'lit_gans' entry): cannot resume")
-    theirs, ours = checkpoint["lit_gans"]["class_path"], f"{type(gan).__module__}.{type(gan).__qualname__}"
+    theirs, ours = checkpoint["lit_gans"]["class_path"], f"{type(game).__module__}.{type(game).__qualname__}"
     if theirs != ours:
         raise ValueError(f"the checkpoint holds a {theirs}, the config asks for a {ours}: use the run's own config")
-    saved = {k: tuple(v.shape) for k, v in checkpoint["state_dict"].items()}
-    wanted = {k: tuple(v.shape) for k, v in gan.state_dict().items()}
+    growing = pool_buffers(game)
+    saved, wanted = (
+        {k: "any" if k in growing else tuple(v.shape) for k, v in state.items()}
+        for state in (checkpoint["state_dict"], game.state_dict())
+    )
     wrong = [
         f"{k}: saved {saved.get(k)}, wanted {wanted.get(k)}"
         for k in sorted(saved.keys() | wanted.keys())

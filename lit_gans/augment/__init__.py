@@ -2,5 +2,6 @@
 
 from lit_gans.augment.ada import PRESETS, AdaptiveAugment
 from lit_gans.augment.diffaug import DiffAugment
+from lit_gans.augment.image_pool import ImagePool, pool_buffers
 
-__all__ = ["PRESETS", "AdaptiveAugment", "DiffAugment"]
+__all__ = ["PRESETS", "AdaptiveAugment", "DiffAugment", "ImagePool", "pool_buffers"]

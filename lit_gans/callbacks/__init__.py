@@ -5,6 +5,7 @@ from lit_gans.callbacks.checkpoint import Checkpoint
 from lit_gans.callbacks.clock import EveryKimg, crossed
 from lit_gans.callbacks.ema import EMA
 from lit_gans.callbacks.evaluate import Evaluate
+from lit_gans.callbacks.evaluate_translation import EvaluateTranslation
 from lit_gans.callbacks.health import DivergenceError, Health
 from lit_gans.callbacks.image_grid import ImageGrid
 from lit_gans.callbacks.progress import Progress
@@ -17,6 +18,7 @@ __all__ = [
     "Checkpoint",
     "DivergenceError",
     "Evaluate",
+    "EvaluateTranslation",
     "EveryKimg",
     "Health",
     "ImageGrid",

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import Game
 from lit_gans.augment import AdaptiveAugment
 from lit_gans.callbacks.clock import images_in
 
@@ -56,7 +56,7 @@ class AdaptiveAugmentation(Callback):
         self._signs: Tensor | float = 0.0  # since the last adjustment, over all processes
         self._logits = self._images = 0
 
-    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if self.interval == 0:
             return
         found = dict(pl_module.named_children())
@@ -70,12 +70,12 @@ class AdaptiveAugmentation(Callback):
         self._augment = augment
         self._forget()
 
-    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         if self.interval:
             self._augment.take_observed()  # of a step that an error broke off
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Tensor], batch_idx: int
+        self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
         if self.interval == 0:
             return
@@ -92,17 +92,17 @@ class AdaptiveAugmentation(Callback):
         self._signs = self._signs + trainer.strategy.reduce(signs, reduce_op="sum")
         self._logits += logits * trainer.world_size  # processes have equal shares of a batch
 
-    def _adjust(self, gan: GAN) -> None:
+    def _adjust(self, game: Game) -> None:
         """Without waiting for the device."""
         if self._logits == 0:
             raise ValueError(
-                f"no real logits were observed in {self._images} images: {type(gan).__name__}'s discriminator step "
+                f"no real logits were observed in {self._images} images: {type(game).__name__}'s discriminator step "
                 "must call self.augment.observe(real_logits)"
             )
         p = self._augment.p
         r_t = torch.as_tensor(self._signs, dtype=torch.float64, device=p.device) / self._logits
         p.copy_(adjusted(p, r_t, target=self.target, by=self._images / (self.speed_kimg * 1000)))
-        gan.report(augment_r_t=r_t, augment_p=p.clone())
+        game.report(augment_r_t=r_t, augment_p=p.clone())
         self._forget()
 
     def state_dict(self) -> dict[str, Any]:

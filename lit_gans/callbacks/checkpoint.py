@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import Game
 from lit_gans.adversarial.strategy import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
 from lit_gans.files import replacing
@@ -55,7 +55,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
 
     # ---- when --------------------------------------------------------------------------------------------------------
 
-    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         self.folder = Path(trainer.default_root_dir) / "checkpoints"
         if not trainer.is_global_zero:
             return
@@ -64,9 +64,9 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
             unfinished.unlink()
         self._check_space(pl_module)
 
-    def _check_space(self, gan: GAN) -> None:
+    def _check_space(self, game: Game) -> None:
         """Weights twice more for Adam's moments, for every file that is kept at once."""
-        one = 3 * sum(t.numel() * t.element_size() for t in gan.state_dict().values())
+        one = 3 * sum(t.numel() * t.element_size() for t in game.state_dict().values())
         needed, free = one * (self.keep_last + 2), shutil.disk_usage(self.folder).free
         if free < needed:
             raise OSError(
@@ -75,7 +75,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
                 "--run_folder"
             )
 
-    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         super().on_train_start(trainer, pl_module)
         self._written_at = time.monotonic()
         if threading.current_thread() is threading.main_thread():
@@ -105,7 +105,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
             raise SIGTERMException
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Tensor], batch_idx: int
+        self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._keep_best(trainer, pl_module)
@@ -113,44 +113,44 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
             self._act_now(trainer, pl_module)
         self._stop_if_asked(trainer)
 
-    def _late(self, trainer: Trainer, gan: GAN, batch: dict[str, Tensor]) -> bool:
+    def _late(self, trainer: Trainer, game: Game, batch: dict[str, Tensor]) -> bool:
         late = time.monotonic() - self._written_at > self.every_minutes * 60
         if trainer.world_size == 1:
             return late
         # The processes must agree, and asking costs a message: ask once per kimg.
-        after = gan.images_seen
+        after = game.images_seen
         return crossed(after - images_in(batch, trainer.world_size), after, 1.0) and trainer.strategy.broadcast(late)
 
-    def act(self, trainer: Trainer, gan: GAN) -> None:
-        self.save(trainer, gan)
+    def act(self, trainer: Trainer, game: Game) -> None:
+        self.save(trainer, game)
 
-    def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Game) -> None:
         self._keep_best(trainer, pl_module)
         if self._settled_at != pl_module.images_seen:
             self.save(trainer, pl_module, last_chance=True)
 
-    def on_exception(self, trainer: Trainer, pl_module: GAN, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: Game, exception: BaseException) -> None:
         stopped = isinstance(exception, SIGTERMException)
         if pl_module.images_seen == 0 or not (stopped or trainer.world_size == 1) or not _finite(pl_module):
             return  # on several processes an error on one leaves the others elsewhere: nothing can be agreed upon
         if pl_module.images_seen != self._settled_at or pl_module.mid_step:
             self.save(trainer, pl_module)
 
-    def teardown(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
-    def save(self, trainer: Trainer, gan: GAN, *, last_chance: bool = False) -> Path | None:
+    def save(self, trainer: Trainer, game: Game, *, last_chance: bool = False) -> Path | None:
         """Writes a checkpoint on all processes' behalf; None, after a warning, if the disk refuses it.
 
         Raises:
             OSError: it was refused and `last_chance` says that there will be no other.
         """
-        broadcast_state(gan, buffers_only=True)
-        path = self.folder / f"kimg{gan.kimg:09.3f}{'-interrupted' if gan.mid_step else ''}.ckpt"
+        broadcast_state(game, buffers_only=True)
+        path = self.folder / f"kimg{game.kimg:09.3f}{'-interrupted' if game.mid_step else ''}.ckpt"
         failure = write_checkpoint(trainer, path)
         if failure is None:
             self._written_at = time.monotonic()
@@ -167,17 +167,17 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         warnings.warn(f"{message}: free space, the next one will be tried in time", stacklevel=2)
         return None
 
-    def _keep_best(self, trainer: Trainer, gan: GAN) -> None:
-        name, value = self._monitored(gan.latest_metrics)
+    def _keep_best(self, trainer: Trainer, game: Game) -> None:
+        name, value = self._monitored(game.latest_metrics)
         if value is None or value == self._judged:
             return
         self._judged = value
         if self.best is not None and not value < self.best:
             return
         self.best = value
-        path = self.folder / f"kimg{gan.kimg:09.3f}.ckpt"
-        if self._settled_at != gan.images_seen or not path.exists():
-            self._act_now(trainer, gan)
+        path = self.folder / f"kimg{game.kimg:09.3f}.ckpt"
+        if self._settled_at != game.images_seen or not path.exists():
+            self._act_now(trainer, game)
         if trainer.is_global_zero and path.exists():
             link_over(path, self.folder / "best.ckpt")
 
@@ -228,5 +228,5 @@ def link_over(source: Path, target: Path) -> None:
             shutil.copyfile(source, unfinished)
 
 
-def _finite(gan: GAN) -> bool:
-    return all(bool(torch.isfinite(p).all()) for p in gan.parameters())
+def _finite(game: Game) -> bool:
+    return all(bool(torch.isfinite(p).all()) for p in game.parameters())

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import Game
 
 
 def crossed(before_images: int, after_images: int, every_kimg: float) -> bool:
@@ -54,28 +54,28 @@ class EveryKimg(Callback, ABC):
         self._settled_at = -1  # the count of images for which nothing is left to do
 
     @abstractmethod
-    def act(self, trainer: Trainer, gan: GAN) -> None:
+    def act(self, trainer: Trainer, game: Game) -> None:
         """What is due; called on all processes at the same count of images."""
 
-    def _act_now(self, trainer: Trainer, gan: GAN) -> None:
-        synchronize(gan.device)  # work that training left in the queue is not this callback's
+    def _act_now(self, trainer: Trainer, game: Game) -> None:
+        synchronize(game.device)  # work that training left in the queue is not this callback's
         started = time.perf_counter()
-        self.act(trainer, gan)
+        self.act(trainer, game)
         self.spent_s += time.perf_counter() - started
-        self._settled_at = gan.images_seen
+        self._settled_at = game.images_seen
 
-    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         if self.every_kimg and self.at_start and pl_module.images_seen == 0:
             self._act_now(trainer, pl_module)
         self._settled_at = pl_module.images_seen
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Any], batch_idx: int
+        self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Any], batch_idx: int
     ) -> None:
         after = pl_module.images_seen
         if crossed(after - images_in(batch, trainer.world_size), after, self.every_kimg):
             self._act_now(trainer, pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Game) -> None:
         if self.every_kimg and self.at_end and pl_module.images_seen != self._settled_at:
             self._act_now(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""The exponential moving average of the generator."""
+"""The exponential moving average of a game's generators."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import Game
 from lit_gans.callbacks.clock import images_in
 
 
@@ -23,31 +23,40 @@ def ema_weight(batch_images: int, images_before: int, *, half_life_kimg: float, 
 
 
 class EMA(Callback):
-    """Keeps `generator_ema`, which the paper declares; parameters are averaged, buffers copied.
+    """Keeps the averages that the game declares; parameters are averaged, buffers copied.
 
     Args:
-        half_life_kimg: thousands of images after which half of the average is newer; 0 copies the generator.
+        half_life_kimg: thousands of images after which half of the average is newer; 0 copies the generator, None
+            switches the callback off.
         ramp_up: see `ema_weight`; None uses the full half-life from the start.
+
+    Raises:
+        ValueError: a negative half-life, or in `setup` when the game declares no average.
     """
 
-    def __init__(self, half_life_kimg: float = 10.0, ramp_up: float | None = 0.05) -> None:
-        if half_life_kimg < 0:
+    def __init__(self, half_life_kimg: float | None = 10.0, ramp_up: float | None = 0.05) -> None:
+        if half_life_kimg is not None and half_life_kimg < 0:
             raise ValueError(f"ema.half_life_kimg {half_life_kimg} is negative; 0 copies the generator at every step")
         self.half_life_kimg, self.ramp_up = half_life_kimg, ramp_up
 
-    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
-        if pl_module.generator_ema is None:
-            raise ValueError(f"EMA averages into generator_ema, and {type(pl_module).__name__} declares none: drop EMA")
+    def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
+        if self.half_life_kimg is not None and not pl_module.averages():
+            raise ValueError(
+                f"EMA keeps the averages of a game's generators, and {type(pl_module).__name__} declares none: set "
+                "ema.half_life_kimg=null"
+            )
 
-    def on_fit_start(self, trainer: Trainer, pl_module: GAN) -> None:
-        average, live = pl_module.generator_ema, pl_module.generator
-        self._parameters = list(average.parameters()), list(live.parameters())
-        self._buffers = list(average.buffers()), list(live.buffers())
+    def on_fit_start(self, trainer: Trainer, pl_module: Game) -> None:
+        averages, live = zip(*pl_module.averages(), strict=True) if self.half_life_kimg is not None else ((), ())
+        self._parameters = [p for a in averages for p in a.parameters()], [p for n in live for p in n.parameters()]
+        self._buffers = [b for a in averages for b in a.buffers()], [b for n in live for b in n.buffers()]
 
     @torch.no_grad()
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Tensor], batch_idx: int
+        self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
+        if self.half_life_kimg is None:
+            return
         shown = images_in(batch, trainer.world_size)
         stays = ema_weight(
             shown, pl_module.images_seen - shown, half_life_kimg=self.half_life_kimg, ramp_up=self.ramp_up

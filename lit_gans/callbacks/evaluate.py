@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lightning.pytorch import Trainer
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import GAN, Game
 from lit_gans.adversarial.strategy import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.metrics import DEFAULT_METRICS, Evaluation, Extractor, Plan, build_extractor, evaluate_gan
@@ -38,7 +38,8 @@ class Evaluate(EveryKimg):
         cache_dir: where statistics of the real images are kept; default $LIT_GANS_CACHE, else ~/.cache/lit_gans.
 
     Raises:
-        ValueError, FileNotFoundError, ConnectionError: in `setup`, for a missing datamodule, split or weights.
+        ValueError, FileNotFoundError, ConnectionError: in `setup`, for a game that samples nothing, or a missing
+            datamodule, split or weights.
     """
 
     def __init__(
@@ -67,9 +68,14 @@ class Evaluate(EveryKimg):
         self.latest: dict[str, float] = {}
         self._network: Extractor | None = None
 
-    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if stage != "fit" or self.every_kimg == 0:
             return
+        if not isinstance(pl_module, GAN):
+            raise ValueError(
+                f"Evaluate measures samples of a GAN, and {type(pl_module).__name__} makes none from latents: set "
+                "evaluate.every_kimg=0"
+            )
         data = trainer.datamodule
         if not isinstance(data, RealImages):
             raise ValueError(

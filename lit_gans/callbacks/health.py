@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import GAN, Game
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
 from lit_gans.callbacks.image_grid import spread
 from lit_gans.callbacks.report import Report
@@ -39,12 +39,12 @@ class Health(EveryKimg):
         collapse_below: a diversity below it gives a warning, once until it rises again. On 16-pixel digits healthy
             runs keep between 0.6 and 1, and an MLP that has collapsed wavers between 0.15 and 0.5.
         divergence: largest size of the mean logits that passes.
-        diversity_every_kimg: cadence of `diversity`; 0 switches it off.
+        diversity_every_kimg: cadence of `diversity`; 0 switches it off, as for a game without latents.
         warmup_kimg: no warning before; at the start all samples are alike.
         samples: how many images `diversity` draws of each kind.
 
     Raises:
-        ValueError: `setup` finds no Report before it, or a threshold cannot be met.
+        ValueError: `setup` finds no Report before it, or a game that samples nothing; or a threshold cannot be met.
     """
 
     def __init__(
@@ -66,16 +66,21 @@ class Health(EveryKimg):
         self.collapsed = False
         self._real_distance: float | None = None
 
-    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         before = trainer.callbacks[: trainer.callbacks.index(self)]
         reports = [c for c in before if isinstance(c, Report)]
         if not reports:
             found = ", ".join(type(c).__name__ for c in before) or "none"
             raise ValueError(f"Health reads the figures of a Report callback before it; before it there are: {found}")
         self._report = reports[0]
+        if self.diversity_every_kimg and not isinstance(pl_module, GAN):
+            raise ValueError(
+                f"Health measures how much the samples of a GAN differ, and {type(pl_module).__name__} makes none from "
+                "latents: set health.diversity_every_kimg=0"
+            )
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Any], batch_idx: int
+        self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Any], batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self.every_kimg and pl_module.batches_seen % CHECK_EVERY_BATCHES == 0:
@@ -86,37 +91,37 @@ class Health(EveryKimg):
 
     # ---- divergence --------------------------------------------------------------------------------------------------
 
-    def act(self, trainer: Trainer, gan: GAN) -> None:
+    def act(self, trainer: Trainer, game: Game) -> None:
         figures = self._report.latest
-        self._judge(trainer, gan, figures)
+        self._judge(trainer, game, figures)
         if {"real_sign", "fake_sign"} <= figures.keys():
             record(trainer, {"d_win_rate": (figures["real_sign"] + figures["fake_sign"]) / 2})
 
-    def _look(self, trainer: Trainer, gan: GAN) -> None:
+    def _look(self, trainer: Trainer, game: Game) -> None:
         """Looks at the running sums without taking them: one number comes back from the device."""
-        finite = gan.reports.finite()
+        finite = game.reports.finite()
         if finite is None:
             return
-        broken = (~finite).float().to(gan.device)
+        broken = (~finite).float().to(game.device)
         if trainer.strategy.reduce(broken, reduce_op="sum") > 0:
-            self._judge(trainer, gan, gan.take_reports())
+            self._judge(trainer, game, game.take_reports())
 
-    def _judge(self, trainer: Trainer, gan: GAN, figures: dict[str, float]) -> None:
+    def _judge(self, trainer: Trainer, game: Game, figures: dict[str, float]) -> None:
         """Raises DivergenceError; `figures` are the same on all processes, so all raise or none."""
         wrong = {name: value for name, value in figures.items() if not math.isfinite(value)}
         logits = {name: figures[name] for name in ("real_logits", "fake_logits") if name in figures}
         wrong |= {name: value for name, value in logits.items() if abs(value) > self.divergence}
         if wrong:
-            raise DivergenceError(self._message(trainer, gan, wrong))
+            raise DivergenceError(self._message(trainer, game, wrong))
 
-    def _message(self, trainer: Trainer, gan: GAN, wrong: dict[str, float]) -> str:
+    def _message(self, trainer: Trainer, game: Game, wrong: dict[str, float]) -> str:
         seen = ", ".join(f"{name} {value:.4g}" for name, value in wrong.items())
         rates = ", ".join(f"{o.param_groups[0]['lr']:.3g}" for o in trainer.optimizers)
         good = last_finite_checkpoint(Path(trainer.default_root_dir))
         rescue = f"the last good checkpoint is {good}" if good else "there is no checkpoint to go back to"
         half = "" if trainer.precision == "32-true" else "--trainer.precision=32-true, "
         return (
-            f"training has diverged at {gan.kimg:.3f} kimg: {seen} (precision {trainer.precision}, learning rates "
+            f"training has diverged at {game.kimg:.3f} kimg: {seen} (precision {trainer.precision}, learning rates "
             f"{rates}); {rescue}. Try {half}a lower learning rate, a larger r1_gamma or clip_grad_norm; the logits' "
             f"limit is health.divergence={self.divergence:g}"
         )

@@ -1,4 +1,4 @@
-"""Pictures of the progress: the same seeds again and again, beside real images in the same layout."""
+"""Pictures of the progress: the same inputs again and again, a GAN's beside real images in the same layout."""
 
 import shutil
 from pathlib import Path
@@ -8,23 +8,26 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial.preview import MAX_CLASSES, draw, grid_shape, layout, spread
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.data import ImageData, ImageSet
 from lit_gans.files import replacing
-from lit_gans.images import grid, save_png, to_uint8
+from lit_gans.images import grid, save_png
 from lit_gans.run import record_image
 
-MAX_CLASSES = 20
-READABLE_CELL_PX, READABLE_WIDTH_PX, LINE_PX, MAX_SIDE_PX = 64, 1600, 2, 7680
+__all__ = ["MAX_CLASSES", "ImageGrid", "draw", "layout", "readable_grid", "real_rows", "spread"]
+
+READABLE_CELL_PX, READABLE_WIDTH_PX, LINE_PX = 64, 1600, 2
 
 
 class ImageGrid(EveryKimg):
-    """Fakes of fixed seeds to `<run>/samples/fakes-<kimg>.png` and `latest.png`; `reals.png` once at the start.
+    """The game's preview to `<run>/samples/fakes-<kimg>.png` and `latest.png`; a GAN's `reals.png` once at the start.
 
-    Unconditional: rows x columns seeds. Conditional: one row per class, the same seed down each column, and at most 20
-    classes evenly chosen (`rows` is not used). Drawn by rank 0 from the averaged generator. Small images are enlarged
-    without smoothing; of large ones only so many rows and columns are drawn that a side stays below 7,680 pixels.
+    Of a GAN, unconditional: rows x columns seeds. Conditional: one row per class, the same seed down each column, and
+    at most 20 classes evenly chosen (`rows` is not used). Drawn by rank 0 from the averaged generator. Small images are
+    enlarged without smoothing; of large ones only so many rows and columns are drawn that a side stays below 7,680
+    pixels. A translator shows what it makes of the same pictures of the data each time.
 
     Raises:
         ValueError: no column or no row.
@@ -38,65 +41,30 @@ class ImageGrid(EveryKimg):
             raise ValueError(f"a grid of {rows} rows and {columns} columns has no image: give 1 or more of both")
         self.columns, self.rows, self.psi = columns, rows, psi
 
-    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
-        if self.every_kimg and trainer.is_global_zero and isinstance(trainer.datamodule, ImageData):
+    def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
+        compared = isinstance(pl_module, GAN) and isinstance(trainer.datamodule, ImageData)
+        if self.every_kimg and trainer.is_global_zero and compared:
             self._save_reals(trainer, trainer.datamodule)
         super().on_train_start(trainer, pl_module)
 
-    def act(self, trainer: Trainer, gan: GAN) -> None:
+    def act(self, trainer: Trainer, game: Game) -> None:
         if not trainer.is_global_zero:
             return
-        rows, columns = self._shape(gan.num_classes, gan.resolution)
-        seeds, labels = layout(rows, columns, num_classes=gan.num_classes)
-        images = draw(gan, seeds, labels=labels, psi=self.psi)
-        path = save_png(readable_grid(images, columns), _samples(trainer) / f"fakes-{gan.kimg:09.3f}.png")
+        images, columns = game.preview(trainer.datamodule, rows=self.rows, columns=self.columns, psi=self.psi)
+        path = save_png(readable_grid(images, columns), _samples(trainer) / f"fakes-{game.kimg:09.3f}.png")
         with replacing(path.with_name("latest.png")) as latest:
             shutil.copyfile(path, latest)
         record_image(trainer, "fakes", path)
 
     def _shape(self, num_classes: int, resolution: int) -> tuple[int, int]:
         """(rows, columns) of the grid."""
-        rows = min(num_classes, MAX_CLASSES) or self.rows
-        most = max(MAX_SIDE_PX // resolution, 1)
-        return min(rows, most), min(self.columns, most)
+        return grid_shape(self.rows, self.columns, num_classes=num_classes, resolution=resolution)
 
     def _save_reals(self, trainer: Trainer, data: ImageData) -> None:
         rows, columns = self._shape(data.num_classes, data.resolution)
         images = real_rows(data.dataset(data.train_split), rows, columns, num_classes=data.num_classes)
         path = save_png(readable_grid(images, columns), _samples(trainer) / "reals.png")
         record_image(trainer, "reals", path)
-
-
-def layout(rows: int, columns: int, *, num_classes: int) -> tuple[Tensor, Tensor | None]:
-    """(seeds [rows * columns], labels [rows * columns] or None), row by row: a class per row, a seed per column."""
-    if num_classes == 0:
-        return torch.arange(rows * columns), None
-    classes = spread(num_classes, rows)
-    return torch.arange(columns).repeat(len(classes)), classes.repeat_interleave(columns)
-
-
-def spread(total: int, count: int) -> Tensor:
-    """int64 [min(count, total)]: numbers below `total`, evenly spread from the first to the last."""
-    return torch.linspace(0, total - 1, min(count, total), dtype=torch.float64).round().long()
-
-
-def draw(
-    gan: GAN,
-    seeds: Tensor,
-    *,
-    labels: Tensor | None = None,
-    psi: float = 1.0,
-    ema: bool = True,
-    batch_size: int | None = None,
-) -> Tensor:
-    """uint8 [N, C, H, W] on the CPU, drawn in batches of 64 images of 256 x 256 pixels or as much memory."""
-    size = batch_size or max(min(64 * 256**2 // gan.resolution**2, 64), 1)
-    parts = []
-    for start in range(0, len(seeds), size):
-        part = slice(start, start + size)
-        chosen = None if labels is None else labels[part]
-        parts.append(to_uint8(gan.sample(seeds[part], labels=chosen, psi=psi, ema=ema)).cpu())
-    return torch.cat(parts)
 
 
 def real_rows(images: ImageSet, rows: int, columns: int, *, num_classes: int) -> Tensor:

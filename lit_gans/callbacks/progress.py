@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar as Bar
 from rich.table import Table
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import Game
 
 SHORT = ("loss_d", "loss_g", "diversity")
 EVALUATIONS = ("fid", "frechet")
@@ -52,7 +52,7 @@ class Progress(ProgressBar):
         else:
             print(*args, **kwargs)
 
-    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         self._started, self._first_image = time.perf_counter(), pl_module.images_seen
         self._metrics, self._evaluation = pl_module.latest_metrics, evaluations(pl_module.latest_metrics)
         if not self._enabled:
@@ -64,7 +64,7 @@ class Progress(ProgressBar):
         self._next = self._started + (self.refresh_s if self._live else self.plain_s)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Any], batch_idx: int
+        self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Any], batch_idx: int
     ) -> None:
         if not self._enabled:
             return
@@ -72,29 +72,29 @@ class Progress(ProgressBar):
         if now >= self._next or (pl_module.latest_metrics is not self._metrics and self._evaluated(pl_module)):
             self._show(pl_module, now)
 
-    def _evaluated(self, gan: GAN) -> bool:
+    def _evaluated(self, game: Game) -> bool:
         """Whether the newest figures hold an evaluation that has not been shown."""
-        self._metrics = gan.latest_metrics
-        newest = evaluations(gan.latest_metrics)
+        self._metrics = game.latest_metrics
+        newest = evaluations(game.latest_metrics)
         changed, self._evaluation = newest != self._evaluation, newest
         return changed
 
-    def _show(self, gan: GAN, now: float) -> None:
+    def _show(self, game: Game, now: float) -> None:
         self._next = now + (self.refresh_s if self._live else self.plain_s)
         if self._live is None:
-            print(self.line(gan, now), flush=True)
+            print(self.line(game, now), flush=True)
         else:
-            self._live.update(self._bar(gan, now), refresh=True)
+            self._live.update(self._bar(game, now), refresh=True)
 
-    def on_train_end(self, trainer: Trainer, pl_module: GAN) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Game) -> None:
         if self._enabled:
             self._show(pl_module, time.perf_counter())
         self._stop()
 
-    def on_exception(self, trainer: Trainer, pl_module: GAN, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: Game, exception: BaseException) -> None:
         self._stop()
 
-    def teardown(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         self._stop()
 
     def _stop(self) -> None:
@@ -105,24 +105,24 @@ class Progress(ProgressBar):
 
     # ---- what is shown -----------------------------------------------------------------------------------------------
 
-    def line(self, gan: GAN, now: float) -> str:
+    def line(self, game: Game, now: float) -> str:
         """ "12.8/400 kimg   3%  512 img/s  0:00:25 < 0:12:36  loss_d 1.31  loss_g 0.74"."""
-        share = min(gan.kimg / gan.total_kimg, 1)
-        return f"{gan.kimg:.1f}/{gan.total_kimg:g} kimg {share:4.0%}  {self._tail(gan, now)}"
+        share = min(game.kimg / game.total_kimg, 1)
+        return f"{game.kimg:.1f}/{game.total_kimg:g} kimg {share:4.0%}  {self._tail(game, now)}"
 
-    def _bar(self, gan: GAN, now: float) -> Table:
+    def _bar(self, game: Game, now: float) -> Table:
         row = Table.grid(padding=(0, 1))
-        bar = Bar(total=gan.total_kimg, completed=min(gan.kimg, gan.total_kimg), width=24)
-        row.add_row(f"{gan.kimg:.1f}/{gan.total_kimg:g} kimg", bar, self._tail(gan, now))
+        bar = Bar(total=game.total_kimg, completed=min(game.kimg, game.total_kimg), width=24)
+        row.add_row(f"{game.kimg:.1f}/{game.total_kimg:g} kimg", bar, self._tail(game, now))
         return row
 
-    def _tail(self, gan: GAN, now: float) -> str:
-        elapsed, images = now - self._started, gan.images_seen - self._first_image
+    def _tail(self, game: Game, now: float) -> str:
+        elapsed, images = now - self._started, game.images_seen - self._first_image
         speed = images / elapsed if elapsed > 0 else 0.0
-        left = max(gan.total_kimg * 1000 - gan.images_seen, 0)
+        left = max(game.total_kimg * 1000 - game.images_seen, 0)
         remaining = clock(left / speed) if speed > 0 else "?"
-        img_per_s = gan.latest_metrics.get("img_per_s", speed)
-        return "  ".join([f"{img_per_s:.4g} img/s", f"{clock(elapsed)} < {remaining}", *figures(gan.latest_metrics)])
+        img_per_s = game.latest_metrics.get("img_per_s", speed)
+        return "  ".join([f"{img_per_s:.4g} img/s", f"{clock(elapsed)} < {remaining}", *figures(game.latest_metrics)])
 
 
 def evaluations(metrics: dict[str, float]) -> dict[str, float]:

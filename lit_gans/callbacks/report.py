@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import Game
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.files import replacing
 from lit_gans.run import record
@@ -22,13 +22,13 @@ class Report(EveryKimg):
         super().__init__(every_kimg)
         self.latest: dict[str, float] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         if trainer.is_global_zero:
             cut_metrics(Path(trainer.default_root_dir) / "metrics.jsonl", images_seen=pl_module.images_seen)
         super().on_train_start(trainer, pl_module)
 
-    def act(self, trainer: Trainer, gan: GAN) -> None:
-        if values := gan.take_reports():
+    def act(self, trainer: Trainer, game: Game) -> None:
+        if values := game.take_reports():
             self.latest = values
             record(trainer, values)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial import Game
 from lit_gans.callbacks.clock import EveryKimg, synchronize
 from lit_gans.run import record
 
@@ -33,36 +33,36 @@ class Throughput(EveryKimg):
         self._spent_at_end = 0.0
         self._waited = 0.0
 
-    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         super().on_train_start(trainer, pl_module)
         self._callbacks = [c for c in trainer.callbacks if isinstance(c, EveryKimg)]
         self._restart(pl_module)
 
-    def _restart(self, gan: GAN) -> None:
-        self._waited, self._started, self._images = 0.0, time.perf_counter(), gan.images_seen
+    def _restart(self, game: Game) -> None:
+        self._waited, self._started, self._images = 0.0, time.perf_counter(), game.images_seen
         self._spent_before = self._spent()
         self._batch_ended, self._spent_at_end = self._started, self._spent_before
-        if gan.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(gan.device)
+        if game.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(game.device)
 
     def _spent(self) -> float:
         return sum(c.spent_s for c in self._callbacks)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: GAN, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Game, batch: Any, batch_idx: int) -> None:
         self._waited += time.perf_counter() - self._batch_ended - (self._spent() - self._spent_at_end)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: GAN, outputs: Any, batch: dict[str, Any], batch_idx: int
+        self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Any], batch_idx: int
     ) -> None:
         self._batch_ended, self._spent_at_end = time.perf_counter(), self._spent()
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
-    def act(self, trainer: Trainer, gan: GAN) -> None:
-        synchronize(gan.device)
+    def act(self, trainer: Trainer, game: Game) -> None:
+        synchronize(game.device)
         wall, spent = time.perf_counter() - self._started, self._spent() - self._spent_before
-        images = gan.images_seen - self._images
+        images = game.images_seen - self._images
         if images > 0:
-            times = torch.tensor([wall, spent, self._waited], dtype=torch.float32, device=gan.device)
+            times = torch.tensor([wall, spent, self._waited], dtype=torch.float32, device=game.device)
             wall, spent, waited = trainer.strategy.reduce(times, reduce_op="mean").tolist()
             training = max(wall - spent, 1e-9)
             values = {
@@ -71,10 +71,10 @@ class Throughput(EveryKimg):
                 "data_wait_share": min(max(waited / training, 0.0), 1.0),
                 "callback_share": spent / wall,
             }
-            memory = torch.tensor(peak_memory_mib(gan.device), device=gan.device)
+            memory = torch.tensor(peak_memory_mib(game.device), device=game.device)
             values["peak_memory_mib"] = float(trainer.strategy.reduce(memory, reduce_op="max"))
             record(trainer, values)
-        self._restart(gan)
+        self._restart(game)
 
 
 def peak_memory_mib(device: torch.device) -> float:

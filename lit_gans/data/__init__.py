@@ -7,10 +7,14 @@ from lit_gans.data.ffhq import FFHQ
 from lit_gans.data.images import Images
 from lit_gans.data.mixtures import grid, ring, sample_mixture
 from lit_gans.data.mnist import KMNIST, MNIST, FashionMNIST
+from lit_gans.data.paired import Paired
 from lit_gans.data.shapes import Shapes
+from lit_gans.data.shapes_domains import ShapeDomains, ShapePairs
 from lit_gans.data.shards import Shards
 from lit_gans.data.stacked_mnist import StackedMNIST
 from lit_gans.data.stream import Stream
+from lit_gans.data.translation import Domain, TranslationData, TranslationSet
+from lit_gans.data.unpaired import Unpaired
 
 __all__ = [
     "CIFAR10",
@@ -18,15 +22,22 @@ __all__ = [
     "KMNIST",
     "MNIST",
     "Digits",
+    "Domain",
     "FashionMNIST",
     "ImageData",
     "ImageSet",
     "Images",
+    "Paired",
+    "ShapeDomains",
+    "ShapePairs",
     "Shapes",
     "Shards",
     "StackedMNIST",
     "Stream",
     "TensorSet",
+    "TranslationData",
+    "TranslationSet",
+    "Unpaired",
     "grid",
     "ring",
     "sample_mixture",

@@ -167,15 +167,7 @@ class ImageData(LightningDataModule, ABC):
         trainer = self.trainer
         start = 0 if trainer is None else int(trainer.lightning_module.images_seen)
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        stream = Stream(
-            self.dataset(self.train_split),
-            self.batch_size,
-            seed=self.seed,
-            start=start,
-            rank=rank,
-            world=world,
-            mirror=self.mirror,
-        )
+        stream = self.stream(start=start, rank=rank, world=world)
         pin = trainer is not None and trainer.strategy.root_device.type == "cuda"
         if self.num_workers == 0 and not pin:
             return stream
@@ -186,6 +178,18 @@ class ImageData(LightningDataModule, ABC):
             persistent_workers=self.num_workers > 0,
             pin_memory=pin,
             generator=torch.Generator(),  # else its iterator draws a seed from torch's global one
+        )
+
+    def stream(self, *, start: int = 0, rank: int = 0, world: int = 1) -> Stream:
+        """The batches of process `rank` of `world` from image `start` on."""
+        return Stream(
+            self.dataset(self.train_split),
+            self.batch_size,
+            seed=self.seed,
+            start=start,
+            rank=rank,
+            world=world,
+            mirror=self.mirror,
         )
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:

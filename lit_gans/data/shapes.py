@@ -101,10 +101,8 @@ class ShapeSet(ImageSet):
 
     def images(self, indices: Tensor) -> Tensor:
         """Colour where the shape covers a pixel, background where it does not, mixed linearly on the edge."""
-        cover = self._cover(indices)
-        colour = _palette(COLOURS)[self.attributes["colour"][indices]][:, :, None, None]
-        ground = _palette(BACKGROUNDS)[self.attributes["background"][indices]][:, :, None, None]
-        image = ground + (colour - ground) * cover
+        colour = _palette(COLOURS)[self.attributes["colour"][indices]]
+        image = self.painted(indices, colour, self.cover(indices))
         if self.channels == 1:
             image = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
         return image.round().to(torch.uint8)
@@ -115,8 +113,17 @@ class ShapeSet(ImageSet):
             content.update(values.numpy().tobytes())
         return content.hexdigest()
 
-    def _cover(self, indices: Tensor) -> Tensor:
+    def painted(self, indices: Tensor, colour: Tensor, cover: Tensor) -> Tensor:
+        """float32 [N, 3, R, R] from 0 to 255: colour [N, 3] as far as cover [N, 1, R, R] goes, on the backgrounds."""
+        ground = _palette(BACKGROUNDS)[self.attributes["background"][indices]][:, :, None, None]
+        return ground + (colour[:, :, None, None] - ground) * cover
+
+    def cover(self, indices: Tensor) -> Tensor:
         """float32 [N, 1, R, R] in [0, 1]: how much of each pixel the shape covers."""
+        return (0.5 - self.distance(indices)).clamp(0, 1)
+
+    def distance(self, indices: Tensor) -> Tensor:
+        """float32 [N, 1, R, R]: how far, in pixels, each one lies from the shape's edge; negative inside."""
         x, y, radius, angle = (column[:, None, None] for column in self.geometry[indices].float().unbind(1))
         ticks = (torch.arange(self.resolution) + 0.5) / self.resolution
         across, down = (ticks[None, None, :] - x) / radius, (ticks[None, :, None] - y) / radius
@@ -124,7 +131,7 @@ class ShapeSet(ImageSet):
         grid = torch.stack([cos * across + sin * down, cos * down - sin * across], -1) / _EXTENT
         maps = _textures()[self.attributes["shape"][indices]]
         distance = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return (0.5 - distance * (radius * self.resolution)[:, None]).clamp(0, 1)
+        return distance * (radius * self.resolution)[:, None]
 
 
 def _palette(colours: dict[str, tuple[int, int, int]]) -> Tensor:

@@ -1,0 +1,285 @@
+"""What every adversarial training shares: one clock and the ritual of an update, in Lightning's manual optimisation."""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lit_gans.adversarial.checks import check_batch_size, check_precision, check_same_architecture, check_strategy
+from lit_gans.adversarial.optim import Schedule, learning_rate_factor
+from lit_gans.adversarial.reports import Reports
+from lit_gans.adversarial.strategy import SyncAtStep, average_gradients
+from lit_gans.nn.random import Draws, drawing
+
+
+class Game(pl.LightningModule, ABC):
+    """The clock, the ritual of an update, randomness, reports and checkpoints, whatever the players make of images.
+
+    A paper declares its players and writes its recipe in `training_step` and `configure_optimizers`. The clock counts
+    images shown: `images_seen` is the count before the batch inside `training_step`, and already includes it when
+    callbacks see the batch's end.
+
+    Args:
+        total_kimg: training ends when so many thousand images have been shown.
+        micro_batches: each process's batch is processed in so many parts, whose gradients add up to one step.
+        clip_grad_norm: largest gradient norm per optimiser; 0 clips nothing.
+        schedule: of all learning rates, on the image clock; see `learning_rate_factor`.
+        compile: the players run through torch.compile; their first step then takes a minute or so. Penalties, which
+            cannot be differentiated through a compiled network, are given the eager `forward`.
+        seed: with the clock, determines every random number of training. Weights follow `seed_everything`.
+    """
+
+    def __init__(
+        self,
+        *,
+        total_kimg: float = 1000.0,
+        micro_batches: int = 1,
+        clip_grad_norm: float = 0.0,
+        schedule: Schedule = "constant",
+        warmup_kimg: float = 0.0,
+        decay_from_kimg: float = 0.0,
+        compile: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        if micro_batches < 1:
+            raise ValueError(f"micro_batches {micro_batches} is below 1; 1 processes each batch whole")
+        if total_kimg <= 0:
+            raise ValueError(f"total_kimg {total_kimg} is not positive: nothing would be trained")
+        self.total_kimg, self.seed = total_kimg, seed
+        self.micro_batches, self.clip_grad_norm = micro_batches, clip_grad_norm
+        self.schedule, self.warmup_kimg, self.decay_from_kimg = schedule, warmup_kimg, decay_from_kimg
+        self._compile = compile
+        self.images_seen = 0
+        self.batches_seen = 0
+        self.mid_step = False
+        self.latest_metrics: dict[str, float] = {}
+        self._updates_this_batch = 0
+        self._part, self._parts = 0, 1  # the micro-batch being processed, out of how many
+        self.reports = Reports()
+        self._plain = False
+
+    # ---- what a paper says of itself ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def networks(self) -> list[nn.Module]:
+        """The players that are trained, each a module that `compile` may compile."""
+
+    def averages(self) -> list[tuple[nn.Module, nn.Module]]:
+        """(average, live) pairs of one and the same architecture, which the EMA callback keeps; [] for none."""
+        return []
+
+    @abstractmethod
+    def preview(
+        self, data: pl.LightningDataModule | None, *, rows: int, columns: int, psi: float
+    ) -> tuple[Tensor, int]:
+        """(uint8 images [N, C, H, W] on the CPU, how many of them make a row): what the game has come to, at a glance.
+
+        The same places show the same inputs at every call. At most rows x columns images; psi: see `GAN.sample`.
+        """
+
+    # ---- the clock ---------------------------------------------------------------------------------------------------
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "training_step" in vars(cls):
+            cls.training_step = _on_the_clock(cls.training_step)
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of images shown so far, over all processes."""
+        return self.images_seen / 1000
+
+    def every(self, interval: int) -> bool:
+        """Whether a lazy term is due in this batch: in the first and in every `interval`-th after it."""
+        return self.batches_seen % interval == 0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        if self.kimg >= self.total_kimg:  # resumed from a finished run
+            self.trainer.should_stop = True
+            return -1
+        if self.schedule != "constant" or self.warmup_kimg > 0:
+            self._set_learning_rates()
+        return None
+
+    def _set_learning_rates(self) -> None:
+        factor = learning_rate_factor(
+            self.kimg,
+            schedule=self.schedule,
+            total_kimg=self.total_kimg,
+            warmup_kimg=self.warmup_kimg,
+            decay_from_kimg=self.decay_from_kimg,
+        )
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    # ---- the ritual of an update -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def updating(self, optimizer: LightningOptimizer) -> Iterator[None]:
+        """One step of `optimizer` from the gradients that `accumulate` gathers inside.
+
+        Only this optimiser's parameters take gradients inside; on leaving, gradients are averaged over processes,
+        made finite, clipped if asked, and applied. Layers with randomness draw from this update's own stream.
+        """
+        self._updates_this_batch += 1
+        optimizer.zero_grad()
+        frozen = [p for p in self._parameters_of_others(optimizer) if p.requires_grad]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
+            with drawing(self.draws("layers", self._updates_this_batch)):
+                yield
+            self._step(optimizer)
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+
+    def _step(self, optimizer: LightningOptimizer) -> None:
+        if not self._plain:
+            optimizer.step()
+            return
+        if isinstance(self.trainer.strategy, SyncAtStep):
+            average_gradients([p for group in optimizer.param_groups for p in group["params"]])
+        self.on_before_optimizer_step(optimizer.optimizer)
+        optimizer._on_before_step()  # Lightning's global_step
+        optimizer.optimizer.step()
+        optimizer._on_after_step()
+
+    def _parameters_of_others(self, optimizer: LightningOptimizer) -> Iterator[nn.Parameter]:
+        for other in self.trainer.optimizers:
+            if other is not optimizer.optimizer:
+                for group in other.param_groups:
+                    yield from group["params"]
+
+    def split(self, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
+        """The tensors' micro-batches, as many as `micro_batches`; None stays None."""
+        if self.micro_batches == 1:
+            yield tensors
+            return
+        parts = [[None] * self.micro_batches if t is None else t.chunk(self.micro_batches) for t in tensors]
+        self._parts = self.micro_batches
+        for self._part, part in enumerate(zip(*parts, strict=True)):
+            with drawing(self.draws("layers", self._updates_this_batch)):
+                yield part
+        self._part, self._parts = 0, 1
+
+    def accumulate(self, loss: Tensor) -> None:
+        """Adds the gradient of a micro-batch's mean loss to the step."""
+        loss = loss / self.micro_batches if self.micro_batches > 1 else loss
+        loss.backward() if self._plain else self.manual_backward(loss)
+
+    def on_fit_start(self) -> None:
+        # What Lightning puts around a backward and a step (scaling, DDP's reducer, hooks of callbacks) costs more than
+        # a small network's own work; where it would do nothing it is left out.
+        trainer, hooks = self.trainer, ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+        hooked = any(getattr(type(c), h) is not getattr(pl.Callback, h) for c in trainer.callbacks for h in hooks)
+        simple = isinstance(trainer.strategy, (SingleDeviceStrategy, SyncAtStep))
+        self._plain = simple and not hooked and trainer.precision in ("32-true", "64-true", "bf16-mixed")
+        if self._compile:  # in place: state-dict names stay, and a module's own `forward` stays eager
+            for network in self.networks():
+                network.compile(dynamic=False)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # After averaging and unscaling. NaN becomes 0 and infinity 1e5, as in NVIDIA's training loops: one bad batch
+        # must not destroy the weights. The Health callback reports what happened and stops the run.
+        stepping = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        for parameter in stepping:
+            parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
+        if self.clip_grad_norm > 0:
+            # Not `self.clip_gradients`, which refuses fused optimisers even where no scaler is involved.
+            nn.utils.clip_grad_norm_(stepping, self.clip_grad_norm)
+
+    @property
+    def fused(self) -> bool:
+        """Whether optimisers may be fused: not where a gradient scaler must unscale before the step."""
+        return self._trainer is None or self.trainer.precision != "16-mixed"
+
+    # ---- randomness --------------------------------------------------------------------------------------------------
+
+    def draws(self, *purpose: int | str) -> Draws:
+        """This process's (and micro-batch's) share of the random stream of `purpose` at this moment of the clock."""
+        return Draws(
+            self.seed,
+            self.images_seen,
+            *purpose,
+            share=self.global_rank * self._parts + self._part,
+            shares=self._world_size * self._parts,
+            device=self.device,
+        )
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self._trainer is not None else 1
+
+    # ---- reports -----------------------------------------------------------------------------------------------------
+
+    def report(self, **values: Tensor | float) -> None:
+        """Adds to the running means that `take_reports` hands out; never waits for the device."""
+        for name, value in values.items():
+            self.reports.add(name, value)
+
+    def report_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
+        """The figures of a discriminator step under the names that callbacks look for; see `Reports.add_logits`."""
+        self.reports.add("loss_d", loss)
+        self.reports.add_logits(real_logits, fake_logits)
+
+    def take_reports(self) -> dict[str, float]:
+        """Means since the last call, over all processes, which must all call it."""
+        means = self.reports.means()
+        self.reports.clear()
+        if not means:
+            return {}
+        together = torch.stack([m.to(self.device) for m in means.values()])
+        together = self.trainer.strategy.reduce(together, reduce_op="mean")
+        return dict(zip(means, together.tolist(), strict=True))
+
+    # ---- checks and checkpoints --------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            check_strategy(self.trainer)
+            check_precision(self.trainer)
+            check_batch_size(self, self.trainer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        from lit_gans import __version__
+
+        checkpoint["lit_gans"] = {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "version": __version__,
+            "images_seen": self.images_seen,
+            "batches_seen": self.batches_seen,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_same_architecture(self, checkpoint)
+        self.images_seen = checkpoint["lit_gans"]["images_seen"]
+        self.batches_seen = checkpoint["lit_gans"]["batches_seen"]
+
+
+def _on_the_clock(step: Callable[[Game, Any, int], Any]) -> Callable[[Game, Any, int], Any]:
+    """Counts the batch when a paper's training step has returned, before any callback sees the batch's end."""
+
+    @functools.wraps(step)
+    def training_step(self: Game, batch: dict[str, Tensor], batch_idx: int) -> Any:
+        self._updates_this_batch, self.mid_step = 0, True
+        result = step(self, batch, batch_idx)
+        self.mid_step = False
+        self.images_seen += len(next(iter(batch.values()))) * self._world_size
+        self.batches_seen += 1
+        if self.kimg >= self.total_kimg:
+            self.trainer.should_stop = True
+        return result
+
+    return training_step

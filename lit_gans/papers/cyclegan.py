@@ -1,0 +1,250 @@
+"""CycleGAN (Zhu et al., 2017), https://arxiv.org/abs/1703.10593: a translator between two sets of unpaired images."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lit_gans.adversarial.game import Game
+from lit_gans.adversarial.optim import Schedule, lazy_adam
+from lit_gans.augment.image_pool import ImagePool
+from lit_gans.nn import Draws, Dropout
+from lit_gans.nn.mode import evaluating
+from lit_gans.papers.dcgan import init_weights
+from lit_gans.papers.pix2pix import (
+    Norm,
+    PatchGAN,
+    check_direction,
+    check_pairs,
+    check_size,
+    norm_layer,
+    preview_rows,
+)
+
+Padding = Literal["reflect", "replicate", "zero"]
+
+
+def padded_conv(channels: int, padding: Padding, *, bias: bool) -> list[nn.Module]:
+    """A 3x3 convolution that keeps the size.
+
+    Raises:
+        ValueError: `padding` is none of the three.
+    """
+    pads = {"reflect": [nn.ReflectionPad2d(1)], "replicate": [nn.ReplicationPad2d(1)], "zero": []}
+    if padding not in pads:
+        raise ValueError(f"padding {padding!r} is unknown: use 'reflect', 'replicate' or 'zero'")
+    return [*pads[padding], nn.Conv2d(channels, channels, 3, padding=int(padding == "zero"), bias=bias)]
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and no rectifier after the sum (App. 7.2): [N, C, H, W] -> [N, C, H, W]."""
+
+    def __init__(self, channels: int, *, norm: Norm, padding: Padding, dropout: bool) -> None:
+        super().__init__()
+        conv = {"padding": padding, "bias": norm == "instance"}
+        self.layers = nn.Sequential(
+            *padded_conv(channels, **conv),
+            norm_layer(norm, channels),
+            nn.ReLU(),
+            *([Dropout(0.5)] if dropout else []),
+            *padded_conv(channels, **conv),
+            norm_layer(norm, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class ResNet(nn.Module):
+    """Two halvings, residual blocks, two doublings (App. 7.2): images [N, A, H, W] -> images [N, B, H, W] in [-1, 1].
+
+    Args:
+        width: channels at full size; four times as many in the blocks.
+        blocks: 6 for images of 128 pixels, 9 from 256.
+        padding: of the blocks; the two 7x7 convolutions always reflect.
+        dropout: in the blocks, with probability 0.5; the paper has none.
+    """
+
+    stride = 4
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        width: int = 64,
+        blocks: int = 9,
+        norm: Norm = "instance",
+        padding: Padding = "reflect",
+        dropout: bool = False,
+    ) -> None:
+        super().__init__()
+        bias, c = norm == "instance", width
+        layers = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, c, 7, bias=bias), norm_layer(norm, c), nn.ReLU()]
+        for c in (width, 2 * width):
+            layers += [nn.Conv2d(c, 2 * c, 3, 2, 1, bias=bias), norm_layer(norm, 2 * c), nn.ReLU()]
+        layers += [ResidualBlock(4 * width, norm=norm, padding=padding, dropout=dropout) for _ in range(blocks)]
+        for c in (2 * width, width):
+            layers += [nn.ConvTranspose2d(2 * c, c, 3, 2, 1, 1, bias=bias), norm_layer(norm, c), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7), nn.Tanh())
+        init_weights(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        check_size(images, self.stride)
+        return self.layers(images)
+
+
+# State-dict names of pytorch-CycleGAN-and-pix2pix -> ours, of a ResNet or a PatchGAN. Older files keep statistics of
+# instance norms, which nobody reads: OFFICIAL_KEYS drops them; RESNET_KEYS keeps them, for networks with batch norm.
+RESNET_KEYS: dict[str, str | None] = {
+    r"model\.(\d+)\.conv_block\.(\d+)\.(\w+)": r"layers.\1.layers.\2.\3",
+    r"model\.(\d+)\.(\w+)": r"layers.\1.\2",
+}
+OFFICIAL_KEYS = {r".*\.(?:running_mean|running_var|num_batches_tracked)": None, **RESNET_KEYS}
+# The official letters of a discriminator are those of the generator that it judges.
+OFFICIAL_NETWORKS = {"G_A": "generator_ab", "G_B": "generator_ba", "D_A": "discriminator_b", "D_B": "discriminator_a"}
+
+
+class CycleGAN(Game):
+    """Sec. 3: two generators that undo each other, two discriminators, least squares, pools of former fakes.
+
+    Batches are {"a": images, "b": images}, unpaired. Adam with lr 2e-4, constant and then falling to 0 (App. 7.1).
+
+    Args:
+        channels_a, channels_b: of the two domains.
+        width, blocks: of the generators; discriminator_width: of the discriminators, which see patches of 70 pixels.
+        cycle_weight: lambda of Eq. 3, for both cycles.
+        identity_weight: of the identity loss (Sec. 5.2), as a share of cycle_weight; 0 spares two passes.
+        pool_size: former fakes of each domain that the discriminators may be shown again; 0 shows the newest only.
+        decay_from_kimg: where the linear schedule starts to fall; None is half of total_kimg. The official code steps
+            once per epoch, to 1/101 in the last; here the rate falls with every batch.
+        **game: micro_batches, seed, ... of `Game`.
+
+    Raises:
+        ValueError: an identity loss between domains of different channels.
+    """
+
+    directions: tuple[str, ...] = ("ab", "ba")
+    stride = ResNet.stride
+
+    def __init__(
+        self,
+        *,
+        channels_a: int = 3,
+        channels_b: int = 3,
+        width: int = 64,
+        blocks: int = 9,
+        discriminator_width: int = 64,
+        cycle_weight: float = 10.0,
+        identity_weight: float = 0.5,
+        pool_size: int = 50,
+        lr: float = 2e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+        total_kimg: float = 200.0,
+        schedule: Schedule = "linear",
+        decay_from_kimg: float | None = None,
+        **game: Any,
+    ) -> None:
+        decay = total_kimg / 2 if decay_from_kimg is None else decay_from_kimg
+        super().__init__(total_kimg=total_kimg, schedule=schedule, decay_from_kimg=decay, **game)
+        self.save_hyperparameters()
+        if identity_weight and channels_a != channels_b:
+            raise ValueError(
+                f"the identity loss compares images of {channels_a} and of {channels_b} channels: set identity_weight=0"
+            )
+        self.generator_ab = ResNet(in_channels=channels_a, out_channels=channels_b, width=width, blocks=blocks)
+        self.generator_ba = ResNet(in_channels=channels_b, out_channels=channels_a, width=width, blocks=blocks)
+        self.discriminator_a = PatchGAN(channels=channels_a, width=discriminator_width, norm="instance")
+        self.discriminator_b = PatchGAN(channels=channels_b, width=discriminator_width, norm="instance")
+        self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
+        self.channels = (channels_a, channels_b)
+        self.cycle_weight, self.identity_weight = cycle_weight, identity_weight
+        self.lr, self.betas = lr, betas
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        opt_g, opt_d = self.optimizers()
+        a, b = batch["a"], batch["b"]
+        fakes: list[tuple[Tensor, Tensor]] = []
+        with self.updating(opt_g):
+            for a_part, b_part in self.split(a, b):
+                fake_b, fake_a = self.generator_ab(a_part), self.generator_ba(b_part)
+                fakes.append((fake_a.detach(), fake_b.detach()))
+                adversarial = squared(self.discriminator_b(fake_b), 1) + squared(self.discriminator_a(fake_a), 1)
+                cycle = distance(self.generator_ba(fake_b), a_part) + distance(self.generator_ab(fake_a), b_part)
+                g_loss = adversarial + self.cycle_weight * cycle  # Eq. 3
+                self.report(adversarial=adversarial, cycle=cycle)
+                if self.identity_weight:  # each generator leaves images of its own target domain as they are
+                    identity = distance(self.generator_ab(b_part), b_part) + distance(self.generator_ba(a_part), a_part)
+                    g_loss = g_loss + self.cycle_weight * self.identity_weight * identity
+                    self.report(identity=identity)
+                self.accumulate(g_loss)
+                self.report(loss_g=g_loss)
+        fake_a, fake_b = (torch.cat(parts) for parts in zip(*fakes, strict=True))
+        shown_a = self.pool_a.query(fake_a, self.draws("pool", "a"))  # a history of fakes, against oscillation (Sec. 4)
+        shown_b = self.pool_b.query(fake_b, self.draws("pool", "b"))
+        with self.updating(opt_d):
+            for real_a, real_b, fake_a, fake_b in self.split(a, b, shown_a, shown_b):
+                self.accumulate(self.judged("a", real_a, fake_a) + self.judged("b", real_b, fake_b))
+
+    def judged(self, domain: Literal["a", "b"], real: Tensor, fake: Tensor) -> Tensor:
+        """The loss of one domain's discriminator, halved to slow it down (App. 7.1)."""
+        discriminator = self.discriminator_a if domain == "a" else self.discriminator_b
+        real_logits, fake_logits = discriminator(real), discriminator(fake)
+        d_loss = 0.5 * (squared(real_logits, 1) + squared(fake_logits, 0))
+        self.report_discriminator(d_loss, real_logits, fake_logits)
+        self.report(**{f"loss_d_{domain}": d_loss})
+        return d_loss
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One for both generators, one for both discriminators."""
+        sides = (self.generator_ab, self.generator_ba), (self.discriminator_a, self.discriminator_b)
+        parameters = [[p for network in side for p in network.parameters()] for side in sides]
+        return [lazy_adam(p, lr=self.lr, betas=self.betas, fused=self.fused) for p in parameters]
+
+    def networks(self) -> list[nn.Module]:
+        return [self.generator_ab, self.generator_ba, self.discriminator_a, self.discriminator_b]
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit":
+            least = self.discriminator_a.least_px
+            check_pairs(self, self.trainer.datamodule, channels=self.channels, stride=self.stride, least_px=least)
+
+    @torch.no_grad()
+    def translate(self, images: Tensor, *, direction: str = "ab", draws: Draws | None = None) -> Tensor:
+        """images [N, C, H, W] in [-1, 1] -> [N, C', H, W] in [-1, 1], each from its image alone; `draws` is not used.
+
+        H and W are multiples of `stride`. "ab" makes an image of domain b from one of a, "ba" the other way round.
+        """
+        check_direction(direction, self.directions)
+        generator = self.generator_ab if direction == "ab" else self.generator_ba
+        with evaluating(generator):
+            return generator(images)
+
+    def preview(self, data: Any, *, rows: int, columns: int, psi: float = 1.0) -> tuple[Tensor, int]:
+        """a | b made of it | a again; beside it, with 6 columns or more, b | a made of it | b again. No use for psi."""
+        both = columns >= 6
+        across = max(columns // (6 if both else 3), 1)
+        views = self.both_ways if both else self.there_and_back
+        images = preview_rows(data, views, count=rows * across, device=self.device)
+        return images, min((6 if both else 3) * across, len(images))
+
+    def there_and_back(self, a: Tensor, b: Tensor, *, direction: str = "ab") -> list[Tensor]:
+        start = a if direction == "ab" else b
+        there = self.translate(start, direction=direction)
+        return [start, there, self.translate(there, direction=direction[::-1])]
+
+    def both_ways(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        return self.there_and_back(a, b) + self.there_and_back(a, b, direction="ba")
+
+
+def squared(logits: Tensor, target: float) -> Tensor:
+    """Least squares (Sec. 4), in single precision."""
+    return (logits.float() - target).square().mean()
+
+
+def distance(images: Tensor, others: Tensor) -> Tensor:
+    """Mean absolute difference (Eq. 2)."""
+    return (images - others).abs().mean()
