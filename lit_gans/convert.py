@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PAPERS = ("lit_gans.papers.stylegan2",)  # each with OFFICIAL_KEYS and from_official_config
 CLASSES = ("Generator", "Discriminator")
+ROOTS = ("G_ema", "G", "G_A", "G_B")  # the first that there is becomes the folder itself
 KEPT, KEPT_TENSORS = "official.json", "official.safetensors"
 _CALL = {"noise_mode": "noise", "truncation_psi": "psi", "truncation_cutoff": "cutoff", "force_fp32": "force_fp32"}
 _WITHOUT_EFFECT = ("fused_modconv",)  # another order of the same operations
@@ -67,15 +68,18 @@ def convert(
     target: str | Path,
     *,
     to: Literal["ours", "official"] = "ours",
+    epoch: str = "latest",
     golden: str | Path | None = None,
 ) -> Certificate:
-    """Released weights `source` (.pkl) as a folder `target` of ours, or such a folder back as a .pkl file.
+    """Released weights `source` as a folder `target` of ours, or such a folder back as the release's file or files.
 
-    The folder is that of the averaged generator, for `lit_gans.pretrained.from_pretrained`, with a folder for each of
-    the other networks. What has no place in our networks is kept beside them, so that the way back gives every tensor.
-    Nothing that is in the files is run.
+    A release is a .pkl file of StyleGAN2-ADA and its kin, or state dicts of pytorch-CycleGAN-and-pix2pix and pix2pixHD:
+    a .pth file, or a folder with files `<epoch>_net_<network>.pth`. Ours is the folder of the (averaged) generator, for
+    `lit_gans.pretrained.from_pretrained`, with a folder in it for each of the other networks. What has no place in our
+    networks is kept beside them, so that the way back gives every tensor. Nothing that is in the files is run.
 
     Args:
+        epoch: of a folder of state dicts, which files are taken; on the way back, the epoch of those that are written.
         golden: a .safetensors file of recorded outputs of the official code, from the same weights: with `to` "ours",
             our networks are run on its inputs.
 
@@ -84,43 +88,47 @@ def convert(
     """
     source, target = Path(source), Path(target)
     if to == "ours":
-        return _to_ours(source, target, golden)
+        return _to_ours(source, target, epoch, golden)
     if to != "official":
         raise ValueError(f"to is {to!r}: give 'ours' or 'official'")
     if golden is not None:
         raise ValueError("recorded outputs are compared on the way to ours: leave golden out")
-    return _to_official(source, target)
+    return _to_official(source, target, epoch)
 
 
 # ---- to ours ---------------------------------------------------------------------------------------------------------
 
 
-def _to_ours(source: Path, target: Path, golden: str | Path | None) -> Certificate:
-    from lit_gans.official import read_official
+def _to_ours(source: Path, target: Path, epoch: str, golden: str | Path | None) -> Certificate:
+    from lit_gans.official import are_state_dicts, read_official, read_state_dicts, state_dict_files
 
     if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / KEPT).is_file()):
         raise ValueError(f"{target} is there and holds something else: give a new folder")
-    file = read_official(source)
+    by_name = are_state_dicts(source)
+    file = read_state_dicts(source, epoch=epoch) if by_name else read_official(source)
     if wrong := [name for name in file.networks if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{source} has a network named {wrong[0]!r}, which cannot be a folder's name")
     models = {name: _counterpart(name, network) for name, network in file.networks.items()}
     if not any(models.values()):
         raise ValueError(f"{source} holds no network of ours, only {', '.join(models)}")
     differences = {} if golden is None else _differences(Path(golden), file.networks, models)
-    root = next(name for name in ("G_ema", "G", *models) if models.get(name) is not None)
+    root = next(name for name in (*ROOTS, *models) if models.get(name) is not None)
     records = {}
     for name, network in file.networks.items():
         folder = target if name == root else target / name
         kept = {"name": name, "file": source.name, "file_sha256": file.sha256}
         kept |= {"extra": file.extra if name == root else {}}
         records[name] = _save(network, models[name], folder, kept)
-    return Certificate(_digests([source, *_files(target)]), records, differences)
+    sources = state_dict_files(source, epoch) if by_name else [source]
+    return Certificate(_digests([*sources, *_files(target)]), records, differences)
 
 
 def _counterpart(name: str, network: OfficialNetwork) -> tuple[nn.Module, dict[str, Any]] | None:
     """Our network with the official weights, and its arguments; None for a class that is neither player's."""
-    from lit_gans.official import apply_keys
+    from lit_gans.official import COUNTERPARTS, apply_keys, build_ours
 
+    if network.class_name in COUNTERPARTS:
+        return build_ours(network)
     if network.class_name not in CLASSES:
         if name in ("G", "D", "G_ema"):
             raise ValueError(f"{name} is a {network.class_name}, of which there is none here: {', '.join(CLASSES)}")
@@ -156,8 +164,9 @@ def _save(
     if found is not None:
         model, arguments = found
         class_path = f"{type(model).__module__}.{type(model).__qualname__}"
-        own, aside = fingerprint(model.state_dict()), dropped_keys(network.state, _table(model))
-        assert fingerprint(_official_state(model, list(network.state), aside)) == network.fingerprint
+        table = _table(model, network.class_name, list(network.state))
+        own, aside = fingerprint(model.state_dict()), dropped_keys(network.state, table)
+        assert fingerprint(_official_state(model, table, list(network.state), aside)) == network.fingerprint
         notes = f"Converted from the official network {kept['name']}, whose licence holds for these weights too."
         save_pretrained(model, folder, arguments=arguments, notes=notes)
     save_file(aside, folder / KEPT_TENSORS)
@@ -170,35 +179,58 @@ def _save(
     )
 
 
-def _table(model: nn.Module) -> Mapping[str, Any]:
+def _table(model: nn.Module, class_name: str, names: Sequence[str]) -> Mapping[str, Any]:
+    """Official names -> ours, of a network of the official class that has these names."""
+    from lit_gans.official import COUNTERPARTS, official_keys
+
+    if class_name in COUNTERPARTS:
+        return official_keys(class_name, names)
     return import_module(type(model).__module__).OFFICIAL_KEYS
 
 
-def _official_state(model: nn.Module, names: Sequence[str], aside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _official_state(
+    model: nn.Module, table: Mapping[str, Any], names: Sequence[str], aside: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Our network's weights under the official names, in their order."""
     from lit_gans.official import invert
 
-    return invert(model.state_dict(), _table(model), official=names, dropped=aside)
+    return invert(model.state_dict(), table, official=names, dropped=aside)
 
 
 # ---- to official -----------------------------------------------------------------------------------------------------
 
 
-def _to_official(source: Path, target: Path) -> Certificate:
-    from lit_gans.official import write_official
+def _to_official(source: Path, target: Path, epoch: str) -> Certificate:
+    from lit_gans.official import COUNTERPARTS, write_official
 
     root = _kept(source)
-    if target.suffix != ".pkl":
+    by_name = root["class_name"] in COUNTERPARTS
+    if not by_name and target.suffix != ".pkl":
         raise ValueError(f"{target} is no .pkl file: name the pickle that shall be written")
     networks, records = {}, {}
     for folder in (source, *sorted(path.parent for path in source.glob(f"*/{KEPT}"))):
         name, networks[name], records[name] = _restored(folder)
+    if by_name:
+        return Certificate(_digests([*_files(source), *_write_state_dicts(target, networks, epoch)]), records)
     write_official(target, networks, extra=root["extra"])
     notes = (
         "The file has the layout of the releases, and lit_gans reads it. What it reads can be loaded by name into",
         "networks that the official code builds; unpickling the file there fails: the networks' source is not in it.",
     )
     return Certificate(_digests([*_files(source), target]), records, notes=notes)
+
+
+def _write_state_dicts(target: Path, networks: Mapping[str, OfficialNetwork], epoch: str) -> list[Path]:
+    """One network as the file `target`, or all in the folder `target` under the names of the official trainings."""
+    from lit_gans.official import write_state_dict
+
+    if target.suffix != ".pth":
+        wanted = {target / f"{epoch}_net_{name}.pth": network for name, network in networks.items()}
+    elif len(networks) == 1:
+        wanted = {target: next(iter(networks.values()))}
+    else:
+        raise ValueError(f"{', '.join(networks)} do not go into the one file {target}: name a folder for their files")
+    return [write_state_dict(path, network.state) for path, network in wanted.items()]
 
 
 def _restored(folder: Path) -> tuple[str, OfficialNetwork, Converted]:
@@ -211,7 +243,7 @@ def _restored(folder: Path) -> tuple[str, OfficialNetwork, Converted]:
         model = from_pretrained(folder)
         class_path = f"{type(model).__module__}.{type(model).__qualname__}"
         own = fingerprint(model.state_dict())
-        state = _official_state(model, kept["names"], aside)
+        state = _official_state(model, _table(model, kept["class_name"], kept["names"]), kept["names"], aside)
     if missing := [name for name in kept["names"] if name not in state]:
         raise ValueError(f"{folder / KEPT_TENSORS} has no {missing[0]!r}")
     network = OfficialNetwork(
@@ -277,6 +309,8 @@ def _recorded(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _difference(model: nn.Module, tensors: Mapping[str, Tensor], call: Mapping[str, Any]) -> tuple[float, float]:
+    if "in/x" in tensors and "out/eval/y" in tensors:
+        return _distance(model(tensors["in/x"]), tensors["out/eval/y"])
     kwargs = {name: value for name, value in call.get("kwargs", {}).items() if name not in _WITHOUT_EFFECT}
     if unknown := sorted(set(kwargs) - set(_CALL)):
         raise ValueError(f"the recorded call has {unknown[0]!r}; known are {', '.join(_CALL)}")
@@ -284,8 +318,12 @@ def _difference(model: nn.Module, tensors: Mapping[str, Tensor], call: Mapping[s
     first, output = ("in/z", "out/img") if "in/z" in tensors else ("in/img", "out/logits")
     if missing := [name for name in (first, output) if name not in tensors]:
         raise ValueError(f"the recorded outputs have no {', '.join(missing)}")
-    expected = tensors[output].double()
-    found = model(tensors[first], tensors.get("in/c"), **given).double().reshape(expected.shape)
+    return _distance(model(tensors[first], tensors.get("in/c"), **given), tensors[output])
+
+
+def _distance(found: Tensor, expected: Tensor) -> tuple[float, float]:
+    """The largest difference, and its share of the largest expected value."""
+    found, expected = found.double().reshape(expected.shape), expected.double()
     largest = (found - expected).abs().max().item()
     return largest, largest / max(expected.abs().max().item(), 1e-30)
 
@@ -322,12 +360,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lit-gans convert",
-        description="Released weights (.pkl) as a folder of ours, or that folder back as a .pkl file; nothing in the "
+        description="Released weights as a folder of ours, or that folder back as they were released; nothing in the "
         "files is run. Prints what was converted, with fingerprints.",
     )
     add = parser.add_argument
-    add("source", help="the release's .pkl file; with --to official, the folder")
-    add("target", help="the folder to write; with --to official, the .pkl file")
+    add("source", help="a .pkl file of StyleGAN2-ADA and its kin, a .pth file of pix2pix, CycleGAN or pix2pixHD, or a "
+        "folder of such files <epoch>_net_<network>.pth; with --to official, the folder of ours")  # fmt: skip
+    add("target", help="the folder to write; with --to official, the .pkl or .pth file, or a folder for .pth files")
+    add("--epoch", default="latest", help="of a folder of .pth files (default: %(default)s)")
     add("--to", default="ours", choices=["ours", "official"], help="the direction (default: %(default)s)")
     add("--golden", metavar="FILE", help="outputs that the official code gave for the same weights (.safetensors)")
     return parser

@@ -108,7 +108,7 @@ def pixels(path: Path) -> Tensor:
 def test_a_photo_of_1000_by_700_px_keeps_its_size_also_in_tiles(run: Path, tmp_path: Path) -> None:
     photo = write(tmp_path / "photo.png", picture(700, 1000))
     told: list[tuple[float, int]] = []
-    done = translate(run, tmp_path / "photo.png", trust="tests", progress=lambda *at: told.append(at))
+    done = translate(run, tmp_path / "photo.png", tile=512, trust="tests", progress=lambda *at: told.append(at))
     assert done.files == [tmp_path / "photo-ab" / "photo.png"] and done.sheets == [] and done.failed == {}
     assert (pixels(done.files[0]).int() + photo.int() - 255).abs().max() <= 1
     assert told[-1] == (1, 1) and len(told) == 2 * 3 and told == sorted(told)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -102,7 +102,7 @@ def read_state_dicts(source: str | Path, *, epoch: str = "latest") -> OfficialFi
     FileNotFoundError where there is none; ValueError for what is no such file, or of no class of the two repositories.
     """
     source, networks, total = Path(source), {}, hashlib.sha256()
-    for path in _files(source, epoch):
+    for path in state_dict_files(source, epoch):
         state = read_state_dict(path)
         try:
             network = official_network(state)
@@ -115,7 +115,8 @@ def read_state_dicts(source: str | Path, *, epoch: str = "latest") -> OfficialFi
     return OfficialFile(total.hexdigest(), networks, {})
 
 
-def _files(source: Path, epoch: str) -> list[Path]:
+def state_dict_files(source: Path, epoch: str) -> list[Path]:
+    """The file itself, or of a training's folder those of this epoch. FileNotFoundError where there are none."""
     if not source.is_dir():
         return [source]
     found = {path: match for path in sorted(source.glob("*.pth")) if (match := FILE_NAME.fullmatch(path.name))}
@@ -177,11 +178,11 @@ def official_network(state: State, *, dropout: bool | None = None) -> OfficialNe
     return OfficialNetwork(class_name, (), config, dict(state), buffers, {}, "")
 
 
-def official_keys(network: OfficialNetwork) -> Table:
-    """Official names -> ours, for this network; what only old files have is dropped."""
-    ours = COUNTERPARTS[network.class_name]
+def official_keys(class_name: str, names: Collection[str]) -> Table:
+    """Official names -> ours, of a network of this class with these names; what only old files have is dropped."""
+    ours = COUNTERPARTS[class_name]
     table = getattr(import_module(ours.module), ours.keys)
-    return {**{re.escape(name): None for name in stale_statistics(network.state)}, **table}
+    return {**{re.escape(name): None for name in stale_statistics(names)}, **table}
 
 
 def build_ours(network: OfficialNetwork) -> tuple[nn.Module, dict[str, Any]]:
@@ -193,13 +194,14 @@ def build_ours(network: OfficialNetwork) -> tuple[nn.Module, dict[str, Any]]:
     given = {own: network.init_kwargs[name] for name, own in ours.arguments.items()}
     assert network.init_kwargs.keys() == {*ours.arguments, *ours.without}, network.init_kwargs
     model = getattr(import_module(ours.module), ours.name)(**given)
-    model.load_state_dict(apply_keys(network.state, official_keys(network), ours=model.state_dict()))
+    table = official_keys(network.class_name, network.state)
+    model.load_state_dict(apply_keys(network.state, table, ours=model.state_dict()))
     return model.eval().requires_grad_(False), given
 
 
-def stale_statistics(state: State) -> list[str]:
+def stale_statistics(names: Collection[str]) -> list[str]:
     """Names of statistics that instance norms kept in old files: nobody reads them, and these norms have no weight."""
-    return [name for name in state if name.endswith(STATISTICS) and f"{name.rpartition('.')[0]}.weight" not in state]
+    return [name for name in names if name.endswith(STATISTICS) and f"{name.rpartition('.')[0]}.weight" not in names]
 
 
 # ---- what a network was built from -----------------------------------------------------------------------------------

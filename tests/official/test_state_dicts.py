@@ -62,7 +62,9 @@ def test_recorded_networks_are_recognised_and_loaded_from_files(golden: Golden, 
     assert (network.class_name, found) == (name, config)
     assert network.fingerprint == fingerprint(golden.state)
     model, arguments = build_ours(network)
-    back = invert(model.state_dict(), official_keys(network), official=network.state, dropped={})
+    back = invert(
+        model.state_dict(), official_keys(network.class_name, network.state), official=network.state, dropped={}
+    )
     assert list(back) == list(network.state) and fingerprint(back) == network.fingerprint
     assert type(model)(**arguments).state_dict().keys() == model.state_dict().keys()
     if "eval/y" in golden.outputs:
@@ -106,9 +108,11 @@ def test_statistics_of_instance_norms_in_old_files_are_dropped_and_kept_aside(tm
     network = read_state_dicts(path).networks["G_A"]
     model, _ = build_ours(network)
     assert official_config(old) == official_config(state)
-    aside = dropped_keys(network.state, official_keys(network))
+    aside = dropped_keys(network.state, official_keys(network.class_name, network.state))
     assert sorted(aside) == sorted(old.keys() - state.keys())
-    back = invert(model.state_dict(), official_keys(network), official=network.state, dropped=aside)
+    back = invert(
+        model.state_dict(), official_keys(network.class_name, network.state), official=network.state, dropped=aside
+    )
     assert fingerprint(back) == fingerprint(old)
 
 
@@ -193,4 +197,7 @@ def test_weights_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="1 are not in our network: layers.99.gain"):
         build_ours(official_network(state))
     network = official_network(cyclegan_generator())
-    assert apply_keys(network.state, official_keys(network)).keys() == ResNet(width=2, blocks=2).state_dict().keys()
+    assert (
+        apply_keys(network.state, official_keys(network.class_name, network.state)).keys()
+        == ResNet(width=2, blocks=2).state_dict().keys()
+    )

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lit_gans.adversarial import learning_rate_factor
-from lit_gans.official.names import apply_keys, invert
+from lit_gans.official import COUNTERPARTS, apply_keys, invert
 from lit_gans.papers import pix2pixhd
-from lit_gans.papers.pix2pixhd import OFFICIAL_ARGUMENTS, OFFICIAL_KEYS, Encoder, MultiscaleDiscriminator
+from lit_gans.papers.pix2pixhd import OFFICIAL_KEYS, Encoder, MultiscaleDiscriminator
 from lit_gans.papers.pix2pixhd.instances import edges
 from lit_gans.papers.pix2pixhd.losses import feature_matching, least_squares
 from tests.parity.golden import FOLDER, Golden, absent, assert_close, cases
@@ -27,7 +27,7 @@ def class_name(golden: Golden) -> str:
 
 def loaded(golden: Golden) -> nn.Module:
     """Our network of the recorded configuration with the recorded weights; strict both ways."""
-    arguments = OFFICIAL_ARGUMENTS[class_name(golden)]
+    arguments = COUNTERPARTS[class_name(golden)].arguments
     network = getattr(pix2pixhd, class_name(golden))(
         **{ours: golden.config[name] for name, ours in arguments.items() if name in golden.config}
     )
@@ -114,7 +114,7 @@ def test_names_go_both_ways(golden: Golden) -> None:
 
 def test_every_file_of_the_repository_is_compared() -> None:
     names = {class_name(p.values[0]) for p in cases("", SOURCE) if p.values[0].path is not None}
-    assert names <= {*OFFICIAL_ARGUMENTS, "get_edges"}
+    assert names <= {*COUNTERPARTS, "get_edges"}
 
 
 @pytest.mark.parametrize("features", [True, False])

@@ -108,7 +108,8 @@ def test_commands_run(tmp_path: Path) -> None:
         ran += 1
     assert ran >= 18
     made = ["out/grid.png", "film.gif", "walk.gif", "projected/w.safetensors", "again.pkl", "photos256.zip",
-            "photos256/index.json", "compare.html", "plots/tsne.png", "translated/0.png", "translated/sheets/001.png"]  # fmt: skip
+            "photos256/index.json", "compare.html", "plots/tsne.png", "translated/0.png",
+            "translated/sheets/001.png"]  # fmt: skip
     assert [name for name in made if not (tmp_path / name).is_file()] == []
 
 

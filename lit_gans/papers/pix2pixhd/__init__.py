@@ -2,11 +2,11 @@
 
 from lit_gans.papers.pix2pixhd.losses import PerceptualLoss
 from lit_gans.papers.pix2pixhd.networks import Encoder, GlobalGenerator, LocalEnhancer, MultiscaleDiscriminator
-from lit_gans.papers.pix2pixhd.official import OFFICIAL_ARGUMENTS, OFFICIAL_KEYS, OFFICIAL_NETWORKS
+from lit_gans.papers.pix2pixhd.official import OFFICIAL_KEYS, OFFICIAL_NETWORKS
 from lit_gans.papers.pix2pixhd.training import Pix2PixHD
 
 __all__ = [
-    "OFFICIAL_ARGUMENTS", "OFFICIAL_KEYS", "OFFICIAL_NETWORKS", "Encoder", "GlobalGenerator", "LocalEnhancer",
+    "OFFICIAL_KEYS", "OFFICIAL_NETWORKS", "Encoder", "GlobalGenerator", "LocalEnhancer",
     "MultiscaleDiscriminator", "PerceptualLoss", "Pix2PixHD",
 ]  # fmt: skip
 

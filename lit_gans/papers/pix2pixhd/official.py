@@ -1,4 +1,4 @@
-"""State-dict names and constructor arguments of pix2pixHD, and ours."""
+"""State-dict names of pix2pixHD, and ours."""
 
 from __future__ import annotations
 
@@ -15,30 +15,3 @@ OFFICIAL_KEYS: dict[str, str | None] = {
     r"model(\d+)_2\.(\d+)\.(\w+)": r"enhancers.\1.up.\2.\3",
 }
 OFFICIAL_NETWORKS = {"G": "generator", "D": "discriminator", "E": "encoder"}
-
-# Official constructor arguments -> ours, by official class; all other arguments are of no consequence here.
-_IMAGES = {"input_nc": "in_channels", "output_nc": "out_channels", "ngf": "width", "norm": "norm"}
-OFFICIAL_ARGUMENTS: dict[str, dict[str, str]] = {
-    "GlobalGenerator": {**_IMAGES, "n_downsampling": "downsamplings", "n_blocks": "blocks"},
-    "LocalEnhancer": {
-        **_IMAGES,
-        "n_downsample_global": "downsamplings",
-        "n_blocks_global": "blocks",
-        "n_local_enhancers": "enhancers",
-        "n_blocks_local": "local_blocks",
-    },
-    "Encoder": {
-        "input_nc": "channels",
-        "output_nc": "features",
-        "ngf": "width",
-        "n_downsampling": "downsamplings",
-        "norm": "norm",
-    },
-    "MultiscaleDiscriminator": {
-        "input_nc": "channels",
-        "ndf": "width",
-        "n_layers": "layers",
-        "num_D": "scales",
-        "norm": "norm",
-    },
-}
