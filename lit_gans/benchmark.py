@@ -156,7 +156,8 @@ class Framework:
         edges = _edges(warmup, batches, device)
         callbacks = trainer.callbacks
         trainer.callbacks = [edges[0], *callbacks, edges[1]]
-        gan.total_kimg = gan.kimg + (warmup + batches) * data.batch_size / 1000
+        # The clock stops the loop, before a last batch with whatever a paper does in it once.
+        gan.total_kimg = gan.kimg + 2 * (warmup + batches) * data.batch_size / 1000
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.filterwarnings("ignore", ".*treespec.*|.*does not have many workers.*")
             trainer.fit(gan, datamodule=data)
@@ -216,9 +217,10 @@ def _edges(warmup: int, batches: int, device: torch.device) -> tuple[Any, Any]:
         def on_train_batch_start(self, *_: Any) -> None:
             clock.lap("callbacks")
 
-        def on_train_batch_end(self, *_: Any) -> None:
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             clock.lap("callbacks")
             clock.batch_done()
+            trainer.should_stop |= clock.done == warmup + batches
 
     First.clock = clock
     return First(), Last()
@@ -296,18 +298,24 @@ class BareLoop:
         return clock.loop(batches, self.device, without_mib=self.without_mib)
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
+        import numpy as np
         import torch
+
+        from lit_gans.data import TranslationSet
 
         if self.data.num_workers:
             self.data.trainer = None
             yield from self.data.train_dataloader()
         images, size = self.data.dataset(self.data.train_split), self.data.batch_size
+        # Translators see crops; all from one corner are as fast.
+        crops = isinstance(images, TranslationSet)
+        place = {"across": np.zeros(size), "down": np.zeros(size)}
         order = torch.tensor([], dtype=torch.int64)
         while True:
             while len(order) < size:
                 order = torch.cat([order, torch.randperm(len(images))])
             chosen, order = order[:size], order[size:]
-            yield images.fetch(chosen)
+            yield images.windows(chosen, **place) if crops else images.fetch(chosen)
 
     def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}

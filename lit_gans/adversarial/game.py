@@ -103,6 +103,10 @@ class Game(pl.LightningModule, ABC):
         """Whether a lazy term is due in this batch: in the first and in every `interval`-th after it."""
         return self.batches_seen % interval == 0
 
+    def is_last(self, batch: dict[str, Tensor]) -> bool:
+        """Inside `training_step`: whether training ends with this batch."""
+        return self.images_seen + _images(batch) * self._world_size >= 1000 * self.total_kimg
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
         if self.kimg >= self.total_kimg:  # resumed from a finished run
             self.trainer.should_stop = True
@@ -268,6 +272,11 @@ class Game(pl.LightningModule, ABC):
         self.batches_seen = checkpoint["lit_gans"]["batches_seen"]
 
 
+def _images(batch: dict[str, Tensor]) -> int:
+    """Of this process."""
+    return len(next(iter(batch.values())))
+
+
 def _on_the_clock(step: Callable[[Game, Any, int], Any]) -> Callable[[Game, Any, int], Any]:
     """Counts the batch when a paper's training step has returned, before any callback sees the batch's end."""
 
@@ -276,7 +285,7 @@ def _on_the_clock(step: Callable[[Game, Any, int], Any]) -> Callable[[Game, Any,
         self._updates_this_batch, self.mid_step = 0, True
         result = step(self, batch, batch_idx)
         self.mid_step = False
-        self.images_seen += len(next(iter(batch.values()))) * self._world_size
+        self.images_seen += _images(batch) * self._world_size
         self.batches_seen += 1
         if self.kimg >= self.total_kimg:
             self.trainer.should_stop = True

@@ -501,8 +501,10 @@ def test_features_are_chosen_for_each_instance_from_its_class() -> None:
 
 def test_clusters_of_a_data_set(pictures: Path) -> None:
     game, batch = tiny(), whole_batch(pictures)
-    with pytest.raises(ValueError, match="no clusters to choose from: call cluster_features"):
-        game.translate(label_images(batch["label"]), instance=batch["instance"])
+    with pytest.warns(UserWarning, match="no clusters to choose styles from: train to the end, or call cluster_featur"):
+        found = game.translate(label_images(batch["label"]), instance=batch["instance"])
+    middle = torch.zeros_like(game.encode(batch["b"], batch["instance"]))
+    assert torch.equal(found, game.render(game.inputs(batch["label"], batch["instance"]), middle))
     game.cluster_features([{k: v[:4] for k, v in batch.items()}, {k: v[4:] for k, v in batch.items()}])
     assert game.clusters.counts.tolist() == [3] * LABELS
     numbers, _ = number_instances(batch["instance"])
@@ -519,6 +521,24 @@ def test_clusters_of_a_data_set(pictures: Path) -> None:
         game.cluster_features([batch], least_share=0.9)
     with pytest.raises(ValueError, match="no instance features .features=0."):
         tiny(features=0).cluster_features([batch])
+
+
+def test_training_ends_with_clusters_in_the_last_checkpoint(pictures: Path, tmp_path: Path) -> None:
+    game = tiny()
+    train(game, pictures, tmp_path, batches=3)
+    assert game.clusters.counts.tolist() == [3] * LABELS
+    assert torch.equal(load_run(tmp_path).clusters.centres, game.clusters.centres)
+    found = game.clusters.centres.clone()
+    game.cluster_features(on_whole(pictures))
+    assert torch.equal(found, game.clusters.centres)
+    stopped = tiny()
+    train(stopped, pictures, tmp_path / "stopped", batches=3, stop_at=2)
+    assert not stopped.clusters.counts.any()
+
+
+def on_whole(folder: Path) -> Iterator[dict[str, Tensor]]:
+    source = data(folder)
+    return (source.on_after_batch_transfer(batch, 0) for batch in source.batches("train", 4))
 
 
 def test_manipulation_changes_the_chosen_instance_alone(pictures: Path) -> None:

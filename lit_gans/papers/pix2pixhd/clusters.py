@@ -41,12 +41,7 @@ class Clusters(nn.Module):
         """Classes and ids int64 [N, H, W] -> features [N, F, H, W], one of its class's for each instance.
 
         draws: choose the cluster, with equal chances; None takes the largest. Classes without clusters have zeros.
-
-        Raises:
-            ValueError: there are no clusters.
         """
-        if not self.counts.any():
-            raise ValueError("no clusters to choose from: call cluster_features, load them, or give features")
         numbers, images = number_instances(instance)
         classes = class_of(label, numbers)
         which = torch.zeros_like(classes)

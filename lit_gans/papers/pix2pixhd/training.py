@@ -63,7 +63,7 @@ class Pix2PixHD(Game):
         width: of the generator at full size: 64, or 32 with one enhancer.
         scales: of the discriminator: 3 in the paper, 2 in the official code up to 1024 pixels.
         features: numbers per instance that the encoder gives the generator, 3 in the paper (Sec. 3.4); 0 for none.
-        num_clusters: of each class's features, for manipulation; see `cluster_features`.
+        num_clusters: of each class's features, for manipulation; found when training ends, see `cluster_features`.
         matching_weight: lambda of Eq. 5.
         perceptual: adds its value for (fake, real) to the generator's loss, such as `PerceptualLoss`, which needs
             VGG19's weights. Without them, training goes on without this loss, and says so unless the weight is 0.
@@ -156,7 +156,7 @@ class Pix2PixHD(Game):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
-        self.enter_phase()
+        self.enter_phase(opt_g)
         fakes: list[Tensor] = []
         with self.updating(opt_g):  # before the discriminator, as in the official code
             for inputs, real, features in self.parts(batch):
@@ -179,6 +179,8 @@ class Pix2PixHD(Game):
                 d_loss = 0.5 * (least_squares(fake_features, 0) + least_squares(real_features, 1))
                 self.accumulate(d_loss)
                 self.report_discriminator(d_loss, predictions(real_features), predictions(fake_features))
+        if self.encoder is not None and self.is_last(batch):
+            self.cluster_training_set()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One for the generator and the encoder, one for the discriminator."""
@@ -237,10 +239,10 @@ class Pix2PixHD(Game):
             return "joint"
         return "global" if self.kimg < self.global_kimg else "enhancer"
 
-    def enter_phase(self) -> None:
+    def enter_phase(self, opt_g: torch.optim.Optimizer) -> None:
         """At a phase's first batch: freezes what it does not train, and gives the generator a new Adam, as the code."""
         if self.phase != self._last_phase:
-            self.trainer.optimizers[0].state.clear()
+            opt_g.state.clear()
             self._freeze()
             self._last_phase = self.phase
 
@@ -352,12 +354,13 @@ class Pix2PixHD(Game):
         With label maps, `images` are such maps as files of them are read: grey, where k / 127.5 - 1 is class k.
 
         Args:
-            draws: choose each instance's features among its class's clusters; None takes the largest cluster.
+            draws: choose each instance's features among its class's clusters; None takes the largest cluster. Before
+                there are clusters, all features are 0, the middle of their range, and a warning says so.
             instance: ids int64 [N, H, W]; None takes every class for one instance.
             features: [N, F, H, W] instead of those of clusters; from `encode` or `restyle`.
 
         Raises:
-            ValueError: sizes, classes or direction do not fit, or there are no clusters yet.
+            ValueError: sizes, classes or direction do not fit.
         """
         check_direction(direction, self.directions)
         check_size(images, self.stride)
@@ -366,6 +369,10 @@ class Pix2PixHD(Game):
         label = label_ids(images, self.num_labels)
         instance = label if instance is None else instance
         if self.encoder is not None and features is None:
+            if not self.clusters.counts.any():
+                warnings.warn(
+                    "no clusters to choose styles from: train to the end, or call cluster_features", stacklevel=2
+                )
             features = self.clusters.sample(label, instance, draws=draws)
         return self.render(self.inputs(label, instance), features)
 
@@ -402,6 +409,17 @@ class Pix2PixHD(Game):
             return after
         before = self.translate(images, instance=instance, features=features)
         return torch.where((instance == chosen)[:, None], after, before)
+
+    def cluster_training_set(self) -> None:
+        """`cluster_features` of the training pictures, whole, in the last batch; a warning where none can be found."""
+        data = self.trainer.datamodule
+        batches = data.batches(data.train_split, 4)
+        try:
+            self.cluster_features(
+                data.on_after_batch_transfer({k: x.to(self.device) for k, x in whole.items()}, 0) for whole in batches
+            )
+        except ValueError as error:
+            warnings.warn(f"the features have no clusters to choose styles from: {error}", stacklevel=2)
 
     def cluster_features(
         self, batches: Iterable[dict[str, Tensor]], *, seed: int = 0, least_share: float = 1 / 64
