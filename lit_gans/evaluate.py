@@ -13,12 +13,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
+    from lit_gans.adversarial import GAN, Game
     from lit_gans.data import ImageData
     from lit_gans.metrics import Evaluation, Extractor, Plan
 
@@ -59,8 +61,11 @@ def evaluate(
     resolution: int | None = None,
     data: ImageData | None = None,
     weights_path: str | Path | None = None,
-    lpips: str = "vgg",
+    lpips: str | None = None,
     lpips_weights: str | Path | None = None,
+    directions: Sequence[str] | None = None,
+    segmenter: torch.nn.Module | None = None,
+    num_segments: int | None = None,
     clip: str = CLIP,
     clip_folder: str | Path | None = None,
     output: str | Path | None = None,
@@ -74,11 +79,14 @@ def evaluate(
     average. For folders: `resolution` in px (default: the size of the first image), and all images are used; metrics of
     pairs ("psnr", "ssim", "ms_ssim", "lpips", "pd") compare pictures of the same name, and "clip_score" reads the
     captions in `target` (captions.json, or a .txt beside each picture).
+    A run of a translator is measured as its EvaluateTranslation callback would, in all its `directions`, with a
+    `segmenter` of `num_segments` classes also by what that reads in the translations; `data` are then its pictures.
     Pictures of the evaluation are written to the folder `plots`. One JSON line is appended to `output`, for a run by
     default to its `evaluations.jsonl`. In a process group all processes call it, and share the work.
     ValueError, FileNotFoundError or ConnectionError say what is missing.
     """
-    from lit_gans.run import find_device
+    from lit_gans.adversarial import GAN
+    from lit_gans.run import find_device, load_run
 
     target = Path(target)
     if not target.exists():
@@ -90,16 +98,34 @@ def evaluate(
     }  # fmt: skip
     config = _config(target) if is_run(target) else None
     settings = _settings(config, {name: value for name, value in given.items() if value is not None})
-    networks = Networks(lpips, lpips_weights, clip, clip_folder)
+    networks = Networks(lpips or "vgg", lpips_weights, clip, clip_folder)
     where = Where(
         find_device(device, double=True),
         None if cache_dir is None else Path(cache_dir),
         None if plots is None else Path(plots),
     )
     if is_run(target):
-        samples = {"seed": seed, "psi": psi, "ema": not raw}
-        evaluation = _evaluate_run(target, other, config, settings, samples, networks, where, data=data)
+        game = load_run(target)
         output = output or _run_folder(target) / "evaluations.jsonl"
+        if isinstance(game, GAN):
+            samples = {"seed": seed, "psi": psi, "ema": not raw}
+            evaluation = _evaluate_run(target, game, other, config, settings, samples, networks, where, data=data)
+        else:
+            only_gans = {
+                "other": other,
+                "plots": plots,
+                "raw": raw,
+                "seed": seed,
+                "psi": psi != 1,
+                "resolution": resolution,
+            }
+            if useless := [name for name, value in only_gans.items() if value]:
+                raise ValueError(
+                    f"{target} holds a translator, of which {', '.join(useless)} say nothing: leave it out"
+                )
+            given |= {"lpips": lpips, "lpips_weights": lpips_weights, "directions": directions}
+            given |= {"num_segments": num_segments, "segmenter": segmenter}
+            evaluation = _evaluate_translator(target, game, config, given, where, data=data)
     else:  # a folder is taken whole unless less is asked for
         evaluation = _evaluate_folder(
             target, other, settings, networks, where, data=data, num_images=num_images, resolution=resolution
@@ -205,6 +231,7 @@ def _extractor(settings: Settings, plan: Plan, data: ImageData, where: Where) ->
 
 def _evaluate_run(
     target: Path,
+    gan: GAN,
     other: str | Path | None,
     config: dict[str, Any] | None,
     settings: Settings,
@@ -216,13 +243,11 @@ def _evaluate_run(
 ) -> Evaluation:
     from lit_gans.metrics import DEFAULT_METRICS, evaluate_gan
     from lit_gans.metrics.plan import PATHS
-    from lit_gans.run import load_gan
 
     metrics = settings.metrics or DEFAULT_METRICS
     if of_folders := [name for name in metrics if name in _of_folders()]:
         raise ValueError(f"{', '.join(of_folders)}: for folders of images, not for a run; see `lit-gans sample`")
     plan = _plan(settings, metrics=metrics, num_images=settings.num_images, **samples)
-    gan = load_gan(target)
     data = _reals_of_run(target, other, config, gan) if data is None else data
     data.prepare_data()
     network = _extractor(settings, plan, data, where)
@@ -239,17 +264,51 @@ def _evaluate_run(
     return evaluation
 
 
-def _reals_of_run(target: Path, other: str | Path | None, config: dict[str, Any] | None, gan: Any) -> ImageData:
-    from lit_gans.run import build_data
-
+def _reals_of_run(target: Path, other: str | Path | None, config: dict[str, Any] | None, gan: GAN) -> ImageData:
     if other is not None:
         return _image_folder(Path(other), gan.resolution, channels=gan.channels)
+    return _own_data(target, config, "give a folder of real images as second argument")
+
+
+def _own_data(target: Path, config: dict[str, Any] | None, way_out: str) -> ImageData:
+    from lit_gans.run import build_data
+
     if config is None:
         raise FileNotFoundError(
-            f"no config.yaml in {_run_folder(target)}, so the data {target} was trained on is unknown: "
-            f"give a folder of real images as second argument"
+            f"no config.yaml in {_run_folder(target)}, so the data {target} was trained on is unknown: {way_out}"
         )
     return build_data(config)
+
+
+def _evaluate_translator(
+    target: Path,
+    game: Game,
+    config: dict[str, Any] | None,
+    given: dict[str, Any],
+    where: Where,
+    *,
+    data: ImageData | None,
+) -> Evaluation:
+    """`given`, where not None, completed from the config's `evaluate_translation` section."""
+    import inspect
+
+    from lit_gans.callbacks import EvaluateTranslation
+    from lit_gans.metrics.translation import evaluate_translator
+
+    data = _own_data(target, config, "from Python, pass data=") if data is None else data
+    data.prepare_data()
+    section = (config or {}).get("evaluate_translation") or {}
+    section = {name: value for name, value in section.items() if name != "segmenter"}  # of a class of the user's
+    known = set(inspect.signature(EvaluateTranslation).parameters)
+    wanted = {**section, **{name: value for name, value in given.items() if value is not None and name in known}}
+    plan, judges = EvaluateTranslation(**wanted).prepare(game, data)
+    game.to(where.device)
+    rank, world = _rank()
+    with _progress() as progress:
+        return evaluate_translator(
+            game, data, plan=plan, judges=judges, generator="ema" if game.averages() else "raw", rank=rank, world=world,
+            cache_dir=where.cache_dir, progress=progress,
+        )  # fmt: skip
 
 
 # ---- folders of images -----------------------------------------------------------------------------------------------
@@ -503,6 +562,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings(), process_group():
             warnings.showwarning = lambda message, *where: print(f"lit-gans evaluate: {message}", file=sys.stderr)
+            arguments["segmenter"] = _imported(arguments["segmenter"])
             evaluation = evaluate(**arguments)
             if _rank()[0] == 0:
                 _show(evaluation)
@@ -510,6 +570,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lit-gans evaluate: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _imported(path: str | None) -> Any:
+    """What the function or class at an import path gives, called without arguments; None for None."""
+    if path is None:
+        return None
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)()
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"segmenter {path!r} cannot be built ({error}): give the import path of a function or class without "
+            "arguments, such as my_networks.fcn8s"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -525,7 +599,8 @@ def _parser() -> argparse.ArgumentParser:
         "clip:<model>, dinov2:<model> (default: as the run, else inception)")  # fmt: skip
     add("--metrics", nargs="+", metavar="METRIC", help="some of fid (or frechet) sfid rfid intra_fid kid is precision "
         "recall density coverage class_accuracy swd modes ppl_z_full ppl_z_end ppl_w_full ppl_w_end (each also with "
-        "_crop); for folders also psnr ssim ms_ssim lpips pd clip_score")  # fmt: skip
+        "_crop); for folders also psnr ssim ms_ssim lpips pd clip_score; for translators fid kid precision recall "
+        "density coverage and, of pairs, psnr ssim ms_ssim lpips segmentation")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     add("--processes", type=int, default=1, help="processes of this machine that share the work, one per GPU")
     add("--batch-size", type=int, help="images at a time")
@@ -538,8 +613,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-real", type=int, help="how many real images (default: all)")
     add("--resolution", type=int, help="folders only: bring all images to this size in px")
     add("--weights", dest="weights_path", help="file of the extractor's weights, .safetensors or .pth")
-    add("--lpips", default="vgg", choices=["vgg", "alex", "squeeze"], help="network of lpips and of path lengths")
+    add("--lpips", choices=["vgg", "alex", "squeeze"], help="network of lpips and of path lengths (default: vgg; of a "
+        "translator as the run, else alex)")  # fmt: skip
     add("--lpips-weights", help="file of that network's weights")
+    add("--directions", nargs="+", choices=["ab", "ba"], help="of a translator's run (default: all it has)")
+    add("--segmenter", metavar="MODULE.NAME", help="of a translator's run: what gives a network of yours that reads "
+        "photographs, as metrics pixel_accuracy, mean_class_accuracy and mean_iou")  # fmt: skip
+    add("--num-segments", type=int, help="its classes")
     add("--clip", default=CLIP, help=f"the CLIP of clip_score, by its name at Hugging Face (default: {CLIP})")
     add("--clip-folder", help="folder with its files")
     add("--output", help="file to append the result to as a line of JSON (default: <run>/evaluations.jsonl)")

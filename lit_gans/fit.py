@@ -241,8 +241,8 @@ def _say_where(run: Path, game: Game) -> None:
             print(f"{what:<12}{run / name}")
     if not isinstance(game, GAN):
         print(f"{'translate':<12}lit-gans translate {run} PICTURES --output {run / 'out'}")
-        return
-    print(f"{'sample':<12}lit-gans sample {run} --seeds 0-63 --output {run / 'out'}")
+    else:
+        print(f"{'sample':<12}lit-gans sample {run} --seeds 0-63 --output {run / 'out'}")
     print(f"{'evaluate':<12}lit-gans evaluate {run}")
 
 

@@ -103,20 +103,24 @@ class EvaluateTranslation(EveryKimg):
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if stage != "fit" or self.every_kimg == 0:
             return
-        data = trainer.datamodule
-        if not isinstance(pl_module, Translator):
+        self.plan, self._judges = self.prepare(pl_module, trainer.datamodule)
+
+    def prepare(self, translator: Game, data: object) -> tuple[TranslationPlan, Judges]:
+        """What is measured, and by which networks; ValueError and its like as in `setup`."""
+        if not isinstance(translator, Translator):
             raise ValueError(
-                f"EvaluateTranslation measures translations, and {type(pl_module).__name__} makes none: use Evaluate"
+                f"EvaluateTranslation measures translations, and {type(translator).__name__} makes none: use Evaluate"
             )
         if not isinstance(data, TranslationData):
             raise ValueError(
                 f"EvaluateTranslation takes pictures from the datamodule, but found {type(data).__name__}: pass one "
                 f"for translators, such as lit_gans.data.Paired or Unpaired, or every_kimg=0"
             )
-        self.plan = self._plan(pl_module, data)
-        self._judges = self._built(self.plan, data)
-        check_judges(self.plan, self._judges)
-        self._check_data(self.plan, data)
+        plan = self._plan(translator, data)
+        judges = self._built(plan, data)
+        check_judges(plan, judges)
+        self._check_data(plan, data, judges)
+        return plan, judges
 
     def _plan(self, translator: Translator, data: TranslationData) -> TranslationPlan:
         directions = translator.directions if self.directions is None else self.directions
@@ -137,7 +141,7 @@ class EvaluateTranslation(EveryKimg):
             lpips = build_lpips(self.lpips, weights_path=self.lpips_weights)
         return Judges(extractor, lpips, self.segmenter)
 
-    def _check_data(self, plan: TranslationPlan, data: TranslationData) -> None:
+    def _check_data(self, plan: TranslationPlan, data: TranslationData, judges: Judges) -> None:
         """Before the first batch: the pictures are there, in pairs where a metric asks for them, and large enough."""
         of_pairs = plan.of(OF_PAIRS)
         if of_pairs and isinstance(data, UnpairedData):
@@ -154,7 +158,7 @@ class EvaluateTranslation(EveryKimg):
                     f"there is 1: take another split, or leave them out"
                 )
         if of_pairs:
-            check_pairs(plan, self._judges, channels=data.b_channels, size=data.size, num_labels=data.num_labels)
+            check_pairs(plan, judges, channels=data.b_channels, size=data.size, num_labels=data.num_labels)
 
     def act(self, trainer: Trainer, game: Game) -> None:
         broadcast_state(game, buffers_only=True)  # all processes translate with one and the same generator
