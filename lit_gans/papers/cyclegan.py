@@ -115,8 +115,8 @@ class CycleGAN(Game):
     Args:
         channels_a, channels_b: of the two domains.
         width, blocks: of the generators; discriminator_width: of the discriminators, which see patches of 70 pixels.
-        cycle_weight: lambda of Eq. 3, for both cycles.
-        identity_weight: of the identity loss (Sec. 5.2), as a share of cycle_weight; 0 spares two passes.
+        cycle_weight: lambda of Eq. 3, for both cycles, or one each for a's and b's, as the official code can have.
+        identity_weight: of the identity loss (Sec. 5.2), as a share of that domain's cycle; 0 spares two passes.
         pool_size: former fakes of each domain that the discriminators may be shown again; 0 shows the newest only.
         decay_from_kimg: where the linear schedule starts to fall; None is half of total_kimg. The official code steps
             once per epoch, to 1/101 in the last; here the rate falls with every batch.
@@ -137,7 +137,7 @@ class CycleGAN(Game):
         width: int = 64,
         blocks: int = 9,
         discriminator_width: int = 64,
-        cycle_weight: float = 10.0,
+        cycle_weight: float | tuple[float, float] = 10.0,
         identity_weight: float = 0.5,
         pool_size: int = 50,
         lr: float = 2e-4,
@@ -160,25 +160,29 @@ class CycleGAN(Game):
         self.discriminator_b = PatchGAN(channels=channels_b, width=discriminator_width, norm="instance")
         self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
         self.channels = (channels_a, channels_b)
-        self.cycle_weight, self.identity_weight = cycle_weight, identity_weight
+        self.cycle_weights = (cycle_weight,) * 2 if isinstance(cycle_weight, (int, float)) else tuple(cycle_weight)
+        self.identity_weight = identity_weight
         self.lr, self.betas = lr, betas
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
         a, b = batch["a"], batch["b"]
+        weight_a, weight_b = self.cycle_weights
         fakes: list[tuple[Tensor, Tensor]] = []
         with self.updating(opt_g):
             for a_part, b_part in self.split(a, b):
                 fake_b, fake_a = self.generator_ab(a_part), self.generator_ba(b_part)
                 fakes.append((fake_a.detach(), fake_b.detach()))
                 adversarial = squared(self.discriminator_b(fake_b), 1) + squared(self.discriminator_a(fake_a), 1)
-                cycle = distance(self.generator_ba(fake_b), a_part) + distance(self.generator_ab(fake_a), b_part)
-                g_loss = adversarial + self.cycle_weight * cycle  # Eq. 3
-                self.report(adversarial=adversarial, cycle=cycle)
+                cycle_a = distance(self.generator_ba(fake_b), a_part)
+                cycle_b = distance(self.generator_ab(fake_a), b_part)
+                g_loss = adversarial + weight_a * cycle_a + weight_b * cycle_b  # Eq. 3
+                self.report(adversarial=adversarial, cycle=cycle_a + cycle_b)
                 if self.identity_weight:  # each generator leaves images of its own target domain as they are
-                    identity = distance(self.generator_ab(b_part), b_part) + distance(self.generator_ba(a_part), a_part)
-                    g_loss = g_loss + self.cycle_weight * self.identity_weight * identity
-                    self.report(identity=identity)
+                    same_a = distance(self.generator_ba(a_part), a_part)
+                    same_b = distance(self.generator_ab(b_part), b_part)
+                    g_loss = g_loss + self.identity_weight * (weight_a * same_a + weight_b * same_b)
+                    self.report(identity=same_a + same_b)
                 self.accumulate(g_loss)
                 self.report(loss_g=g_loss)
         fake_a, fake_b = (torch.cat(parts) for parts in zip(*fakes, strict=True))

@@ -184,6 +184,17 @@ def test_reports_and_weights_of_the_losses(tmp_path: Path) -> None:
     assert found["loss_d"] == pytest.approx((found["loss_d_a"] + found["loss_d_b"]) / 2, rel=1e-5)
 
 
+def test_each_cycle_may_have_a_weight_of_its_own(tmp_path: Path) -> None:
+    data, beyond = domains(tmp_path / "data"), {}
+    for weights in ((2.0, 0.0), (0.0, 2.0), (2.0, 2.0), 2.0):
+        game = tiny(cycle_weight=weights, lr=0.0)()
+        train(game, data, tmp_path / str(weights), batches=1)
+        found = game.take_reports()
+        beyond[weights] = found["loss_g"] - found["adversarial"]
+    assert beyond[2.0] == beyond[2.0, 2.0] == pytest.approx(beyond[2.0, 0.0] + beyond[0.0, 2.0], rel=1e-5)
+    assert beyond[2.0, 0.0] != pytest.approx(beyond[0.0, 2.0], rel=1e-3)
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Pools included."""
