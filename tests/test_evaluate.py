@@ -12,7 +12,8 @@ from PIL import Image
 from lit_gans import metrics
 from lit_gans.adversarial import GAN
 from lit_gans.data import Digits
-from lit_gans.evaluate import _settings, evaluate, main
+from lit_gans.evaluate import evaluate, main
+from lit_gans.evaluation.settings import settings_of
 from lit_gans.images import save_png
 from tests.metrics.common import PixelFeatures
 
@@ -63,11 +64,11 @@ def test_a_run_is_measured_as_it_was_configured(run: Path) -> None:
 
 def test_settings_come_from_the_call_then_the_config_then_the_defaults() -> None:
     section = {"every_kimg": 1.0, "extractor": "inception", "weights_path": "w.pth", "num_images": 7, "at_end": True}
-    settings = _settings({"evaluate": section}, {"num_images": 9})
+    settings = settings_of({"evaluate": section}, {"num_images": 9})
     assert (settings.num_images, settings.weights_path, settings.batch_size) == (9, "w.pth", 64)
-    assert _settings({"evaluate": section}, {"extractor": "digits"}).weights_path is None
-    assert _settings({"evaluate": {**section, "every_kimg": 0.0}}, {}).num_images == 50_000
-    assert _settings(None, {}).extractor == "inception"
+    assert settings_of({"evaluate": section}, {"extractor": "digits"}).weights_path is None
+    assert settings_of({"evaluate": {**section, "every_kimg": 0.0}}, {}).num_images == 50_000
+    assert settings_of(None, {}).extractor == "inception"
 
 
 def test_a_run_against_a_folder(run: Path, tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
 
 
 def test_an_image_of_another_shape_is_measured_by_its_shorter_side(tmp_path: Path) -> None:
-    from lit_gans.evaluate import image_px
+    from lit_gans.evaluation.folders import image_px
 
     Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
     assert image_px(tmp_path) == 20

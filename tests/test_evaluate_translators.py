@@ -65,7 +65,7 @@ def test_both_directions_of_unpaired_domains(unpaired: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--plots", "plots", "--psi", "0.5"], "holds a translator, of which plots, psi say nothing: leave it out"),
+        (["--plots", "plots", "--psi", "0.5"], "holds a translator, which has no plots, psi: leave it out"),
         (["--metrics", "segmentation"], "segmentation has num_segments 0"),
         (["--segmenter", "no.such"], "segmenter 'no.such' cannot be built .* such as my_networks.fcn8s"),
         (["--directions", "ba"], "directions has 'ba', and this translator has ab"),

@@ -1,0 +1,1 @@
+"""What `lit-gans evaluate` measures: runs of GANs and of translators, and folders of images."""
