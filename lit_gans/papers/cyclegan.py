@@ -115,6 +115,8 @@ class CycleGAN(Game):
     Args:
         channels_a, channels_b: of the two domains.
         width, blocks: of the generators; discriminator_width: of the discriminators, which see patches of 70 pixels.
+        norm: of all four. "instance" is the paper's. It leaves little of a picture's colours where these are few and
+            flat, as in drawings; "batch" keeps them, with batches of 8 or so, and translates by running statistics.
         cycle_weight: lambda of Eq. 3, for both cycles, or one each for a's and b's, as the official code can have.
         identity_weight: of the identity loss (Sec. 5.2), as a share of that domain's cycle; 0 spares two passes.
         pool_size: former fakes of each domain that the discriminators may be shown again; 0 shows the newest only.
@@ -137,6 +139,7 @@ class CycleGAN(Game):
         width: int = 64,
         blocks: int = 9,
         discriminator_width: int = 64,
+        norm: str = "instance",
         cycle_weight: float | tuple[float, float] = 10.0,
         identity_weight: float = 0.5,
         pool_size: int = 50,
@@ -154,10 +157,11 @@ class CycleGAN(Game):
             raise ValueError(
                 f"the identity loss compares images of {channels_a} and of {channels_b} channels: set identity_weight=0"
             )
-        self.generator_ab = ResNet(in_channels=channels_a, out_channels=channels_b, width=width, blocks=blocks)
-        self.generator_ba = ResNet(in_channels=channels_b, out_channels=channels_a, width=width, blocks=blocks)
-        self.discriminator_a = PatchGAN(channels=channels_a, width=discriminator_width, norm="instance")
-        self.discriminator_b = PatchGAN(channels=channels_b, width=discriminator_width, norm="instance")
+        size, judge = {"width": width, "blocks": blocks, "norm": norm}, {"width": discriminator_width, "norm": norm}
+        self.generator_ab = ResNet(in_channels=channels_a, out_channels=channels_b, **size)
+        self.generator_ba = ResNet(in_channels=channels_b, out_channels=channels_a, **size)
+        self.discriminator_a = PatchGAN(channels=channels_a, **judge)
+        self.discriminator_b = PatchGAN(channels=channels_b, **judge)
         self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
         self.channels = (channels_a, channels_b)
         self.cycle_weights = (cycle_weight,) * 2 if isinstance(cycle_weight, (int, float)) else tuple(cycle_weight)
