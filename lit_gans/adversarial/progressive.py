@@ -1,0 +1,84 @@
+"""Growing networks (Karras et al., 2018), https://arxiv.org/abs/1710.10196, Section 2: what is trained, and how far in.
+
+A network works at `stage` pixels, a power of two up to its full resolution. When a stage begins, its layers are faded
+in: `alpha` is their share in the output (Figure 2), from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+SMALLEST_PX = 4
+
+
+@runtime_checkable
+class Progressive(Protocol):
+    """What FadeIn asks of a game: that all its networks, averages too, go to a stage together."""
+
+    resolution: int
+
+    def set_progress(self, stage: int, alpha: float) -> None: ...
+
+
+class Growing(nn.Module):
+    """A network that can stand at any stage from 4 pixels to `resolution`; built fully grown.
+
+    The buffer `lod`, log2(resolution / stage) + 1 - alpha, is the level of detail of the published networks: what is
+    saved knows how far it has grown. alpha = 0 and the finished stage before it are the same level.
+
+    Raises:
+        ValueError: resolution is not a power of two from 4.
+    """
+
+    lod: Tensor
+
+    def __init__(self, resolution: int) -> None:
+        super().__init__()
+        if resolution < SMALLEST_PX or resolution & (resolution - 1):
+            raise ValueError(
+                f"resolution {resolution} is not a power of two from {SMALLEST_PX}; growing networks double it stage "
+                "by stage: use 32, 64, 128, ..."
+            )
+        self.resolution, self.stage, self.alpha = resolution, resolution, 1.0
+        self.register_buffer("lod", torch.zeros(()))
+
+    def set_progress(self, stage: int, alpha: float) -> None:
+        """Goes to `stage` pixels, with a share `alpha` of its newest layers.
+
+        Raises:
+            ValueError: no such stage, or no such share.
+        """
+        if not SMALLEST_PX <= stage <= self.resolution or stage & (stage - 1):
+            raise ValueError(f"stage {stage} is not a power of two from {SMALLEST_PX} to {self.resolution}")
+        if not 0 <= alpha <= 1 or (stage == SMALLEST_PX and alpha < 1):
+            raise ValueError(f"alpha {alpha} at {stage} px: it lies in [0, 1], and at {SMALLEST_PX} px it is 1")
+        self.stage, self.alpha = stage, alpha
+        self.lod.fill_(math.log2(self.resolution / stage) + 1 - alpha)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self.stage, self.alpha = stage_at(float(self.lod), self.resolution)
+
+
+def stage_at(lod: float, resolution: int) -> tuple[int, float]:
+    """(stage in pixels, alpha) of a level of detail from 0 (fully grown) on: 0.7 is alpha 0.3 of the last stage."""
+    whole = math.floor(lod)
+    return resolution >> whole, 1 - (lod - whole)
+
+
+def blended(images: Tensor, alpha: float) -> Tensor:
+    """Reals [N, C, H, W] as a fading stage shows them: a share 1 - alpha of what the stage before saw, enlarged."""
+    if alpha == 1:
+        return images
+    return torch.lerp(interpolate(avg_pool2d(images, 2), scale_factor=2), images, alpha)
+
+
+def enlarged(images: Tensor, resolution: int) -> Tensor:
+    """[N, C, H, W] -> [N, C, resolution, resolution], each pixel repeated."""
+    factor = resolution // images.shape[-1]
+    return images if factor == 1 else interpolate(images, scale_factor=factor)
