@@ -26,6 +26,7 @@ from lit_gans.run import describe, find_checkpoint, last_run_folder, new_run_fol
 
 # In the order of their work after a batch; each is configured by its name, as in --ema.half_life_kimg=20.
 CALLBACKS = {
+    "fade_in": callbacks.FadeIn,
     "ema": callbacks.EMA,
     "adaptive_augmentation": callbacks.AdaptiveAugmentation,
     "report": callbacks.Report,

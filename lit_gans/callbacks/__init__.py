@@ -6,6 +6,7 @@ from lit_gans.callbacks.clock import EveryKimg, crossed
 from lit_gans.callbacks.ema import EMA
 from lit_gans.callbacks.evaluate import Evaluate
 from lit_gans.callbacks.evaluate_translation import EvaluateTranslation
+from lit_gans.callbacks.fade_in import FadeIn
 from lit_gans.callbacks.health import DivergenceError, Health
 from lit_gans.callbacks.image_grid import ImageGrid
 from lit_gans.callbacks.progress import Progress
@@ -20,6 +21,7 @@ __all__ = [
     "Evaluate",
     "EvaluateTranslation",
     "EveryKimg",
+    "FadeIn",
     "Health",
     "ImageGrid",
     "Progress",

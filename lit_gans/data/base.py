@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lit_gans.data.stream import Stream
+
+if TYPE_CHECKING:
+    from lit_gans.data.pyramid import Plan, Pyramid
 
 _KEEP_BYTES = 2**30
 
@@ -108,6 +111,7 @@ class ImageData(LightningDataModule, ABC):
         self.num_workers = _whole("num_workers", num_workers, 0)
         self.seed = _whole("seed", seed, 0)
         self.mirror = mirror
+        self._growing: tuple[Plan, Pyramid] | None = None
         self._sets: dict[tuple[str, int], ImageSet] = {}
         self._fingerprints: dict[tuple[str, int], str] = {}
 
@@ -130,7 +134,7 @@ class ImageData(LightningDataModule, ABC):
             raise ValueError(f"{type(self).__name__} has no split {split!r}; it has {', '.join(self.splits)}")
         key = (split, self.resolution)
         if key not in self._sets:
-            # Training that grows asks for one resolution after the other: keep none of those left behind.
+            # A change of resolution leaves the sets of the former one behind.
             self._sets = {old: images for old, images in self._sets.items() if old[1] == self.resolution}
             self._sets[key] = self.load(split)
         return self._sets[key]
@@ -182,15 +186,17 @@ class ImageData(LightningDataModule, ABC):
 
     def stream(self, *, start: int = 0, rank: int = 0, world: int = 1) -> Stream:
         """The batches of process `rank` of `world` from image `start` on."""
-        return Stream(
-            self.dataset(self.train_split),
-            self.batch_size,
-            seed=self.seed,
-            start=start,
-            rank=rank,
-            world=world,
-            mirror=self.mirror,
-        )
+        place = {"seed": self.seed, "start": start, "rank": rank, "world": world, "mirror": self.mirror}
+        if self._growing is not None:
+            from lit_gans.data.pyramid import GrowingStream
+
+            plan, pyramid = self._growing
+            return GrowingStream(pyramid, plan, **place)
+        return Stream(self.dataset(self.train_split), self.batch_size, **place)
+
+    def grow(self, plan: Plan, pyramid: Pyramid) -> None:
+        """From the next `train_dataloader` on, batches are of the sizes that the plan gives at each moment."""
+        self._growing = plan, pyramid
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """image uint8 [N, C, R, R] -> float32 in [-1, 1], on the device."""

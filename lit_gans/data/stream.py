@@ -85,8 +85,11 @@ class Stream(IterableDataset):
 
     def batch(self, k: int) -> dict[str, Tensor]:
         """This process's rows of batch k: image uint8 [local, C, R, R] and, with labels, label int64 [local]."""
-        positions = self.positions(k)
-        batch = self.images.fetch(torch.from_numpy(self.indices(positions)))
+        return self.rows(self.images, self.positions(k))
+
+    def rows(self, images: ImageSet, positions: np.ndarray) -> dict[str, Tensor]:
+        """The samples of these absolute numbers from `images`, flipped where that is due."""
+        batch = images.fetch(torch.from_numpy(self.indices(positions)))
         if self.mirror:
             flips = torch.from_numpy(self.mirrored(positions))
             batch["image"] = torch.where(flips[:, None, None, None], batch["image"].flip(-1), batch["image"])
