@@ -60,10 +60,10 @@ def project(
         ValueError, FileNotFoundError, ConnectionError: no run, picture or weights, or a setting that cannot be met.
     """
     from lit_gans import editing
+    from lit_gans.films import mp4_encoder
     from lit_gans.images import from_uint8
     from lit_gans.metrics.perceptual import build_lpips
     from lit_gans.run import find_device, load_gan
-    from lit_gans.sample import mp4_encoder
 
     image = Path(image)
     folder = Path(output) if output is not None else Path(f"{image.stem}-projected")
@@ -117,8 +117,8 @@ def save_pictures(found: Projection, folder: Path, *, format: Literal["gif", "mp
 
     from lit_gans.callbacks.image_grid import readable_grid
     from lit_gans.editing.projector import compared
+    from lit_gans.films import save_film
     from lit_gans.images import save_png, to_uint8
-    from lit_gans.sample import save_film
 
     image, target, small = to_uint8(found.image), to_uint8(found.target), to_uint8(compared(found.target))
     save_png(image[0], folder / "projected.png")

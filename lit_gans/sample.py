@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from torch import Tensor
 
     from lit_gans.adversarial import GAN
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 Format = Literal["gif", "mp4"]
 Form = Literal["singles", "grid", "film", "mixing", "truncation"]
 SEED_LIMIT = 2**63
-FILM_PX = 256  # a film of one image is enlarged to it; cells of grids to 64
-MIX_LAYERS = "0-3"  # poses and shapes (Karras et al., 2019, Sec. 3.1)
 WHAT = {"singles": "single images", "grid": "a grid", "film": "a film", "mixing": "a table of mixed styles",
         "truncation": "a table of psi"}  # fmt: skip
 FILES = {"grid": "grid.png", "mixing": "mixing.png", "truncation": "truncation.png"}
@@ -63,8 +59,9 @@ def sample(
         grid: one picture of all images. With `interpolate`, a film of cells: one per class and group of seeds.
         interpolate: a looping film through the first so many seeds; `grid` takes a group for each column. `space` "w"
             walks straight from style to style.
-        mix: seeds of rows and seeds of columns, for a table in which the layers `mix_layers` (default "0-3") have the
-            column's style and all others the row's; the unmixed images are on the margins. `seeds` are not used.
+        mix: seeds of rows and seeds of columns, for a table in which the layers `mix_layers` have the column's style
+            and all others the row's; the unmixed images are on the margins. `seeds` are not used. The layers are
+            numbers such as "0-3", or "coarse" (4 and 8 px, the default), "middle" (16 and 32 px), "fine" (from 64 px).
         frames: of the whole film. format: "gif", or "mp4" with the extra `video`; by default the output's suffix.
         device: "auto" is the accelerator where there is one. trust: see `lit_gans.run.load_run`.
 
@@ -72,6 +69,7 @@ def sample(
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
     from lit_gans.editing.styles import style_mixing, truncation_sweep
+    from lit_gans.films import save_film
     from lit_gans.run import find_device, load_gan
 
     seeds = _numbers(seeds, "seeds")
@@ -149,8 +147,10 @@ def _form(psis: list[float], interpolate: int | None, mix: Sequence | None, *, g
     return forms[0] if forms else "grid" if grid else "singles"
 
 
-def _mixed(mix: Sequence | None, layers: str | Sequence[int] | None) -> tuple[list[int], tuple[list[int], list[int]]]:
-    """(layers, (seeds of rows, seeds of columns)), all empty without `mix`."""
+def _mixed(
+    mix: Sequence | None, layers: str | Sequence[int] | None
+) -> tuple[str | list[int], tuple[list[int], list[int]]]:
+    """(layers, or the name of a group, (seeds of rows, seeds of columns)), all empty without `mix`."""
     if mix is None:
         if layers is not None:
             raise ValueError("mix_layers says which styles are mixed: give the seeds of rows and columns as mix too")
@@ -158,7 +158,10 @@ def _mixed(mix: Sequence | None, layers: str | Sequence[int] | None) -> tuple[li
     if len(mix) != 2:
         raise ValueError(f"mix has {len(mix)} parts: give the seeds of the rows and those of the columns, as 0-4 10-14")
     rows, columns = (_numbers(part, "mix") for part in mix)
-    return _numbers(MIX_LAYERS if layers is None else layers, "mix_layers"), (rows, columns)
+    from lit_gans.editing.styles import GROUPS
+
+    layers = "coarse" if layers is None else layers
+    return layers if layers in GROUPS else _numbers(layers, "mix_layers"), (rows, columns)
 
 
 def _one_class(classes: list[int] | None) -> int | None:
@@ -326,48 +329,6 @@ def slerp(start: "Tensor", end: "Tensor", t: "Tensor") -> "Tensor":
     return torch.where(sine > 1e-4, along, torch.lerp(start, end, t))
 
 
-def save_film(images: "Tensor", path: Path, *, frames: int, columns: int, fps: int) -> Path:
-    """uint8 [frames * cells, C, H, W] -> an animated GIF or an MP4 file."""
-    from lit_gans.callbacks.image_grid import readable_grid
-    from lit_gans.files import replacing
-    from lit_gans.images import grid, to_pil
-
-    cells = images.unflatten(0, (frames, -1))
-    single = cells.shape[1] == 1
-    pictures = [
-        to_pil(grid(some, 1, min_cell_px=FILM_PX) if single else readable_grid(some, columns)) for some in cells
-    ]
-    with replacing(path) as unfinished:
-        (_write_gif if path.suffix == ".gif" else _write_mp4)(pictures, unfinished, fps)
-    return path
-
-
-def _write_gif(pictures: list, path: Path, fps: int) -> None:
-    pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
-
-
-def mp4_encoder() -> "ModuleType":
-    """The package that writes MP4; ValueError with the way to get it where it is absent."""
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise ValueError(
-            "MP4 needs imageio-ffmpeg, the extra 'video': pip install 'lit-gans[video]'; or --format gif"
-        ) from error
-    return imageio_ffmpeg
-
-
-def _write_mp4(pictures: list, path: Path, fps: int) -> None:
-    # The codec halves colour resolution, so sides must be even.
-    writer = mp4_encoder().write_frames(
-        str(path), pictures[0].size, fps=fps, quality=8, macro_block_size=2, output_params=["-f", "mp4"]
-    )
-    writer.send(None)
-    for picture in pictures:
-        writer.send(picture.convert("RGB").tobytes())
-    writer.close()
-
-
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -411,7 +372,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--interpolate", type=int, metavar="K", help="a looping film through K of the seeds")
     add("--space", default="z", choices=["z", "w"], help="where the film walks (default: %(default)s)")
     add("--mix", nargs=2, metavar=("ROWS", "COLUMNS"), help="seeds of a table of mixed styles, as 0-4 10-14")
-    add("--mix-layers", help=f"which of them are the column's (default: {MIX_LAYERS})")
+    add("--mix-layers", help="which of them are the column's: numbers such as 0-3, or coarse (4 and 8 px), middle (16 "
+        "and 32 px) or fine (from 64 px) (default: coarse)")  # fmt: skip
     add("--frames", type=int, default=60, help="of the whole film (default: %(default)s)")
     add("--format", choices=["gif", "mp4"], help="of the film (default: gif, or the output's suffix)")
     add("--fps", type=int, default=25, help="frames per second (default: %(default)s)")

@@ -19,6 +19,7 @@ from lit_gans.run import record_image
 __all__ = ["MAX_CLASSES", "ImageGrid", "draw", "layout", "readable_grid", "real_rows", "spread"]
 
 READABLE_CELL_PX, READABLE_WIDTH_PX, LINE_PX = 64, 1600, 2
+FILM_FRAMES, FILM_SIDE_PX, FILM_FPS = 150, 640, 10
 
 
 class ImageGrid(EveryKimg):
@@ -27,19 +28,26 @@ class ImageGrid(EveryKimg):
     Of a GAN, unconditional: rows x columns seeds. Conditional: one row per class, the same seed down each column, and
     at most 20 classes evenly chosen (`rows` is not used). Drawn by rank 0 from the averaged generator. Small images are
     enlarged without smoothing; of large ones only so many rows and columns are drawn that a side stays below 7,680
-    pixels. A translator shows what it makes of the same pictures of the data each time.
+    pixels. A translator shows what it makes of the same pictures of the data each time. `film`: when training ends,
+    also `film.gif` of all of them, of 150 frames at most and 640 pixels.
 
     Raises:
         ValueError: no column or no row.
     """
 
     def __init__(
-        self, every_kimg: float = 20.0, columns: int = 10, rows: int = 10, psi: float = 1.0, at_start: bool = True
+        self,
+        every_kimg: float = 20.0,
+        columns: int = 10,
+        rows: int = 10,
+        psi: float = 1.0,
+        at_start: bool = True,
+        film: bool = False,
     ) -> None:
         super().__init__(every_kimg, at_start=at_start)
         if columns < 1 or rows < 1:
             raise ValueError(f"a grid of {rows} rows and {columns} columns has no image: give 1 or more of both")
-        self.columns, self.rows, self.psi = columns, rows, psi
+        self.columns, self.rows, self.psi, self.film = columns, rows, psi, film
 
     def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         compared = isinstance(pl_module, GAN) and isinstance(trainer.datamodule, ImageData)
@@ -55,6 +63,11 @@ class ImageGrid(EveryKimg):
         with replacing(path.with_name("latest.png")) as latest:
             shutil.copyfile(path, latest)
         record_image(trainer, "fakes", path)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Game) -> None:
+        super().on_train_end(trainer, pl_module)
+        if self.every_kimg and self.film and trainer.is_global_zero:
+            save_growth(_samples(trainer))
 
     def _shape(self, num_classes: int, resolution: int) -> tuple[int, int]:
         """(rows, columns) of the grid."""
@@ -78,6 +91,23 @@ def real_rows(images: ImageSet, rows: int, columns: int, *, num_classes: int) ->
     for row, part in zip(canvas, found.split([len(cell) for cell in cells]), strict=True):
         row[: len(part)] = part
     return canvas.flatten(0, 1)
+
+
+def save_growth(folder: Path) -> Path | None:
+    """`film.gif` of the grids in a run's folder of samples, in their order, if there are any."""
+    from PIL import Image
+
+    from lit_gans.films import save_pictures
+
+    paths = sorted(folder.glob("fakes-*.png"))
+    if not paths:
+        return None
+    pictures = [Image.open(paths[i]).convert("RGB") for i in spread(len(paths), FILM_FRAMES)]
+    size = pictures[-1].size
+    scale = min(FILM_SIDE_PX / max(size), 1)
+    size = (round(size[0] * scale), round(size[1] * scale))
+    frames = [picture if picture.size == size else picture.resize(size, Image.Resampling.BOX) for picture in pictures]
+    return save_pictures(frames, folder / "film.gif", fps=FILM_FPS)
 
 
 def readable_grid(images: Tensor, columns: int) -> Tensor:

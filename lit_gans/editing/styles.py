@@ -14,6 +14,9 @@ from lit_gans.adversarial import GAN
 from lit_gans.images import to_uint8
 from lit_gans.metrics.path_length import WSpace
 
+# Two layers at each size (Karras et al., 2019, Sec. 3.1): pose and shape; hair, eyes; colours. No model has over 32.
+GROUPS = {"coarse": range(4), "middle": range(4, 8), "fine": range(8, 32)}
+
 
 def check_styles(gan: GAN | WSpace, purpose: str) -> None:
     """ValueError for a model without W, which `purpose` needs."""
@@ -54,7 +57,7 @@ def style_mixing(
     rows: Sequence[int],
     columns: Sequence[int],
     *,
-    layers: Sequence[int],
+    layers: Sequence[int] | str,
     label: int | None = None,
     psi: float = 1.0,
     ema: bool = True,
@@ -63,10 +66,13 @@ def style_mixing(
     """uint8 [1 + rows, 1 + columns, C, H, W] of two lists of seeds (Fig. 3); label as for `styles_of`.
 
     The first row and the first column show the seeds' own images, the corner is black. Inside, the styles of `layers`
-    are the column's, all others the row's. ValueError for a model without W, and for layers that it has not.
+    are the column's, all others the row's; "coarse", "middle" and "fine" are those at 4 and 8, at 16 and 32, and from
+    64 pixels on. ValueError for a model without W, and for layers that it has not.
     """
     check_styles(gan, "style mixing")
     a, b = (styles_of(gan, seeds, label=label, psi=psi, ema=ema) for seeds in (rows, columns))
+    if isinstance(layers, str):
+        layers = [layer for layer in GROUPS[layers] if layer < a.shape[1]] or list(GROUPS[layers])
     wrong = [layer for layer in layers if not 0 <= layer < a.shape[1]]
     if wrong:
         raise ValueError(f"layer {wrong[0]} does not exist: this model has the layers 0 to {a.shape[1] - 1}")

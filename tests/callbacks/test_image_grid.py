@@ -4,8 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lit_gans.callbacks.image_grid import ImageGrid, draw, layout, readable_grid, real_rows, spread
+from lit_gans.callbacks.image_grid import ImageGrid, draw, layout, readable_grid, real_rows, save_growth, spread
 from lit_gans.data import Digits, TensorSet
+from lit_gans.images import save_png
 
 from .common import fit, tiny_cgan, tiny_gan
 
@@ -83,3 +84,18 @@ def test_nothing_when_switched_off_and_error_without_cells(tmp_path: Path) -> No
     assert not (tmp_path / "samples").exists()
     with pytest.raises(ValueError, match="2 rows and 0 columns"):
         ImageGrid(1, columns=0, rows=2)
+
+
+def test_the_grids_become_a_film(tmp_path: Path) -> None:
+    for i in range(200):
+        save_png(torch.full((3, 8, 8 if i else 4), i, dtype=torch.uint8), tmp_path / f"fakes-{i:05d}.000.png")
+    film = Image.open(save_growth(tmp_path))
+    assert film.n_frames == 150 and film.size == (8, 8)
+    film.seek(149)
+    assert film.convert("RGB").getpixel((4, 4)) == (199, 199, 199)
+
+
+def test_a_film_is_made_when_training_ends(tmp_path: Path) -> None:
+    for film in (True, False):
+        fit(tmp_path / str(film), tiny_gan(total_kimg=0.032), ImageGrid(0.016, columns=2, rows=2, film=film))
+        assert (tmp_path / str(film) / "samples" / "film.gif").is_file() == film
