@@ -14,7 +14,13 @@ from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.data import Digits
 
 BATCH = 16
-IN_PARTS = ("gan-minimax", "stylegan2")  # run in as many parts on one process as on two
+IN_PARTS = (
+    "gan-minimax",
+    "msg-gan",
+    "msg-gan-wgan",
+    "msg-gan-style",
+    "stylegan2",
+)  # run in as many parts on one process as on two
 
 
 def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
@@ -34,6 +40,22 @@ CASES: dict[str, Callable[..., GAN]] = {
     "cgan-mlp": tiny(papers.CGAN, form="mlp", dropout=0.5, optimizer="sgd", lr=0.05),
     "wgan": tiny(papers.WGAN, width=16, n_critic=2),
     "wgan-gp": tiny(papers.WGANGP, width=8, resolution=16, n_critic=3, clip_grad_norm=1.0),
+    "msg-gan": tiny(papers.MSGGAN, width=8, resolution=16),
+    "msg-gan-wgan": tiny(
+        papers.MSGGAN,
+        width=8,
+        resolution=16,
+        loss="lit_gans.papers.msg_gan.wasserstein_with_drift",
+        penalty_weight=10.0,
+    ),
+    "msg-gan-style": tiny(
+        papers.MSGGAN,
+        width=8,
+        resolution=16,
+        networks="stylegan",
+        loss="lit_gans.adversarial.losses.non_saturating",
+        r1_gamma=10.0,
+    ),
     "stylegan2": tiny(
         papers.StyleGAN2,
         w_dim=8,
