@@ -31,6 +31,15 @@ def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
     return build
 
 
+def rough(gan: papers.MSGGAN) -> papers.MSGGAN:
+    """With another constant than StyleGAN's ones: instance norm takes the bias away from these, so that its gradient is
+    rounding alone, which Adam makes steps of, others with other summands."""
+    const = torch.randn(gan.generator.layers[0].const.shape)
+    for generator in (gan.generator, gan.generator_ema):
+        generator.layers[0].const.data.copy_(const)
+    return gan
+
+
 CASES: dict[str, Callable[..., GAN]] = {
     "gan": tiny(papers.VanillaGAN, hidden=16, units=8, pieces=2, r1_gamma=0.1),
     "gan-minimax": tiny(papers.VanillaGAN, hidden=16, units=8, loss="lit_gans.adversarial.losses.minimax"),
@@ -46,15 +55,19 @@ CASES: dict[str, Callable[..., GAN]] = {
         width=8,
         resolution=16,
         loss="lit_gans.papers.msg_gan.wasserstein_with_drift",
-        penalty_weight=10.0,
+        penalty_weight=1.0,
+        lr=0.0005,
     ),
-    "msg-gan-style": tiny(
-        papers.MSGGAN,
-        width=8,
-        resolution=16,
-        networks="stylegan",
-        loss="lit_gans.adversarial.losses.non_saturating",
-        r1_gamma=10.0,
+    "msg-gan-style": lambda **overrides: rough(
+        tiny(
+            papers.MSGGAN,
+            width=8,
+            resolution=16,
+            networks="stylegan",
+            loss="lit_gans.adversarial.losses.non_saturating",
+            r1_gamma=1.0,
+            lr=0.001,
+        )(**overrides)
     ),
     "stylegan2": tiny(
         papers.StyleGAN2,
