@@ -504,7 +504,8 @@ class MSGGAN(GAN):
     def scales(self, z: Tensor, *, psi: float = 1.0, ema: bool = True) -> list[Tensor]:
         """z [N, z_dim] -> images of every scale, [N, C, 4, 4] to [N, C, R, R] in [-1, 1].
 
-        psi scales z on the networks of PGGAN, and truncates w towards its average on those of StyleGAN.
+        psi truncates w towards its average on the networks of StyleGAN. On those of PGGAN it scales z, which changes
+        little: but for the biases, the pixel norm takes the length of z away.
         """
         network = self.generator_ema if ema else self.generator
         with evaluating(network):
