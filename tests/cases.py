@@ -14,7 +14,8 @@ from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.data import Digits
 
 BATCH = 16
-IN_PARTS = ("gan-minimax", "stylegan2", "pggan")  # run in as many parts on one process as on two
+# Run in as many parts on one process as on two.
+IN_PARTS = ("gan-minimax", "msg-gan", "msg-gan-wgan", "msg-gan-style", "pggan", "stylegan2")
 
 
 def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
@@ -23,6 +24,15 @@ def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
         return cls(**{"resolution": 8, "channels": 1, "z_dim": 8, "seed": 3, **arguments, **overrides})
 
     return build
+
+
+def rough(gan: papers.MSGGAN) -> papers.MSGGAN:
+    """With another constant than StyleGAN's ones: instance norm takes the bias away from these, so that its gradient is
+    rounding alone, which Adam makes steps of, others with other summands."""
+    const = torch.randn(gan.generator.layers[0].const.shape)
+    for generator in (gan.generator, gan.generator_ema):
+        generator.layers[0].const.data.copy_(const)
+    return gan
 
 
 CASES: dict[str, Callable[..., GAN]] = {
@@ -34,6 +44,26 @@ CASES: dict[str, Callable[..., GAN]] = {
     "cgan-mlp": tiny(papers.CGAN, form="mlp", dropout=0.5, optimizer="sgd", lr=0.05),
     "wgan": tiny(papers.WGAN, width=16, n_critic=2),
     "wgan-gp": tiny(papers.WGANGP, width=8, resolution=16, n_critic=3, clip_grad_norm=1.0),
+    "msg-gan": tiny(papers.MSGGAN, width=8, resolution=16),
+    "msg-gan-wgan": tiny(
+        papers.MSGGAN,
+        width=8,
+        resolution=16,
+        loss="lit_gans.papers.msg_gan.wasserstein_with_drift",
+        penalty_weight=1.0,
+        lr=0.0005,
+    ),
+    "msg-gan-style": lambda **overrides: rough(
+        tiny(
+            papers.MSGGAN,
+            width=8,
+            resolution=16,
+            networks="stylegan",
+            loss="lit_gans.adversarial.losses.non_saturating",
+            r1_gamma=1.0,
+            lr=0.001,
+        )(**overrides)
+    ),
     "stylegan2": tiny(
         papers.StyleGAN2,
         w_dim=8,
