@@ -14,7 +14,7 @@ from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.data import Digits
 
 BATCH = 16
-IN_PARTS = ("gan-minimax", "stylegan2")  # run in as many parts on one process as on two
+IN_PARTS = ("gan-minimax", "stylegan2", "pggan")  # run in as many parts on one process as on two
 
 
 def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
@@ -60,6 +60,10 @@ CASES: dict[str, Callable[..., GAN]] = {
         pl_weight=0,
         augment=AdaptiveAugment(p=0.5, xflip=1, rotate=1, xfrac=1, brightness=1, hue=1),
     )(**overrides),
+    "pggan": tiny(papers.PGGAN, channel_base=64, channel_max=8, resolution=16, mbstd_group_size=None, n_critic=2),
+    "pggan-classes": tiny(
+        papers.PGGAN, channel_base=64, resolution=8, fused_scale=True, num_classes=10, mbstd_channels=0
+    ),
     "wgan-gp-mlp": tiny(papers.WGANGP, networks="mlp", width=16, n_critic=2, schedule="linear"),
 }
 

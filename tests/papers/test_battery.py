@@ -1,5 +1,6 @@
 """What holds for every paper, at tiny size."""
 
+import re
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -17,6 +18,16 @@ def batch_for(gan: GAN) -> dict[str, torch.Tensor]:
     images = torch.rand(BATCH, gan.channels, gan.resolution, gan.resolution) * 2 - 1
     labels = {"label": torch.arange(BATCH) % gan.num_classes} if gan.num_classes else {}
     return {"image": images, **labels}
+
+
+def working(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """All parameters, but in networks that grow, here to their full size, the colours of the earlier stages."""
+    colours = {id(p) for name, p in network.named_parameters() if re.search(r"(to_rgb|from_rgb)\.\d+\.", name)}
+    for name, layers in network.named_modules():
+        if name.endswith(("to_rgb", "from_rgb")) and isinstance(layers, torch.nn.ModuleList):
+            present = layers[-1 if name.endswith("to_rgb") else 0]
+            colours -= {id(p) for p in present.parameters()}
+    return [p for p in network.parameters() if id(p) not in colours]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -45,7 +56,7 @@ def test_every_parameter_gets_a_gradient_and_each_update_changes_one_player(name
             super().on_before_optimizer_step(optimizer)
             stepping = {id(p) for g in optimizer.param_groups for p in g["params"]}
             player = "generator" if id(next(self.generator.parameters())) in stepping else "discriminator"
-            assert all(p.grad is not None for p in getattr(self, player).parameters())
+            assert all(p.grad is not None for p in working(getattr(self, player)))
             seen.append((player, players(self)))
 
     gan.__class__ = Spy
@@ -88,7 +99,7 @@ def test_a_sample_depends_on_its_seed_alone(name: str) -> None:
     labels = torch.tensor([1, 1, 1]) if gan.num_classes else None
     together = gan.sample([4, 5, 6], labels=labels)
     alone = gan.sample([5], labels=None if labels is None else labels[:1])
-    assert torch.allclose(together[1], alone[0], atol=1e-6)
+    assert torch.allclose(together[1], alone[0], atol=1e-5)  # of values in [-1, 1]; kernels depend on the batch
     assert not torch.allclose(together[0], together[1], atol=1e-4)
 
 
