@@ -14,7 +14,7 @@ from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.data import Digits
 
 BATCH = 16
-IN_PARTS = ("gan-minimax", "stylegan2", "pggan")  # run in as many parts on one process as on two
+IN_PARTS = ("gan-minimax", "stylegan2", "pggan", "stylegan1")  # run in as many parts on one process as on two
 
 
 def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
@@ -63,6 +63,27 @@ CASES: dict[str, Callable[..., GAN]] = {
     "pggan": tiny(papers.PGGAN, channel_base=64, channel_max=8, resolution=16, mbstd_group_size=None, n_critic=2),
     "pggan-classes": tiny(
         papers.PGGAN, channel_base=64, resolution=8, fused_scale=True, num_classes=10, mbstd_channels=0
+    ),
+    "stylegan1": tiny(
+        papers.StyleGAN1,
+        w_dim=8,
+        num_layers=2,
+        channel_base=64,
+        channel_max=8,
+        resolution=16,
+        num_classes=10,
+        mbstd_group_size=None,
+    ),
+    "stylegan1-wgan-gp": tiny(
+        papers.StyleGAN1,
+        w_dim=6,
+        num_layers=2,
+        channel_base=64,
+        channel_max=8,
+        resolution=8,
+        fused_scale=True,
+        mbstd_channels=0,
+        loss="wgan_gp",
     ),
     "wgan-gp-mlp": tiny(papers.WGANGP, networks="mlp", width=16, n_critic=2, schedule="linear"),
 }

@@ -7,7 +7,20 @@ from lit_gans.papers.gan import VanillaGAN
 from lit_gans.papers.pggan import PGGAN
 from lit_gans.papers.pix2pix import Pix2Pix
 from lit_gans.papers.pix2pixhd import Pix2PixHD
+from lit_gans.papers.stylegan1 import StyleGAN1
 from lit_gans.papers.stylegan2 import StyleGAN2
 from lit_gans.papers.wgan_gp import WGAN, WGANGP
 
-__all__ = ["CGAN", "DCGAN", "PGGAN", "WGAN", "WGANGP", "CycleGAN", "Pix2Pix", "Pix2PixHD", "StyleGAN2", "VanillaGAN"]
+__all__ = [
+    "CGAN",
+    "DCGAN",
+    "PGGAN",
+    "WGAN",
+    "WGANGP",
+    "CycleGAN",
+    "Pix2Pix",
+    "Pix2PixHD",
+    "StyleGAN1",
+    "StyleGAN2",
+    "VanillaGAN",
+]
