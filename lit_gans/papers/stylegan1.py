@@ -40,7 +40,7 @@ from lit_gans.papers.pggan import (
 )
 
 Noise = Literal["random", "const", "none"]
-Loss = Literal["logistic", "wgan_gp"]
+Objective = Literal["logistic", "wgan_gp"]
 BLUR = (1, 2, 1)  # App. C; wherever the resolution changes
 
 # ---- the mapping network ---------------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ class StyleGAN1(GAN):
         resolution: a power of two from 4.
         num_layers, hidden_dim: of the mapping; hidden_dim None is w_dim.
         channel_base, channel_max, fused_scale, mbstd_group_size, mbstd_channels: see the networks.
-        loss: "logistic", non-saturating with R1 (FFHQ), or "wgan_gp", PGGAN's (CelebA-HQ in Table 1).
+        objective: "logistic", non-saturating with R1 (FFHQ), or "wgan_gp", PGGAN's (CelebA-HQ in Table 1).
         r1_gamma: weight of R1 in every batch, with the logistic loss.
         penalty_weight, drift: lambda and the drift's weight, with WGAN-GP.
         style_mixing: the probability that a batch mixes the styles of two latents (Sec. 3.1).
@@ -379,7 +379,7 @@ class StyleGAN1(GAN):
         fused_scale: FusedScale = "auto",
         mbstd_group_size: int | None = 4,
         mbstd_channels: int = 1,
-        loss: Loss = "logistic",
+        objective: Objective = "logistic",
         r1_gamma: float = 10.0,
         penalty_weight: float = 10.0,
         drift: float = 0.001,
@@ -392,7 +392,7 @@ class StyleGAN1(GAN):
     ) -> None:
         super().__init__(resolution=resolution, channels=channels, num_classes=num_classes, z_dim=z_dim, **game)
         self.save_hyperparameters()
-        check_choice("loss", loss, Loss)
+        check_choice("objective", objective, Objective)
         check_choice("noise", noise, Noise)
         if not 0 <= style_mixing <= 1:
             raise ValueError(f"style_mixing {style_mixing} is not a probability; the paper's is 0.9, 0 mixes nothing")
@@ -403,7 +403,7 @@ class StyleGAN1(GAN):
         self.generator = Generator(z_dim=z_dim, w_dim=w_dim, num_layers=num_layers, hidden_dim=hidden_dim, **shared)
         self.discriminator = Discriminator(mbstd_group_size=mbstd_group_size, mbstd_channels=mbstd_channels, **shared)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
-        self.loss, self.adversarial = loss, {"logistic": non_saturating, "wgan_gp": wasserstein}[loss]
+        self.objective, self.adversarial = objective, {"logistic": non_saturating, "wgan_gp": wasserstein}[objective]
         self.r1_gamma, self.penalty_weight, self.drift = r1_gamma, penalty_weight, drift
         self.style_mixing, self.trunc_layers, self.noise, self.lr, self.betas = (
             style_mixing,
@@ -443,7 +443,7 @@ class StyleGAN1(GAN):
     def regularised(self, real_logits: Tensor, real: Tensor, fake: Tensor, c: Tensor | None, mix: Tensor) -> Tensor:
         """What the discriminator's loss has beside logits: R1, or the gradient penalty and the drift."""
         network = functools.partial(self.discriminator.forward, labels=c)
-        if self.loss == "wgan_gp":
+        if self.objective == "wgan_gp":
             penalty, drift = gradient_penalty(network, real, fake, mix=mix), real_logits.square().mean()
             self.report(gp=penalty, drift=drift)
             return self.penalty_weight * penalty + self.drift * drift

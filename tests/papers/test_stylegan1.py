@@ -115,11 +115,11 @@ def test_a_finished_stage_forgets_the_one_before(stage: int) -> None:
     assert torch.equal(g(z, noise="const"), made) and torch.equal(d(images), logits)
 
 
-@pytest.mark.parametrize("loss", ["logistic", "wgan_gp"])
+@pytest.mark.parametrize("objective", ["logistic", "wgan_gp"])
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize(("stage", "alpha"), STAGES)
-def test_a_batch_trains_at_every_stage(stage: int, alpha: float, classes: int, loss: str) -> None:
-    gan = tiny(num_classes=classes, loss=loss)
+def test_a_batch_trains_at_every_stage(stage: int, alpha: float, classes: int, objective: str) -> None:
+    gan = tiny(num_classes=classes, objective=objective)
     assert isinstance(gan, Progressive)
     gan.set_progress(stage, alpha)
     before = {name: p.detach().clone() for name, p in gan.named_parameters()}
@@ -337,11 +337,11 @@ def test_tables_sweeps_path_lengths_and_projection() -> None:
 
 
 def test_order_of_a_batch_and_what_is_reported(tmp_path: Path) -> None:
-    for loss, terms in (("logistic", {"r1"}), ("wgan_gp", {"gp", "drift"})):
-        gan, order = tiny(loss=loss, num_classes=10), []
+    for objective, terms in (("logistic", {"r1"}), ("wgan_gp", {"gp", "drift"})):
+        gan, order = tiny(objective=objective, num_classes=10), []
         gan.generator.synthesis.register_forward_hook(lambda *args, order=order: order.append("made"))
         gan.discriminator.register_forward_pre_hook(lambda _, args, order=order: order.append(len(args[1].unique())))
-        train(gan, tmp_path / loss, batches=1)
+        train(gan, tmp_path / objective, batches=1)
         assert order[0] == order[3] == "made" and len(order) == 5  # D: made, real, fake; then G: made, judged
         assert order[1] == order[2] == order[4] > 1, "fakes take the labels of the reals"
         assert gan.images_seen == BATCH
@@ -361,7 +361,7 @@ def test_r1_is_that_of_the_reals_with_half_of_gamma() -> None:
     ("build", "message"),
     [
         (lambda: tiny(resolution=24), "resolution 24 is not a power of two from 4"),
-        (lambda: tiny(loss="hinge"), "loss 'hinge' is not one of logistic, wgan_gp"),
+        (lambda: tiny(objective="hinge"), "objective 'hinge' is not one of logistic, wgan_gp"),
         (lambda: tiny(noise="no"), "noise 'no' is not one of random, const, none"),
         (lambda: tiny(style_mixing=1.5), "style_mixing 1.5 is not a probability"),
         (lambda: tiny(trunc_layers=-1), "trunc_layers -1 is negative; 0 truncates no layer"),
