@@ -15,7 +15,7 @@ from lit_gans.data import Digits
 
 BATCH = 16
 # Run in as many parts on one process as on two.
-IN_PARTS = ("gan-minimax", "msg-gan", "msg-gan-wgan", "msg-gan-style", "pggan", "stylegan2")
+IN_PARTS = ("gan-minimax", "msg-gan", "msg-gan-wgan", "msg-gan-style", "pggan", "stylegan1", "stylegan2")
 
 
 def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
@@ -26,13 +26,25 @@ def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
     return build
 
 
-def rough(gan: papers.MSGGAN) -> papers.MSGGAN:
-    """With another constant than StyleGAN's ones: instance norm takes the bias away from these, so that its gradient is
-    rounding alone, which Adam makes steps of, others with other summands."""
-    const = torch.randn(gan.generator.layers[0].const.shape)
-    for generator in (gan.generator, gan.generator_ema):
-        generator.layers[0].const.data.copy_(const)
-    return gan
+def varied(build: Callable[..., GAN]) -> Callable[..., GAN]:
+    """With a constant input of StyleGAN's that varies.
+
+    While it is uniform, as it begins, the bias after it has no effect, and a gradient of rounding errors alone, of
+    which Adam makes whole steps: these depend on how a batch is divided.
+    """
+
+    def changed(**overrides: Any) -> GAN:
+        gan = build(**overrides)
+        for name, const in gan.named_parameters():
+            if name.endswith(".const"):
+                const.data.copy_(torch.arange(const.numel()).sin().view_as(const))
+        return gan
+
+    return changed
+
+
+def stylegan1(**arguments: Any) -> Callable[..., GAN]:
+    return varied(tiny(papers.StyleGAN1, w_dim=8, num_layers=2, channel_base=64, channel_max=8, **arguments))
 
 
 CASES: dict[str, Callable[..., GAN]] = {
@@ -53,7 +65,7 @@ CASES: dict[str, Callable[..., GAN]] = {
         penalty_weight=1.0,
         lr=0.0005,
     ),
-    "msg-gan-style": lambda **overrides: rough(
+    "msg-gan-style": varied(
         tiny(
             papers.MSGGAN,
             width=8,
@@ -62,7 +74,7 @@ CASES: dict[str, Callable[..., GAN]] = {
             loss="lit_gans.adversarial.losses.non_saturating",
             r1_gamma=1.0,
             lr=0.001,
-        )(**overrides)
+        )
     ),
     "stylegan2": tiny(
         papers.StyleGAN2,
@@ -94,6 +106,8 @@ CASES: dict[str, Callable[..., GAN]] = {
     "pggan-classes": tiny(
         papers.PGGAN, channel_base=64, resolution=8, fused_scale=True, num_classes=10, mbstd_channels=0
     ),
+    "stylegan1": stylegan1(resolution=16, num_classes=10, mbstd_group_size=None),
+    "stylegan1-wgan-gp": stylegan1(resolution=8, fused_scale=True, mbstd_channels=0, objective="wgan_gp"),
     "wgan-gp-mlp": tiny(papers.WGANGP, networks="mlp", width=16, n_critic=2, schedule="linear"),
 }
 

@@ -24,6 +24,14 @@ def broadcast_state(module: nn.Module, *, buffers_only: bool = False) -> None:
         dist.broadcast(tensor.detach(), src=0)
 
 
+def mean_over_processes(x: Tensor) -> Tensor:
+    """The mean of equal-sized tensors of all processes."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    dist.all_reduce(x)
+    return x / dist.get_world_size()
+
+
 @torch.no_grad()
 def average_gradients(parameters: list[nn.Parameter]) -> None:
     """Replaces each gradient by its mean over the processes, in one all-reduce per dtype.

@@ -5,7 +5,7 @@ keeps its own share, so that two processes see exactly the rows that one process
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -68,6 +68,15 @@ def drawing(draws: Draws) -> Iterator[Draws]:
 def current_draws() -> Draws | None:
     """The stream of the innermost enclosing `drawing`; None outside of one: the layer then has torch's global one."""
     return _current[-1] if _current else None
+
+
+@torch.compiler.disable
+def random_noise(n: int, *, like: Sequence[Tensor]) -> list[Tensor]:
+    """[n, 1, H, W] of N(0, 1) for each [H, W], from the enclosing `drawing`; outside of one, from torch's generator."""
+    draws = current_draws()
+    if draws is None:
+        return [torch.randn(n, 1, *x.shape, dtype=x.dtype, device=x.device) for x in like]
+    return [draws.normal(n, 1, *x.shape).to(x.dtype) for x in like]
 
 
 class Dropout(nn.Module):

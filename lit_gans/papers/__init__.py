@@ -8,6 +8,7 @@ from lit_gans.papers.msg_gan import MSGGAN
 from lit_gans.papers.pggan import PGGAN
 from lit_gans.papers.pix2pix import Pix2Pix
 from lit_gans.papers.pix2pixhd import Pix2PixHD
+from lit_gans.papers.stylegan1 import StyleGAN1
 from lit_gans.papers.stylegan2 import StyleGAN2
 from lit_gans.papers.wgan_gp import WGAN, WGANGP
 
@@ -21,6 +22,7 @@ __all__ = [
     "CycleGAN",
     "Pix2Pix",
     "Pix2PixHD",
+    "StyleGAN1",
     "StyleGAN2",
     "VanillaGAN",
 ]

@@ -15,14 +15,17 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, instance_norm, interpolate, leaky_relu, linear
+from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate, leaky_relu
 
 from lit_gans.adversarial import GAN, lazy_adam
 from lit_gans.adversarial.losses import loss_by_path, wasserstein
+from lit_gans.adversarial.strategy import mean_over_processes
+from lit_gans.nn.equalized import EqualizedConv2d
 from lit_gans.nn.minibatch_std import MinibatchStd
 from lit_gans.nn.mode import evaluating
-from lit_gans.nn.random import current_draws
-from lit_gans.nn.resample import filter2d, fir_filter
+from lit_gans.nn.random import random_noise
+from lit_gans.papers.pggan import pixel_norm
+from lit_gans.papers.stylegan1 import Constant, MappingNetwork, StyledConv, StyledUpConv
 
 Networks = Literal["pggan", "stylegan"]
 Noise = Literal["random", "const"]
@@ -64,13 +67,8 @@ def on_sphere(z: Tensor) -> Tensor:
     return z / z.norm(dim=1, keepdim=True) * math.sqrt(z.shape[1])
 
 
-def pixel_norm(x: Tensor) -> Tensor:
-    """x [N, C, ...] with each pixel's features divided by the root of their mean square (PGGAN, Sec. 4.2)."""
-    return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
-
-
 class Conv(nn.Conv2d):
-    """Convolution at "same" padding (or `padding`); weights are N(0, 1), scaled by gain / sqrt(fan-in) at each call.
+    """Convolution at "same" padding (or `padding`); weights are N(0, 1), scaled by sqrt(2 / fan-in) at each call.
 
     The official code has the gain sqrt(2) in the layers to and from RGB too, where PGGAN has 1. Without `equalized` it
     is torch's own convolution.
@@ -84,10 +82,9 @@ class Conv(nn.Conv2d):
         *,
         padding: int | None = None,
         equalized: bool = True,
-        gain: float = math.sqrt(2),
     ) -> None:
         super().__init__(fan_in, fan_out, kernel_size, padding=kernel_size // 2 if padding is None else padding)
-        self.scale = gain / math.sqrt(fan_in * kernel_size**2) if equalized else 1.0
+        self.scale = math.sqrt(2 / (fan_in * kernel_size**2)) if equalized else 1.0
         if equalized:
             nn.init.normal_(self.weight)
             nn.init.zeros_(self.bias)
@@ -230,97 +227,6 @@ def joined(converted: Tensor, features: Tensor | None) -> Tensor:
 # ---- the generator of StyleGAN ---------------------------------------------------------------------------------------
 
 
-class Dense(nn.Linear):
-    """Linear layer whose weight counts for weight * gain * lr_multiplier / sqrt(fan-in), its bias for lr_multiplier."""
-
-    def __init__(self, fan_in: int, fan_out: int, *, gain: float, lr_multiplier: float = 1.0) -> None:
-        super().__init__(fan_in, fan_out)
-        self.scale, self.lr_multiplier = gain * lr_multiplier / math.sqrt(fan_in), lr_multiplier
-        nn.init.normal_(self.weight, 0.0, 1 / lr_multiplier)
-        nn.init.zeros_(self.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight * self.scale, self.bias * self.lr_multiplier)
-
-
-class Mapping(nn.Module):
-    """z [N, Z] -> w [N, W] in eight layers (Karras et al., 2019, Sec. 2); `w_avg` is the running average of w."""
-
-    w_avg: Tensor
-
-    def __init__(self, *, z_dim: int, w_dim: int, num_layers: int = 8, w_avg_decay: float = 0.995) -> None:
-        super().__init__()
-        sizes = [z_dim, *[w_dim] * num_layers]
-        self.layers = nn.ModuleList(
-            Dense(i, o, gain=math.sqrt(2), lr_multiplier=0.01) for i, o in zip(sizes, sizes[1:], strict=False)
-        )
-        self.w_avg_decay = w_avg_decay
-        self.register_buffer("w_avg", torch.zeros(w_dim))
-
-    def forward(self, z: Tensor) -> Tensor:
-        w = pixel_norm(z)
-        for layer in self.layers:
-            w = lrelu(layer(w))
-        return w
-
-    @torch.no_grad()
-    def track(self, mean: Tensor) -> None:
-        """Moves the average towards the mean w [W] of a batch."""
-        self.w_avg.lerp_(mean.to(self.w_avg.dtype), 1 - self.w_avg_decay)
-
-
-class StyleLayer(nn.Module):
-    """x [N, I, ...], w [N, W] -> [N, O, R, R]: convolution, noise, bias, rectifier, AdaIN.
-
-    In the order of Karras et al., 2019, Fig. 1b, and blurred after the convolution that upsamples. `start` makes the
-    first layer, which has the learned constant for a convolution; `up` doubles the resolution.
-    """
-
-    noise_const: Tensor
-    blur: Tensor
-
-    def __init__(
-        self, fan_in: int, fan_out: int, *, w_dim: int, resolution: int, up: bool = False, start: bool = False
-    ) -> None:
-        super().__init__()
-        self.up, self.scale = up, math.sqrt(2 / (9 * fan_in))
-        self.const = nn.Parameter(torch.ones(1, fan_out, resolution, resolution)) if start else None
-        self.weight = None if start else nn.Parameter(torch.randn(fan_out, fan_in, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(fan_out))
-        self.noise_strength = nn.Parameter(torch.zeros(fan_out))
-        self.style = Dense(w_dim, 2 * fan_out, gain=1.0)
-        self.register_buffer("noise_const", torch.randn(1, 1, resolution, resolution))
-        self.register_buffer("blur", fir_filter((1, 2, 1)), persistent=False)
-
-    def forward(self, x: Tensor | None, w: Tensor, *, noise: Noise) -> Tensor:
-        x = self.convolved(x, len(w))
-        drawn = self.noise_const if noise == "const" else random_noise(x)
-        x = lrelu(x + drawn.to(x.dtype) * per_channel(self.noise_strength) + per_channel(self.bias))
-        scale, shift = self.style(w)[:, :, None, None].chunk(2, 1)
-        return instance_norm(x, eps=1e-8) * (scale + 1) + shift
-
-    def convolved(self, x: Tensor | None, n: int) -> Tensor:
-        if self.weight is None:
-            assert self.const is not None
-            return self.const.expand(n, -1, -1, -1)
-        assert x is not None
-        # StyleGAN's kernel that upsamples and convolves in one, from 128 pixels on, is the same sum in another order.
-        x = conv2d(interpolate(x, scale_factor=2) if self.up else x, self.weight * self.scale, padding=1)
-        return filter2d(x, self.blur) if self.up else x
-
-
-def per_channel(x: Tensor) -> Tensor:
-    return x[:, None, None]
-
-
-@torch.compiler.disable
-def random_noise(like: Tensor) -> Tensor:
-    """[N, 1, H, W] of N(0, 1) from the enclosing `drawing`; outside of one, from torch's generator."""
-    n, _, *size = like.shape
-    draws = current_draws()
-    return torch.randn(n, 1, *size, device=like.device) if draws is None else draws.normal(n, 1, *size)
-
-
 class StyleGenerator(nn.Module):
     """z [N, Z] -> images of every scale, [N, C, 4, 4] to [N, C, R, R], around [-1, 1] but not confined to it.
 
@@ -331,23 +237,23 @@ class StyleGenerator(nn.Module):
     def __init__(self, *, resolution: int, channels: int = 3, z_dim: int = 512, width: int = 512) -> None:
         super().__init__()
         maps = widths(resolution, width=width)
-        self.mapping = Mapping(z_dim=z_dim, w_dim=z_dim)
-        self.layers = nn.ModuleList()
-        for r, w in maps.items():
-            first = {"start": True} if r == 4 else {"up": True}
-            self.layers.append(StyleLayer(maps.get(r // 2, w), w, w_dim=z_dim, resolution=r, **first))
-            self.layers.append(StyleLayer(w, w, w_dim=z_dim, resolution=r))
-        self.to_rgb = nn.ModuleList(Conv(w, channels, 1, gain=1.0) for w in maps.values())
+        self.layers = nn.ModuleList([Constant(maps[4], w_dim=z_dim), StyledConv(maps[4], maps[4], w_dim=z_dim, px=4)])
+        for px, w in list(maps.items())[1:]:
+            self.layers.append(StyledUpConv(maps[px // 2], w, w_dim=z_dim, px=px, fused=False))
+            self.layers.append(StyledConv(w, w, w_dim=z_dim, px=px))
+        self.to_rgb = nn.ModuleList(EqualizedConv2d(w, channels, 1) for w in maps.values())
+        self.mapping = MappingNetwork(z_dim=z_dim, w_dim=z_dim, num_ws=len(self.layers))
 
     def forward(
         self, z: Tensor, *, psi: float = 1.0, cutoff: int | None = None, noise: Noise = "random"
     ) -> list[Tensor]:
         """psi pulls w towards its average, in the first `cutoff` layers or all; noise: anew or as stored ("const")."""
-        w = self.mapping(z)
-        near = w if psi == 1 else self.mapping.w_avg.lerp(w, psi)
+        ws = self.mapping(z, psi=psi, cutoff=cutoff)
+        stored = [layer.noise_const for layer in self.layers]
+        maps = stored if noise == "const" else random_noise(len(z), like=stored)
         x, images = None, []
         for i, layer in enumerate(self.layers):
-            x = layer(x, near if cutoff is None or i < cutoff else w, noise=noise)
+            x = layer(x, ws[:, i], maps[i])
             if i % 2:
                 images.append(self.to_rgb[i // 2](x))
         return images
@@ -489,8 +395,8 @@ class MSGGAN(GAN):
     @torch.no_grad()
     def move_average(self, z: Tensor) -> None:
         """w_avg, by the mean over the global batch."""
-        mean = self.generator.mapping(z).mean(0, dtype=torch.float32)
-        self.generator.mapping.track(self.trainer.strategy.reduce(mean, reduce_op="mean"))
+        mean = self.generator.mapping(z)[:, 0].mean(0, dtype=torch.float32)
+        self.generator.mapping.track(mean_over_processes(mean))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         players = self.generator, self.discriminator

@@ -63,7 +63,8 @@ def is_fused(fused_scale: FusedScale, px: int) -> bool:
 
 def pixel_norm(x: Tensor) -> Tensor:
     """x [N, C, ...], each pixel's features divided by the root of their mean square (Sec. 4.2)."""
-    return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+    y = x.to(torch.promote_types(x.dtype, torch.float32))  # 1e-8 is nothing in half precision
+    return (y * (y.square().mean(1, keepdim=True) + 1e-8).rsqrt()).to(x.dtype)
 
 
 def boxed(weight: Tensor) -> Tensor:

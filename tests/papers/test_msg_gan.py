@@ -46,7 +46,7 @@ def style_generator() -> StyleGenerator:
     torch.manual_seed(0)
     network = StyleGenerator(resolution=16, z_dim=8, width=8)
     for name, p in network.named_parameters():
-        if name.endswith("noise_strength"):
+        if name.endswith("noise_weight"):
             nn.init.constant_(p, 0.5)
     return network
 

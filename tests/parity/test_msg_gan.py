@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from lit_gans.adversarial.losses import loss_by_path
+from lit_gans.official import apply_keys
+from lit_gans.papers import stylegan1
 from lit_gans.papers.msg_gan import (
     Discriminator,
     Generator,
@@ -152,20 +154,10 @@ def test_parameter_counts(case: Any) -> None:
     assert sum(p.numel() for p in network.parameters()) == expected
 
 
-# StyleGAN 1's generator has the layers of `StyleGenerator`; only its last colours are of its full resolution.
-STYLE_KEYS = {
-    r"mapping\.dense(\d+)\.(weight|bias)": r"mapping.layers.\1.\2",
-    r"truncation\.w_avg": "mapping.w_avg",
-    r"synthesis\.layer(\d+)\.apply_noise\.noise": r"layers.\1.noise_const",
-    r"synthesis\.layer(\d+)\.apply_noise\.weight": r"layers.\1.noise_strength",
-    r"synthesis\.layer(\d+)\.(const|weight|bias|style\.weight|style\.bias)": r"layers.\1.\2",
-    r"synthesis\.output(\d+)\.(weight|bias)": r"to_rgb.\1.\2",
-}
-
-
-def style_key(name: str) -> str | None:
-    matches = ((re.fullmatch(pattern, name), new) for pattern, new in STYLE_KEYS.items())
-    return next((match.expand(new) for match, new in matches if match), None)
+def style_state(official: dict[str, Tensor]) -> dict[str, Tensor]:
+    """StyleGAN 1's generator has the layers of `StyleGenerator`; only its last colours are of its full resolution."""
+    ours = apply_keys(official, stylegan1.OFFICIAL_KEYS)
+    return {name.removeprefix("synthesis."): tensor for name, tensor in ours.items() if name != "synthesis.lod"}
 
 
 def of_our_widths() -> list:
@@ -192,9 +184,9 @@ def test_style_based_generator(golden: Golden) -> None:
     size, resolution = config["z_space_dim"], config["resolution"]
     channels = next(t.shape[0] for name, t in golden.state.items() if name.endswith("output0.weight"))
     network = StyleGenerator(resolution=resolution, channels=channels, z_dim=size, width=config["fmaps_max"])
-    network.load_state_dict({style_key(k): t for k, t in golden.state.items() if style_key(k)})
+    network.load_state_dict(style_state(golden.state))
     z = golden.inputs["z"].requires_grad_()
-    assert_close(network.mapping(z), outputs["w"], tolerance["forward"], "w")
+    assert_close(network.mapping(z)[:, 0], outputs["w"], tolerance["forward"], "w")
     call = golden.call["kwargs"]
     truncated = call.get("trunc_psi", 1) < 1 and call.get("trunc_layers", 0) > 0
     how = {"psi": call["trunc_psi"], "cutoff": call["trunc_layers"]} if truncated else {}
@@ -208,7 +200,10 @@ def test_style_based_generator(golden: Golden) -> None:
     if golden.call["grad_lod"] != 0:
         return
     names = [name.removeprefix("grad/") for name in outputs if name.startswith("grad/")]
-    of = [z if name == "z" else network.get_parameter(style_key(name)) for name in names]
+    of = [
+        z if name == "z" else network.get_parameter(next(iter(style_state({name: outputs[f"grad/{name}"]}))))
+        for name in names
+    ]
     scalar = (found[-1] * golden.inputs["grad_weight"]).sum()
     for name, gradient in zip(names, torch.autograd.grad(scalar, of), strict=True):
         assert_close(gradient, outputs[f"grad/{name}"], tolerance["gradient"], name)

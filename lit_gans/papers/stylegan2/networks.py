@@ -14,8 +14,9 @@ from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedConv2d, EqualizedLinear
 from lit_gans.nn.minibatch_std import MinibatchStd
 from lit_gans.nn.modulated import modulated_conv2d
-from lit_gans.nn.random import current_draws
+from lit_gans.nn.random import random_noise
 from lit_gans.nn.resample import downsample2d, fir_filter, upsample2d
+from lit_gans.papers.stylegan1 import truncate
 
 Architecture = Literal["skip", "resnet", "orig"]  # Figure 7
 Noise = Literal["random", "const", "none"]
@@ -134,12 +135,6 @@ class MappingNetwork(nn.Module):
         self.w_avg.lerp_(mean.to(self.w_avg.dtype), 1 - self.w_avg_decay)
 
 
-def truncate(ws: Tensor, w_avg: Tensor, *, psi: float, cutoff: int | None = None) -> Tensor:
-    """ws [N, L, W] with the first `cutoff` layers (None: all) moved to w_avg, of which psi stays away."""
-    near = w_avg.lerp(ws, psi)
-    return near if cutoff is None else torch.cat([near[:, :cutoff], ws[:, cutoff:]], 1)
-
-
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky rectifier (Figure 2d)."""
 
@@ -180,15 +175,6 @@ class SynthesisLayer(nn.Module):
         )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         return bias_act(x, self.bias, act="lrelu", gain=math.sqrt(2) * gain, clamp=clamp)
-
-
-@torch.compiler.disable
-def random_noise(n: int, *, like: Sequence[Tensor]) -> list[Tensor]:
-    """[n, 1, H, W] of N(0, 1) for each [H, W], from the enclosing `drawing`; outside of one, from torch's generator."""
-    draws = current_draws()
-    if draws is None:
-        return [torch.randn(n, 1, *x.shape, dtype=x.dtype, device=x.device) for x in like]
-    return [draws.normal(n, 1, *x.shape).to(x.dtype) for x in like]
 
 
 class ToRGB(nn.Module):

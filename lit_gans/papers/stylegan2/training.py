@@ -6,12 +6,12 @@ import copy
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from lit_gans.adversarial import GAN, lazy_adam
 from lit_gans.adversarial.penalties import path_length, r1
+from lit_gans.adversarial.strategy import mean_over_processes
 from lit_gans.augment import AdaptiveAugment
 from lit_gans.nn.mode import evaluating
 from lit_gans.nn.random import Draws
@@ -266,11 +266,3 @@ class StyleGAN2(GAN):
     def synthesize(self, ws: Tensor, *, ema: bool = True) -> Tensor:
         """ws [N, L, W] -> images [N, C, H, W] with constant noise, in single precision, not clamped; differentiable."""
         return self.player(ema=ema).synthesis(ws, noise="const", force_fp32=True)
-
-
-def mean_over_processes(x: Tensor) -> Tensor:
-    """The mean of equal-sized tensors of all processes."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return x
-    dist.all_reduce(x)
-    return x / dist.get_world_size()
