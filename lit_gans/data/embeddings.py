@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from lit_gans.data.captions import characters
 
 if TYPE_CHECKING:
     from lit_gans.data.captions import Captions
+    from lit_gans.nn.text_encoder import CharCNNRNN
 
 EMBEDDINGS, NAMES, CLASSES = "char-CNN-RNN-embeddings.pickle", "filenames.pickle", "class_info.pickle"
 MAX_BYTES = 4 * 2**30
@@ -148,3 +151,26 @@ def clip_embeddings(name: str, captions: Sequence[str], *, folder: Path | None =
     from lit_gans.metrics.text import build_clip
 
     return cached_embeddings(build_clip(name), captions, folder=folder)
+
+
+class CaptionEmbedder(nn.Module):
+    """A trained `CharCNNRNN` as what embeds texts, for `cached_embeddings`: frozen.
+
+    `fingerprint` is 16 hex digits of the weights.
+    """
+
+    def __init__(self, network: CharCNNRNN, *, max_characters: int = 201) -> None:
+        from lit_gans.metrics.cache import digest, key_of
+
+        super().__init__()
+        self.network, self.max_characters = network.requires_grad_(False).eval(), max_characters
+        self.fingerprint = key_of(weights=digest(network.state_dict()), max_characters=max_characters)
+
+    def train(self, mode: bool = True) -> CaptionEmbedder:
+        return super().train(False)
+
+    @torch.no_grad()
+    def texts(self, captions: Sequence[str]) -> Tensor:
+        """N captions -> float32 [N, E]."""
+        given = characters(captions, max_characters=self.max_characters)
+        return self.network(given.to(self.network.conv1.weight.device))
