@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +23,7 @@ from lit_gans.data.captions import (
     report_characters,
     report_words,
 )
-from lit_gans.data.embeddings import clip_embeddings, published_embeddings
+from lit_gans.data.embeddings import clip_embeddings, published_embeddings, read_vocabulary
 from lit_gans.data.images import _one_of
 from lit_gans.data.stream import Stream, uniform
 from lit_gans.images import from_uint8
@@ -144,7 +143,8 @@ class TextData(ImageData):
     "characters" gives "characters" int64 [N, max_characters]; "embeddings" gives "embedding" float32 [N, E], from
     `embeddings`: a folder with published pickles (`train/char-CNN-RNN-embeddings.pickle` and so on), or
     "clip:<owner>/<name>" of Hugging Face. The vocabulary is built from the training captions, words that occur fewer
-    than `min_count` times left out; or it is given, as words or as the path of a JSON file of them.
+    than `min_count` times left out; or it is given: as words, or as the path of a JSON file of them or of AttnGAN's
+    `captions.pickle`.
 
     `wrong` adds a partner of another class to each sample: "image" a picture "wrong" [N, 3, R, R], "caption" the
     tensors of a caption under "wrong_words" and so on.
@@ -163,7 +163,7 @@ class TextData(ImageData):
         max_words: int = 18,
         max_characters: int = 201,
         min_count: int = 1,
-        vocabulary: Sequence[str] | str | None = None,
+        vocabulary: list[str] | str | None = None,
         embeddings: str | None = None,
         wrong: Wrong = "none",
         mirror: bool = False,
@@ -230,7 +230,8 @@ class TextData(ImageData):
                 tokens = self.split_captions(self.train_split).tokens
                 self._vocabulary = Vocabulary.build(tokens, min_count=self.min_count)
             elif isinstance(self._given, str):
-                self._vocabulary = Vocabulary.read(Path(self._given))
+                path = Path(self._given)
+                self._vocabulary = read_vocabulary(path) if path.suffix == ".pickle" else Vocabulary.read(path)
             else:
                 self._vocabulary = Vocabulary(tuple(self._given))
         return self._vocabulary

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -174,7 +173,7 @@ class CaptionedFileData(TextData):
         max_words: int = 18,
         max_characters: int = 201,
         min_count: int = 1,
-        vocabulary: Sequence[str] | str | None = None,
+        vocabulary: list[str] | str | None = None,
         embeddings: str | None = None,
         wrong: Wrong = "none",
         cache_mb: int = 1024,
@@ -266,7 +265,7 @@ class CaptionFolder(CaptionedFileData):
         max_words: int = 18,
         max_characters: int = 201,
         min_count: int = 1,
-        vocabulary: Sequence[str] | str | None = None,
+        vocabulary: list[str] | str | None = None,
         embeddings: str | None = None,
         wrong: Wrong = "none",
         cache_mb: int = 1024,
@@ -344,7 +343,7 @@ class CocoCaptions(CaptionedFileData):
         max_words: int = 12,
         max_characters: int = 201,
         min_count: int = 1,
-        vocabulary: Sequence[str] | str | None = None,
+        vocabulary: list[str] | str | None = None,
         embeddings: str | None = None,
         wrong: Wrong = "none",
         cache_mb: int = 1024,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -59,7 +58,7 @@ class CUB(CaptionedFileData):
         max_words: int = 18,
         max_characters: int = 201,
         min_count: int = 1,
-        vocabulary: Sequence[str] | str | None = None,
+        vocabulary: list[str] | str | None = None,
         embeddings: str | None = None,
         wrong: Wrong = "none",
         cache_mb: int = 1024,
@@ -113,7 +112,8 @@ class CUB(CaptionedFileData):
         return torch.tensor([numbers[self._class(number)] for number in self._split(split)], dtype=torch.int64)
 
     def read_captions(self, split: str) -> Captions:
-        folder, names = self._text_folder(), self._split_names(split)
+        names = self._split_names(split)
+        folder = self._text_folder()
         return Captions([_read_lines(folder, name) for name in names], names)
 
     # Which pictures

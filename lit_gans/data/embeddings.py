@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lit_gans.data.captions import characters
+from lit_gans.data.captions import Vocabulary, characters
 
 if TYPE_CHECKING:
     from lit_gans.data.captions import Captions
@@ -71,6 +71,18 @@ def read_classes(path: Path, count: int) -> list[int]:
     return classes
 
 
+def read_vocabulary(path: Path) -> Vocabulary:
+    """The words of AttnGAN's `captions.pickle`, [train captions, test captions, {number: word}, {word: number}].
+
+    Its numbers are those of the released DAMSM encoders; it has no "<unk>".
+    """
+    values = read_values(path)
+    words = values[2] if isinstance(values, list) and len(values) == 4 else None
+    if not isinstance(words, dict) or set(words) != set(range(len(words))):
+        raise ValueError(f"{path} holds {_kind(values)}, expected four parts, of which the third is {{number: word}}")
+    return Vocabulary(tuple(words[number] for number in range(len(words))))
+
+
 def published_embeddings(folder: Path, split: str, captions: Captions) -> Tensor:
     """float32 [all captions, E] from `folder`/<split>/, in the order of `captions`; pictures are matched by name.
 
@@ -84,6 +96,8 @@ def published_embeddings(folder: Path, split: str, captions: Captions) -> Tensor
             f"{place / EMBEDDINGS} has embeddings of {len(stacked)} pictures, {place / NAMES} names of "
             f"{len(names)}: take both from one release"
         )
+    if (place / CLASSES).is_file():
+        read_classes(place / CLASSES, len(names))
     rows = {name: row for row, name in enumerate(names)}
     stems = [name.rsplit(".", 1)[0] for name in captions.names]
     missing = [stem for stem in stems if stem not in rows]

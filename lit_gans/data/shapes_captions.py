@@ -81,7 +81,7 @@ class ShapeCaptions(TextData):
         max_words: int = 18,
         max_characters: int = 201,
         min_count: int = 1,
-        vocabulary: Sequence[str] | str | None = None,
+        vocabulary: list[str] | str | None = None,
         embeddings: str | None = None,
         wrong: Wrong = "none",
         mirror: bool = False,

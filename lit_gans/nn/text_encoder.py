@@ -187,10 +187,11 @@ class CharCNNRNN(nn.Module):
 
 
 def joint_embedding_loss(images: Tensor, texts: Tensor) -> Tensor:
-    """Embeddings images, texts [N, E] of N pairs of different classes -> scalar: the structured joint embedding, hinges both ways.
+    """Embeddings images, texts [N, E] of N pairs of different classes -> scalar, hinges both ways.
 
-    Each picture's score with its own text, their inner product, shall exceed those with the other texts by 1, and each
-    text's likewise; the mean over all N x N scores, the pairs themselves at 0, as the official code has it.
+    The structured joint embedding of Reed et al. (2016), with one text per class. Each picture's score with its own
+    text, their inner product, shall exceed those with the other texts by 1, and each text's likewise; the
+    mean over all N x N scores, the pairs themselves at 0, as the official code has it.
     """
     scores = images @ texts.T
     own = scores.diagonal()
