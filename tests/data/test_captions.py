@@ -1,8 +1,6 @@
 """Captions as numbers: the words, the vocabulary, what is cut, what is told, and what is refused."""
 
 import json
-import os
-import pickle
 import warnings
 from pathlib import Path
 
@@ -22,17 +20,9 @@ from lit_gans.data.captions import (
     report_words,
     tokenize,
 )
-from lit_gans.data.embeddings import (
-    CaptionEmbedder,
-    cached_embeddings,
-    published_embeddings,
-    read_classes,
-    read_names,
-    read_vocabulary,
-)
-from lit_gans.nn.text_encoder import CharCNNRNN
 
 from .common import taken, worlds_agree
+from .test_embeddings import dump
 from .test_paired import picture, save
 
 NUMBERS = np.arange(40)
@@ -168,125 +158,6 @@ def test_captions_that_are_none_are_refused() -> None:
         Captions([["x " * 5000]], ["a.jpg"])
     with pytest.raises(ValueError, match="1 of 2 captions have no word of the vocabulary, such as one of 1.jpg"):
         WordEncoding(captions("red", "owl"), Vocabulary(("<end>", "red")), max_words=3)
-
-
-# ---- published embeddings --------------------------------------------------------------------------------------------
-
-NAMES = ["001.A/x", "001.A/y", "002.B/z"]
-VECTORS = np.random.default_rng(0).standard_normal((3, 2, 5)).astype(np.float32)
-
-
-def dump(path: Path, value: object, protocol: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(value, protocol))
-
-
-def published(folder: Path, *, protocol: int = 2, vectors: object = None) -> Path:
-    dump(folder / "train/filenames.pickle", NAMES, protocol)
-    dump(folder / "train/class_info.pickle", [1, 1, 2], protocol)
-    dump(folder / "train/char-CNN-RNN-embeddings.pickle", list(VECTORS) if vectors is None else vectors, protocol)
-    return folder
-
-
-def two_each(*stems: str) -> Captions:
-    return Captions([["one", "two"]] * len(stems), [f"{stem}.jpg" for stem in stems])
-
-
-def python2_array(values: np.ndarray, *, protocol: int) -> bytes:
-    """An array [a, b] of float32 as Python 2 pickled it: its bytes as text."""
-    data = values.tobytes()
-    a, b = values.shape
-    if protocol == 0:
-        inside = "".join(f"\\x{byte:02x}" for byte in data).encode()
-        string = b"S'" + inside + b"'\n"
-        code, order = b"S'f4'\n", b"S'<'\n"
-    else:
-        string = b"T" + len(data).to_bytes(4, "little") + data
-        code, order = b"U\x02f4", b"U\x01<"
-    dtype = b"cnumpy\ndtype\n(" + code + b"I0\nI1\ntR(I3\n" + order + b"NNNI-1\nI-1\nI0\ntb"
-    made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
-    return made + f"(I1\n(I{a}\nI{b}\nt".encode() + dtype + b"I00\n" + string + b"tb"
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_embeddings_are_matched_by_name(protocol: int, tmp_path: Path) -> None:
-    folder = published(tmp_path, protocol=protocol)
-    found = published_embeddings(folder, "train", two_each("002.B/z", "001.A/x"))
-    assert np.array_equal(found.numpy(), VECTORS[[2, 0]].reshape(4, 5)) and found.dtype == torch.float32
-    assert read_names(folder / "train/filenames.pickle") == NAMES
-    assert read_classes(folder / "train/class_info.pickle", 3) == [1, 1, 2]
-
-
-@pytest.mark.parametrize("protocol", [0, 2])
-def test_embeddings_that_python_2_wrote(protocol: int, tmp_path: Path) -> None:
-    folder = published(tmp_path)
-    start, end = (b"", b".") if protocol == 0 else (b"\x80\x02", b".")
-    body = start + b"(" + b"".join(python2_array(v, protocol=protocol) for v in VECTORS) + b"l" + end
-    (folder / "train/char-CNN-RNN-embeddings.pickle").write_bytes(body)
-    found = published_embeddings(folder, "train", two_each(*NAMES))
-    assert np.array_equal(found.numpy(), VECTORS.reshape(6, 5))
-
-
-class Harm:
-    def __reduce__(self) -> tuple:
-        return os.mkdir, ("harm",)
-
-
-@pytest.mark.parametrize(
-    ("vectors", "message"),
-    [
-        (list(VECTORS[:2]), r"embeddings of 2 pictures, .*filenames.pickle names of 3"),
-        (list(VECTORS[:, :1]), r"1 embeddings per picture, and 001.A/x.jpg has 2 captions"),
-        ([VECTORS[0], VECTORS[1], VECTORS[2, :1]], r"arrays of shape \[1, 5\] and of \[2, 5\]"),
-        ([1, 2, 3], "holds a list of int, expected an array"),
-        ([Harm()], "asks for posix.mkdir"),
-        ([np.array(["x"], dtype=object)], "nothing in it was run"),
-    ],
-)
-def test_other_embeddings_are_refused_and_nothing_is_run(
-    vectors: list, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = published(tmp_path, vectors=vectors)
-    with pytest.raises(ValueError, match=message):
-        published_embeddings(folder, "train", two_each(*NAMES))
-    assert not (tmp_path / "harm").exists()
-
-
-def test_pictures_and_classes_that_the_release_does_not_have(tmp_path: Path) -> None:
-    folder = published(tmp_path)
-    with pytest.raises(ValueError, match="lacks 1 of 2 pictures, such as '003.C/w'"):
-        published_embeddings(folder, "train", two_each("001.A/x", "003.C/w"))
-    dump(folder / "train/class_info.pickle", [1, 1], 2)
-    with pytest.raises(ValueError, match="2 class numbers for 3 pictures"):
-        published_embeddings(folder, "train", two_each("001.A/x"))
-    with pytest.raises(FileNotFoundError, match="there is no .*test"):
-        published_embeddings(folder, "test", two_each("001.A/x"))
-
-
-def test_vocabulary_of_attngan(tmp_path: Path) -> None:
-    words = {0: "<end>", 1: "bird", 2: "red"}
-    dump(tmp_path / "captions.pickle", [[[1]], [[2]], words, {w: i for i, w in words.items()}], 2)
-    assert read_vocabulary(tmp_path / "captions.pickle").words == ("<end>", "bird", "red")
-    dump(tmp_path / "captions.pickle", [[[1]], [[2]], {1: "bird"}, {}], 2)
-    with pytest.raises(ValueError, match="expected four parts"):
-        read_vocabulary(tmp_path / "captions.pickle")
-
-
-def test_embeddings_are_made_once_and_kept_by_fingerprint(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    encoder = CaptionEmbedder(CharCNNRNN(embed_dim=4, width=6, widths=(5, 5)), max_characters=60)
-    calls = []
-    original = encoder.texts
-    encoder.texts = lambda texts: calls.append(len(texts)) or original(texts)  # type: ignore[method-assign]
-    texts = [f"caption {i}" for i in range(300)]
-    first = cached_embeddings(encoder, texts, folder=tmp_path)
-    assert first.shape == (300, 4) and calls == [256, 44]
-    assert torch.equal(cached_embeddings(encoder, texts, folder=tmp_path), first) and len(calls) == 2
-    assert not torch.equal(cached_embeddings(encoder, texts[::-1], folder=tmp_path), first)
-    torch.manual_seed(1)
-    other = CaptionEmbedder(CharCNNRNN(embed_dim=4, width=6, widths=(5, 5)), max_characters=60)
-    assert other.fingerprint != encoder.fingerprint
 
 
 # ---- folders and COCO ------------------------------------------------------------------------------------------------

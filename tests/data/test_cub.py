@@ -14,7 +14,7 @@ from lit_gans.data.captioned_files import BoxCrop, scaled
 from lit_gans.papers import DCGAN
 
 from .common import taken, worlds_agree
-from .test_captions import dump
+from .test_embeddings import dump
 from .test_paired import picture, save
 
 CLASSES = [f"{i:03d}.Bird_{i}" for i in range(1, 9)]
