@@ -175,8 +175,8 @@ class TextData(ImageData):
         )
         _one_of("encode", encode, ENCODES)
         _one_of("wrong", wrong, WRONGS)
-        self.load_px = resolution if load_px is None else _whole("load_px", load_px, 1)
-        if self.load_px < resolution:
+        self._margin = (resolution if load_px is None else _whole("load_px", load_px, 1)) / resolution
+        if self._margin < 1:
             raise ValueError(
                 f"load_px {load_px} is smaller than resolution {resolution}, which is cut out of it: use {resolution} "
                 f"(no margin) or more, such as {resolution * 76 // 64} as StackGAN does"
@@ -192,6 +192,11 @@ class TextData(ImageData):
         self._given, self._vocabulary = vocabulary, None
         self._captions: dict[str, Captions] = {}
         self._reported: set[str] = set()
+
+    @property
+    def load_px(self) -> int:
+        """What pictures are scaled to before a crop of `resolution` is cut out; it grows with the resolution."""
+        return round(self.resolution * self._margin)
 
     @abstractmethod
     def read_captions(self, split: str) -> Captions:

@@ -136,7 +136,7 @@ class Captions:
     """One caption or more of each of N pictures; caption `first[i] + j` is caption j of picture i.
 
     Raises:
-        ValueError: pictures without a caption, captions without a word or with thousands, by the pictures' names.
+        ValueError: pictures without a caption, captions that are blank or have thousands of words, with names.
     """
 
     def __init__(self, texts: Sequence[Sequence[str]], names: Sequence[str]) -> None:
@@ -150,7 +150,7 @@ class Captions:
         self.counts = np.array([len(of_one) for of_one in texts], dtype=np.int64)
         self.first = np.concatenate([[0], np.cumsum(self.counts)])
         self.all = tuple(text for of_one in texts for text in of_one)
-        self._check_words()
+        self._check()
 
     def __len__(self) -> int:
         """Of pictures."""
@@ -178,15 +178,11 @@ class Captions:
         text = json.dumps([self.names, self.counts.tolist(), self.all])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _check_words(self) -> None:
-        empty = [number for number, words in enumerate(self.tokens) if not words]
+    def _check(self) -> None:
+        empty = [number for number, text in enumerate(self.all) if not text.strip()]
         if empty:
-            shown = _listed([f"{self.owner(number)} ({self.all[number]!r:.40})" for number in empty[:_NAMED]])
-            more = f" and {len(empty) - _NAMED} more" if len(empty) > _NAMED else ""
-            raise ValueError(
-                f"{len(empty)} of {len(self.all)} captions have no word of letters or digits: {shown}{more}. Mend or "
-                "remove them"
-            )
+            owners = _listed([self.owner(number) for number in empty])
+            raise ValueError(f"{len(empty)} of {len(self.all)} captions are empty, of {owners}: write or remove them")
         longest = max(range(len(self.tokens)), key=lambda number: len(self.tokens[number]))
         if len(self.tokens[longest]) > MAX_WORDS:
             raise ValueError(
@@ -214,19 +210,34 @@ class Encoding(ABC):
 class WordEncoding(Encoding):
     """{"words": int64 [N, T], filled up with 0, "lengths": int64 [N]}.
 
-    Of a caption of more than T words T are drawn, which stay in their order, as AttnGAN's code does.
+    Of a caption of more than T words T are drawn, which stay in their order, as AttnGAN's code does. Where a caption
+    has no word that is known, another one of its picture takes its place.
     """
 
     def __init__(self, captions: Captions, vocabulary: Vocabulary, *, max_words: int) -> None:
         self.vocabulary, self.max_words = vocabulary, max_words
         coded = [np.array(vocabulary.encode(words), dtype=np.int64) for words in captions.tokens]
-        lost = [number for number, words in enumerate(coded) if not len(words)]
-        if lost:
-            raise ValueError(
-                f"{len(lost)} of {len(coded)} captions have no word of the vocabulary, such as one of "
-                f"{captions.owner(lost[0])}: build the vocabulary from these captions, or remove them"
+        wordless = [number for number, words in enumerate(coded) if not len(words)]
+        for number in wordless:
+            coded[number] = self._other(captions, coded, number)
+        if wordless:
+            rank_zero_warn(
+                f"{len(wordless)} of {len(coded)} captions have no word of the vocabulary, such as "
+                f"{captions.all[wordless[0]]!r:.40} of {captions.owner(wordless[0])}: another one of it is taken"
             )
         self.coded = coded
+
+    @staticmethod
+    def _other(captions: Captions, coded: list[np.ndarray], number: int) -> np.ndarray:
+        """The first caption of the same picture that has a word."""
+        index = int(np.searchsorted(captions.first, number, side="right")) - 1
+        for words in coded[captions.first[index] : captions.first[index + 1]]:
+            if len(words):
+                return words
+        raise ValueError(
+            f"no caption of {captions.names[index]} has a word of the vocabulary, such as "
+            f"{captions.all[number]!r:.40}: mend it, or build the vocabulary from these captions"
+        )
 
     def encode(self, numbers: np.ndarray, seed: int, purpose: str, positions: np.ndarray) -> dict[str, Tensor]:
         words = np.zeros((len(numbers), self.max_words), dtype=np.int64)

@@ -64,7 +64,7 @@ class ShapeCaptions(TextData):
     Picture and captions of sample i depend on (seed, split, i) alone. `holdout` keeps 8 of the 48 combinations of shape
     and colour for split "test": pictures of them show whether a model puts together what it has learnt apart. `read`
     says what a picture shows (without fail for drawn ones of 32 pixels or more), `right` whether that is what a caption
-    asks for, `parse` what that is. Of `label`, `rotate` and so on: see `Shapes`; of captions: see `TextData`.
+    asks for, the function `parse` what that is. Options as those of `Shapes` and of `TextData`.
     """
 
     def __init__(

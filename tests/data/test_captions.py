@@ -1,6 +1,7 @@
 """Captions as numbers: the words, the vocabulary, what is cut, what is told, and what is refused."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -149,14 +150,23 @@ def test_what_the_numbers_do_not_tell_is_told() -> None:
     assert "1 of 5 captions have more than 201 characters, the longest 1500" in told[1]
 
 
+def test_another_caption_takes_the_place_of_one_without_words() -> None:
+    texts = Captions([["red"], ["...", "an owl", "blue owl"]], ["0.jpg", "1.jpg"])
+    with pytest.warns(UserWarning, match=r"2 of 4 captions have no word of the vocabulary, such as '...' of 1.jpg"):
+        encoding = WordEncoding(texts, Vocabulary(("<end>", "red", "blue")), max_words=3)
+    batch = encoding.encode(np.arange(4), 0, "caption", NUMBERS[:4])
+    assert batch["words"].tolist() == [[1, 0, 0], [2, 0, 0], [2, 0, 0], [2, 0, 0]]
+    assert batch["lengths"].tolist() == [1, 1, 1, 1]
+
+
 def test_captions_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match=r"2 of 3 pictures have no caption: a.jpg, c.jpg"):
         Captions([[], ["x"], []], ["a.jpg", "b.jpg", "c.jpg"])
-    with pytest.raises(ValueError, match=r"1 of 2 captions have no word of letters or digits: b.jpg \('...'\)"):
-        Captions([["x"], ["..."]], ["a.jpg", "b.jpg"])
+    with pytest.raises(ValueError, match="1 of 2 captions are empty, of b.jpg"):
+        Captions([["x"], [" "]], ["a.jpg", "b.jpg"])
     with pytest.raises(ValueError, match="5000 words, more than 4096"):
         Captions([["x " * 5000]], ["a.jpg"])
-    with pytest.raises(ValueError, match="1 of 2 captions have no word of the vocabulary, such as one of 1.jpg"):
+    with pytest.raises(ValueError, match="no caption of 1.jpg has a word of the vocabulary, such as 'owl'"):
         WordEncoding(captions("red", "owl"), Vocabulary(("<end>", "red")), max_words=3)
 
 
@@ -193,6 +203,19 @@ def test_pictures_have_their_own_captions_and_partners_of_another_class(wrong: s
         return
     own = torch.tensor(numbers)
     assert (others % 2 != own % 2).all() and len(set(zip(numbers, others.tolist(), strict=True))) == 18
+
+
+def test_a_zip_gives_what_its_folder_does(tmp_path: Path) -> None:
+    folder = captioned_folder(tmp_path / "pictures")
+    shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
+    packed, plain = (taken(folder_data(path), 2) for path in (tmp_path / "packed.zip", folder))
+    assert all(torch.equal(packed[name], plain[name]) for name in plain)
+
+
+def test_the_margin_grows_with_the_resolution(tmp_path: Path) -> None:
+    data = folder_data(captioned_folder(tmp_path), load_px=19)
+    data.resolution = 32
+    assert data.load_px == 38 and data.stream().batch(0)["image"].shape[-1] == 32
 
 
 def test_without_classes_any_other_picture_is_wrong(tmp_path: Path) -> None:
@@ -331,7 +354,10 @@ def test_other_json_is_refused(tmp_path: Path) -> None:
         ({"images": [{"id": "x"}]}, "has the image {'id': 'x'}"),
         ({"annotations": [{"image_id": 99, "caption": "x"}]}, "has the annotation"),
         ({"annotations": whole["annotations"][:2]}, "1 of 3 pictures have no caption: 1.png"),
-        ({"annotations": [*whole["annotations"], {"image_id": 10, "caption": ""}]}, "captions have no word"),
+        (
+            {"annotations": [*whole["annotations"], {"image_id": 10, "caption": ""}]},
+            "1 of 5 captions are empty, of 0.png",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             coco_data(tmp_path, {**whole, **change}).setup()
