@@ -300,7 +300,7 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any, *, budget: Budget) -> 
 
 
 def _scalar(dtype: Any, data: Any) -> Any:
-    data = of_type(data.encode("latin-1") if isinstance(data, str) else data, bytes, "a number")
+    data = data[:16].encode("latin-1") if isinstance(data, str) else of_type(data, bytes, "a number")
     return np.frombuffer(data, of_type(dtype, _ArrayType, "a number's type").numpy, count=1)[0].item()
 
 

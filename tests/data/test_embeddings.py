@@ -70,6 +70,11 @@ def test_embeddings_are_matched_by_name(protocol: int, tmp_path: Path) -> None:
     assert np.array_equal(found.numpy(), VECTORS[[2, 0]].reshape(4, 5)) and found.dtype == torch.float32
     assert read_names(folder / "train/filenames.pickle") == NAMES
     assert read_classes(folder / "train/class_info.pickle", 3) == [1, 1, 2]
+    dump(folder / "train/class_info.pickle", [np.int64(5), np.int64(300), 2], protocol)
+    assert read_classes(folder / "train/class_info.pickle", 3) == [5, 300, 2]
+    python2 = b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'i8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbS'\\xff"
+    (folder / "train/class_info.pickle").write_bytes(b"(" + python2 + b"\\x00" * 7 + b"'\ntRl.")
+    assert read_classes(folder / "train/class_info.pickle", 1) == [255]
 
 
 @pytest.mark.parametrize("protocol", [0, 2])
