@@ -1,7 +1,11 @@
 """Data modules: what a GAN is trained on, and the order in which it sees it."""
 
 from lit_gans.data.base import ImageData, ImageSet, TensorSet
+from lit_gans.data.captioned import CaptionedSet, CaptionStream, TextData
+from lit_gans.data.captioned_files import CaptionFolder, CocoCaptions
+from lit_gans.data.captions import Vocabulary
 from lit_gans.data.cifar import CIFAR10
+from lit_gans.data.cub import CUB
 from lit_gans.data.digits import Digits
 from lit_gans.data.ffhq import FFHQ
 from lit_gans.data.images import Images
@@ -9,6 +13,7 @@ from lit_gans.data.mixtures import grid, ring, sample_mixture
 from lit_gans.data.mnist import KMNIST, MNIST, FashionMNIST
 from lit_gans.data.paired import Paired
 from lit_gans.data.shapes import Shapes
+from lit_gans.data.shapes_captions import ShapeCaptions
 from lit_gans.data.shapes_domains import ShapeDomains, ShapePairs
 from lit_gans.data.shards import Shards
 from lit_gans.data.stacked_mnist import StackedMNIST
@@ -18,9 +23,14 @@ from lit_gans.data.unpaired import Unpaired
 
 __all__ = [
     "CIFAR10",
+    "CUB",
     "FFHQ",
     "KMNIST",
     "MNIST",
+    "CaptionFolder",
+    "CaptionStream",
+    "CaptionedSet",
+    "CocoCaptions",
     "Digits",
     "Domain",
     "FashionMNIST",
@@ -28,6 +38,7 @@ __all__ = [
     "ImageSet",
     "Images",
     "Paired",
+    "ShapeCaptions",
     "ShapeDomains",
     "ShapePairs",
     "Shapes",
@@ -35,9 +46,11 @@ __all__ = [
     "StackedMNIST",
     "Stream",
     "TensorSet",
+    "TextData",
     "TranslationData",
     "TranslationSet",
     "Unpaired",
+    "Vocabulary",
     "grid",
     "ring",
     "sample_mixture",

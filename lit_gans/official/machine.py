@@ -8,6 +8,7 @@ the few globals that a reader knows stand for small functions of ours. Whatever 
 
 from __future__ import annotations
 
+import codecs
 import io
 import pickletools
 import struct
@@ -76,12 +77,12 @@ class Machine:
 
     def run(self) -> Any:
         try:
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(self.file)):
-                if opcode.name == "STOP":
+            for count, (name, argument) in enumerate(_instructions(self.file)):
+                if name == "STOP":
                     return self.pop()
                 if count > MAX_OPCODES:
                     raise HostilePickle(f"it has more than {MAX_OPCODES} instructions")
-                self.step(opcode.name, argument)
+                self.step(name, argument)
         except HostilePickle:
             raise
         # What the standard library's parser, struct, numpy and torch say of damaged bytes and of wrong values.
@@ -243,6 +244,30 @@ class Machine:
         "STACK_GLOBAL": _stack_global, "REDUCE": _reduce, "NEWOBJ": _newobj, "BUILD": _build,
         "BINPERSID": _binpersid,
     }  # fmt: skip
+
+
+def _instructions(file: io.BytesIO) -> Iterator[tuple[str, Any]]:
+    """(name, argument) of each, as `pickletools.genops` gives them, but for Python 2's STRING.
+
+    Up to Python 3.11 that takes only ASCII, and Python 2 wrote the bytes of arrays so; they become the text that has
+    them in latin-1, as with its other instructions for bytes.
+    """
+    while True:
+        code = file.read(1)
+        if not code:
+            raise HostilePickle("it is damaged: it ends before its last instruction")
+        opcode = pickletools.code2op.get(code.decode("latin-1"))
+        if opcode is None:
+            raise HostilePickle(f"it is damaged: {code!r} is no instruction")
+        yield opcode.name, _quoted(file) if opcode.name == "STRING" else opcode.arg and opcode.arg.reader(file)
+
+
+def _quoted(file: io.BytesIO) -> str:
+    """The rest of the line, in quotes and with escapes."""
+    line = file.readline()
+    if len(line) < 3 or line[-1:] != b"\n" or line[:1] not in (b"'", b'"') or line[-2:-1] != line[:1]:
+        raise HostilePickle(f"it is damaged: {line!r:.40} is no text in quotes")
+    return codecs.escape_decode(line[1:-2])[0].decode("latin-1")
 
 
 def _pairs(values: list) -> Iterator[tuple[Any, Any]]:

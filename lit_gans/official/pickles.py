@@ -289,6 +289,7 @@ class _Array(Unbuilt):
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: Any, *, budget: Budget) -> Tensor:
+    data = data.encode("latin-1") if isinstance(data, str) else data  # of Python 2, whose bytes are text
     data, dtype = of_type(data, (bytes, bytearray), "an array's data"), of_type(dtype, _ArrayType, "its type").numpy
     count = math.prod(_sizes(shape))
     if count * dtype.itemsize != len(data):
@@ -299,7 +300,7 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any, *, budget: Budget) -> 
 
 
 def _scalar(dtype: Any, data: Any) -> Any:
-    data = of_type(data, bytes, "a number")
+    data = data[:16].encode("latin-1") if isinstance(data, str) else of_type(data, bytes, "a number")
     return np.frombuffer(data, of_type(dtype, _ArrayType, "a number's type").numpy, count=1)[0].item()
 
 

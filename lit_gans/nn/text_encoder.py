@@ -1,0 +1,200 @@
+"""Networks that read captions: words by a bidirectional LSTM (AttnGAN), characters by a char-CNN-RNN (Reed et al.)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from lit_gans.nn.random import Dropout
+
+RNNS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+ALPHABET_SIZE = 70
+
+
+class WordEncoder(nn.Module):
+    """The text encoder of AttnGAN (Xu et al., 2018, Sec. 3.1): embedded words through a bidirectional LSTM or GRU.
+
+    `feature_dim` is D, what both directions have together. Dropout acts on the embedded words alone. It is trained
+    with the DAMSM loss, its gradients clipped at 0.25.
+    """
+
+    def __init__(
+        self,
+        num_words: int,
+        *,
+        embed_dim: int = 300,
+        feature_dim: int = 256,
+        rnn: Literal["lstm", "gru"] = "lstm",
+        bidirectional: bool = True,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        directions = 1 + bidirectional
+        if rnn not in RNNS:
+            raise ValueError(f"rnn is {rnn!r}; it must be one of {', '.join(RNNS)}")
+        if num_words < 1 or feature_dim % directions:
+            raise ValueError(
+                f"{num_words} words and feature_dim {feature_dim}: give one word or more, and a multiple of "
+                f"{directions}, the number of directions"
+            )
+        self.num_words, self.feature_dim = num_words, feature_dim
+        self.embedding, self.dropout = nn.Embedding(num_words, embed_dim), Dropout(dropout)
+        self.rnn = RNNS[rnn](embed_dim, feature_dim // directions, batch_first=True, bidirectional=bidirectional)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+
+    def forward(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """words int64 [N, T], lengths int64 [N] -> features [N, T, D], 0 past each length, and sentence [N, D].
+
+        The sentence is the last state of each direction. The official code wants captions sorted by length and cuts T
+        to the longest; ours takes them in any order and keeps T: nothing depends on what else is in the batch.
+        """
+        packed = pack_padded_sequence(
+            self.dropout(self.embedding(words)), lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        features, state = self.rnn(packed)
+        features, _ = pad_packed_sequence(features, batch_first=True, total_length=words.shape[1])
+        hidden = state[0] if isinstance(self.rnn, nn.LSTM) else state
+        return features, hidden.transpose(0, 1).flatten(1)
+
+
+def word_mask(lengths: Tensor, max_words: int) -> Tensor:
+    """lengths int64 [N] -> bool [N, T], true where there is a word."""
+    return torch.arange(max_words, device=lengths.device) < lengths[:, None]
+
+
+def from_official_rnn(official: Mapping[str, object]) -> dict[str, object]:
+    """Arguments of the official RNN_ENCODER and of its configuration -> those of `WordEncoder`.
+
+    ValueError for several layers, which no release has, and for arguments that are not known.
+    """
+    renamed = {"ntoken": "num_words", "ninput": "embed_dim", "nhidden": "feature_dim", "drop_prob": "dropout"}
+    ours: dict[str, object] = {}
+    for name, value in official.items():
+        if name in renamed:
+            ours[renamed[name]] = value
+        elif name == "RNN_TYPE":
+            ours["rnn"] = str(value).lower()
+        elif name == "bidirectional":
+            ours["bidirectional"] = value
+        elif name == "nlayers" and value != 1:
+            raise ValueError(f"nlayers is {value}; the released encoders have 1 layer, and so has ours")
+        elif name not in ("nlayers", "WORDS_NUM"):  # how long captions may be is the data's to say
+            raise ValueError(f"{name!r} is no argument of RNN_ENCODER; known are {', '.join(renamed)}, RNN_TYPE")
+    return ours
+
+
+OFFICIAL_WORD_ENCODER_KEYS = {r"encoder\.weight": "embedding.weight", r"(rnn\..+)": r"\1"}
+
+
+class ReluRNN(nn.Module):
+    """x [N, T, D] -> [N, D]: the mean over time of h = relu(W x + b + U h' + c); the first step has no U h' + c.
+
+    The recurrent network of Reed et al. (2016), as its code has it.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.of_input, self.of_hidden = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = self.of_input(x)
+        states = [F.relu(given[:, 0])]
+        for step in range(1, x.shape[1]):
+            states.append(F.relu(given[:, step] + self.of_hidden(states[-1])))
+        return torch.stack(states).mean(0)
+
+
+class MeanGRU(nn.Module):
+    """x [N, T, D] -> [N, D]: the mean over time of a GRU's states, of which the first is tanh(W x + b), without gates.
+
+    The update gate weighs the candidate, not the old state, and the reset gate acts before the matrix: the recurrent
+    network of the encoder that was published for GANs (Reed et al., 2016, ICML).
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        for gate in ("update", "reset", "state"):
+            self.add_module(f"{gate}_input", nn.Linear(dim, dim))
+            self.add_module(f"{gate}_hidden", nn.Linear(dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = self.state_input(x)
+        updates, resets = self.update_input(x), self.reset_input(x)
+        states = [torch.tanh(given[:, 0])]
+        for step in range(1, x.shape[1]):
+            old = states[-1]
+            update = torch.sigmoid(updates[:, step] + self.update_hidden(old))
+            reset = torch.sigmoid(resets[:, step] + self.reset_hidden(old))
+            candidate = torch.tanh(given[:, step] + self.state_hidden(reset * old))
+            states.append(update * candidate + (1 - update) * old)
+        return torch.stack(states).mean(0)
+
+
+class CharCNNRNN(nn.Module):
+    """characters int64 [N, T] -> [N, E]: the text encoder of Reed et al. (2016), https://arxiv.org/abs/1605.05395.
+
+    Three convolutions of width 4 over one-hot characters, pooled, then a recurrent network, averaged over time. "rnn"
+    is the paper's, with a pooling after the third convolution (8 steps of 201 characters; `width` 256); "gru" that of
+    the embeddings of birds that all GANs use, without that pooling (18 steps; `width` 512). Number 0 is no character.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int = 1024,
+        width: int = 512,
+        rnn: Literal["rnn", "gru"] = "gru",
+        widths: tuple[int, int] = (384, 512),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if rnn not in ("rnn", "gru"):
+            raise ValueError(
+                f"rnn is {rnn!r}; it must be 'rnn' (the paper's) or 'gru' (that of the published embeddings)"
+            )
+        self.embed_dim = embed_dim
+        self.conv1 = nn.Conv1d(ALPHABET_SIZE, widths[0], 4)
+        self.conv2 = nn.Conv1d(widths[0], widths[1], 4)
+        self.conv3 = nn.Conv1d(widths[1], width, 4)
+        self.last_pool = nn.MaxPool1d(3, 2) if rnn == "rnn" else nn.Identity()
+        self.rnn = ReluRNN(width) if rnn == "rnn" else MeanGRU(width)
+        self.dropout, self.to_embedding = Dropout(dropout), nn.Linear(width, embed_dim)
+        for parameter in self.parameters():  # as the official code does, biases too
+            nn.init.uniform_(parameter, -0.08, 0.08)
+
+    @property
+    def min_characters(self) -> int:
+        """The shortest T that leaves a step to the recurrent network."""
+        return 48 if isinstance(self.last_pool, nn.Identity) else 66
+
+    def forward(self, characters: Tensor) -> Tensor:
+        """characters int64 [N, T] from 0 (none) to 70 -> embedding [N, E]. ValueError for T below `min_characters`."""
+        if characters.shape[1] < self.min_characters:
+            raise ValueError(
+                f"captions are {characters.shape[1]} characters long; this encoder needs {self.min_characters} or "
+                "more: fill them up with 0, to 201 as in the paper"
+            )
+        x = F.one_hot(characters, ALPHABET_SIZE + 1)[..., 1:].to(self.conv1.weight.dtype).transpose(1, 2)
+        x = F.max_pool1d(F.relu(self.conv1(x)), 3, 3)
+        x = F.max_pool1d(F.relu(self.conv2(x)), 3, 3)
+        x = self.last_pool(F.relu(self.conv3(x)))
+        return self.to_embedding(self.dropout(self.rnn(x.transpose(1, 2))))
+
+
+def joint_embedding_loss(images: Tensor, texts: Tensor) -> Tensor:
+    """Embeddings images, texts [N, E] of N pairs of different classes -> scalar, hinges both ways.
+
+    The structured joint embedding of Reed et al. (2016), with one text per class. Each picture's score with its own
+    text, their inner product, shall exceed those with the other texts by 1, and each text's likewise; the
+    mean over all N x N scores, the pairs themselves at 0, as the official code has it.
+    """
+    scores = images @ texts.T
+    own = scores.diagonal()
+    others = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    by_image, by_text = (F.relu(1 + scores - right) * others for right in (own[:, None], own[None, :]))
+    return (by_image + by_text).mean()
