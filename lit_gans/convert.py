@@ -73,9 +73,9 @@ def convert(
 ) -> Certificate:
     """Released weights `source` as a folder `target` of ours, or such a folder back as the release's file or files.
 
-    A release is a .pkl file of StyleGAN2-ADA and its kin, or state dicts of pytorch-CycleGAN-and-pix2pix and pix2pixHD:
-    a .pth file, or a folder with files `<epoch>_net_<network>.pth`. Ours is the folder of the (averaged) generator, for
-    `lit_gans.pretrained.from_pretrained`, with a folder in it for each of the other networks. What has no place in our
+    A release is a .pkl file of StyleGAN2-ADA and its kin, or state dicts of pytorch-CycleGAN-and-pix2pix, pix2pixHD,
+    genforce (PGGAN and StyleGAN) and BMSG-GAN: a .pth file, or a folder of `<epoch>_net_<network>.pth`.
+    Ours is the folder of the (averaged) generator, for `lit_gans.pretrained.from_pretrained`, with a folder in it for each of the other networks. What has no place in our
     networks is kept beside them, so that the way back gives every tensor. Nothing that is in the files is run.
 
     Args:
@@ -221,16 +221,22 @@ def _to_official(source: Path, target: Path, epoch: str) -> Certificate:
 
 
 def _write_state_dicts(target: Path, networks: Mapping[str, OfficialNetwork], epoch: str) -> list[Path]:
-    """One network as the file `target`, or all in the folder `target` under the names of the official trainings."""
-    from lit_gans.official import write_state_dict
+    """One network as the file `target`, or all in the folder `target` under the names of the official trainings.
 
+    genforce's networks are together in one file.
+    """
+    from lit_gans.official import PORT, write_named_states, write_state_dict
+
+    states = {name: network.state for name, network in networks.items()}
+    if target.suffix == ".pth" and all(network.class_name in PORT for network in networks.values()):
+        return [write_named_states(target, states)]
     if target.suffix != ".pth":
-        wanted = {target / f"{epoch}_net_{name}.pth": network for name, network in networks.items()}
+        wanted = {target / f"{epoch}_net_{name}.pth": state for name, state in states.items()}
     elif len(networks) == 1:
-        wanted = {target: next(iter(networks.values()))}
+        wanted = {target: next(iter(states.values()))}
     else:
         raise ValueError(f"{', '.join(networks)} do not go into the one file {target}: name a folder for their files")
-    return [write_state_dict(path, network.state) for path, network in wanted.items()]
+    return [write_state_dict(path, state) for path, state in wanted.items()]
 
 
 def _restored(folder: Path) -> tuple[str, OfficialNetwork, Converted]:
@@ -364,8 +370,8 @@ def _parser() -> argparse.ArgumentParser:
         "files is run. Prints what was converted, with fingerprints.",
     )
     add = parser.add_argument
-    add("source", help="a .pkl file of StyleGAN2-ADA and its kin, a .pth file of pix2pix, CycleGAN or pix2pixHD, or a "
-        "folder of such files <epoch>_net_<network>.pth; with --to official, the folder of ours")  # fmt: skip
+    add("source", help="a .pkl file of StyleGAN2-ADA and its kin, a .pth file of pix2pix, CycleGAN, pix2pixHD, PGGAN, "
+        "StyleGAN or MSG-GAN, or a folder of such files <epoch>_net_<network>.pth; with --to official, the folder of ours")  # fmt: skip
     add("target", help="the folder to write; with --to official, the .pkl or .pth file, or a folder for .pth files")
     add("--epoch", default="latest", help="of a folder of .pth files (default: %(default)s)")
     add("--to", default="ours", choices=["ours", "official"], help="the direction (default: %(default)s)")

@@ -262,12 +262,18 @@ def load_run(path: str | os.PathLike, *, trust: str | None = None) -> "Game":
 
 def _load_pretrained(folder: Path) -> "Game":
     from lit_gans.adversarial import Game
-    from lit_gans.papers import stylegan2
+    from lit_gans.papers import msg_gan, pggan, stylegan1, stylegan2
     from lit_gans.pretrained import from_pretrained
 
     model = from_pretrained(folder)
-    if isinstance(model, stylegan2.Generator):
-        model = stylegan2.StyleGAN2.around(model)
+    alone = {
+        stylegan2.Generator: stylegan2.StyleGAN2,
+        stylegan1.Generator: stylegan1.StyleGAN1,
+        pggan.Generator: pggan.PGGAN,
+        msg_gan.Generator: msg_gan.MSGGAN,
+    }
+    if type(model) in alone:
+        model = alone[type(model)].around(model)
     if not isinstance(model, Game):
         raise ValueError(f"{folder} holds a {type(model).__name__}, which draws no images: give a generator's folder")
     return model.eval().requires_grad_(False)

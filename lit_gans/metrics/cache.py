@@ -72,7 +72,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}: give the path of a .safetensors or .pth file")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else read_pth(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds {type(state).__name__}, expected a state dict: names and tensors, nothing else")
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
@@ -88,7 +88,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no readable safetensors file ({error}): fetch it again") from error
 
 
-def _read_pth(path: Path) -> object:
+def read_pth(path: Path) -> object:
+    """What a .pth file holds, if that is tensors and plain containers; ValueError otherwise. Nothing in it is run."""
     import pickle
 
     try:

@@ -1,5 +1,6 @@
 """Released weights: read without running them, and renamed both ways."""
 
+from lit_gans.official.grown import PORT
 from lit_gans.official.machine import HostilePickle
 from lit_gans.official.names import Change, apply_keys, dropped_keys, invert
 from lit_gans.official.pickles import OfficialFile, OfficialNetwork, fingerprint, read_official
@@ -10,6 +11,7 @@ from lit_gans.official.state_dicts import (
     official_keys,
     read_state_dicts,
     state_dict_files,
+    write_named_states,
     write_state_dict,
 )
 from lit_gans.official.writer import write_official
@@ -17,6 +19,7 @@ from lit_gans.official.writer import write_official
 __all__ = [
     "COUNTERPARTS",
     "Change",
+    "PORT",
     "HostilePickle",
     "OfficialFile",
     "OfficialNetwork",
@@ -30,6 +33,7 @@ __all__ = [
     "read_official",
     "read_state_dicts",
     "state_dict_files",
+    "write_named_states",
     "write_official",
     "write_state_dict",
 ]

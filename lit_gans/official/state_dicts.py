@@ -1,7 +1,7 @@
-"""State dicts of pytorch-CycleGAN-and-pix2pix and of pix2pixHD: files of names and tensors, and nothing else.
+"""State dicts of pytorch-CycleGAN-and-pix2pix, pix2pixHD, genforce and BMSG-GAN: names and tensors, and nothing else.
 
-What a network was built from is not in such a file; it follows from the names and shapes. The files of one training lie
-in one folder as `<epoch>_net_<network>.pth`.
+What a network was built from is not in such a file; it follows from the names and shapes. The files of one training of
+the first two lie in one folder as `<epoch>_net_<network>.pth`; genforce has the networks of one model in one file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from lit_gans.files import replacing
+from lit_gans.official import grown
+from lit_gans.official.grown import IN_ONE_FILE
 from lit_gans.official.names import Table, apply_keys
 from lit_gans.official.pickles import OfficialFile, OfficialNetwork
 
@@ -47,7 +49,13 @@ class Counterpart:
     without: tuple[str, ...] = field(default=())
 
 
+_PORT = {"resolution": "resolution", "image_channels": "channels", "fmaps_base": "channel_base",
+         "fmaps_max": "channel_max", "fused_scale": "fused_scale"}  # fmt: skip
+_GROUPS = {"label_size": "num_classes", "minibatch_std_group_size": "mbstd_group_size"}
+_STYLES = {"z_space_dim": "z_dim", "w_space_dim": "w_dim", "mapping_layers": "num_layers",
+           "mapping_fmaps": "hidden_dim", "label_size": "num_classes"}  # fmt: skip
 _PIX2PIX, _CYCLEGAN, _HD = (f"lit_gans.papers.{paper}" for paper in ("pix2pix", "cyclegan", "pix2pixhd"))
+_PGGAN, _STYLEGAN, _MSG = (f"lit_gans.papers.{paper}" for paper in ("pggan", "stylegan1", "msg_gan"))
 _IMAGES = {"input_nc": "in_channels", "output_nc": "out_channels", "ngf": "width", "norm": "norm"}
 _JUDGED = {"input_nc": "channels", "ndf": "width", "norm": "norm"}
 _HALVED = {"n_downsample_global": "downsamplings", "n_blocks_global": "blocks"}
@@ -80,6 +88,20 @@ COUNTERPARTS = {
         {"input_nc": "channels", "output_nc": "features", "ngf": "width", "norm": "norm",
          "n_downsampling": "downsamplings"},
     ),
+    "PGGANGenerator": Counterpart(_PGGAN, "Generator", {**_PORT, "z_space_dim": "z_dim"}),
+    "PGGANDiscriminator": Counterpart(_PGGAN, "Discriminator", {**_PORT, **_GROUPS}),
+    "StyleGANGenerator": Counterpart(_STYLEGAN, "Generator", {**_PORT, **_STYLES}),
+    "StyleGANDiscriminator": Counterpart(
+        _STYLEGAN, "Discriminator", {**_PORT, **_GROUPS, "minibatch_std_channels": "mbstd_channels"}
+    ),
+    "MSGGenerator": Counterpart(
+        _MSG, "Generator", {"resolution": "resolution", "image_channels": "channels", "latent_size": "z_dim",
+                            "width": "width", "use_eql": "equalized"}
+    ),
+    "MSGDiscriminator": Counterpart(
+        _MSG, "Discriminator", {"resolution": "resolution", "image_channels": "channels", "feature_size": "width",
+                                "use_eql": "equalized"}
+    ),
 }  # fmt: skip
 
 
@@ -97,19 +119,21 @@ def are_state_dicts(source: str | Path) -> bool:
 def read_state_dicts(source: str | Path, *, epoch: str = "latest") -> OfficialFile:
     """The networks of one file, or of a folder's files `<epoch>_net_<network>.pth`, by name: "G", "D_A", ...
 
-    A file of another name is called "G", "D" or "E" after its class. Each network comes with its official class and
-    arguments, as far as weights tell (see `official_config`). Nothing in the files is run.
-    FileNotFoundError where there is none; ValueError for what is no such file, or of no class of the two repositories.
+    A file of another name is called "G", "D" or "E" after its class; one of genforce has "G", "D" and "G_ema". Each
+    network comes with its official class and arguments, as far as weights tell (see `official_config`). Nothing in the
+    files is run.
+    FileNotFoundError where there is none; ValueError for what is no such file, or of no class that is known.
     """
     source, networks, total = Path(source), {}, hashlib.sha256()
     for path in state_dict_files(source, epoch):
-        state = read_state_dict(path)
-        try:
-            network = official_network(state)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
         match = FILE_NAME.fullmatch(path.name)
-        networks[match["network"] if match else _letter(network.class_name)] = network
+        for part, state in read_named_states(path).items():
+            try:
+                network = official_network(state)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+            named = match["network"] if match else _letter(network.class_name)
+            networks[IN_ONE_FILE.get(part, named)] = network
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return OfficialFile(total.hexdigest(), networks, {})
@@ -129,6 +153,19 @@ def state_dict_files(source: Path, epoch: str) -> list[Path]:
 
 def _letter(class_name: str) -> str:
     return "D" if class_name.endswith("Discriminator") else "E" if class_name == "Encoder" else "G"
+
+
+def read_named_states(path: Path) -> dict[str, dict[str, Tensor]]:
+    """{"": the state dict} of a file with one, or those of genforce's networks by their names in the file."""
+    from lit_gans.metrics.cache import read_pth
+
+    content = read_pth(path) if path.is_file() else None
+    if not isinstance(content, dict) or not content or not set(content) <= {*IN_ONE_FILE}:
+        return {"": read_state_dict(path)}
+    for name, state in content.items():
+        if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+            raise ValueError(f"{path}: {name!r} holds {type(state).__name__}, expected names and tensors alone")
+    return {name: {k: t.float() if t.is_floating_point() else t for k, t in s.items()} for name, s in content.items()}
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -155,12 +192,21 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 def write_state_dict(path: str | Path, state: State) -> Path:
     """The file as the official code loads it, written beside and renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = OrderedDict((name, tensor.detach().cpu().clone()) for name, tensor in state.items())
     with replacing(path) as unfinished:
-        torch.save(whole, unfinished)
-    return path
+        torch.save(_plain(state), unfinished)
+    return Path(path)
+
+
+def write_named_states(path: str | Path, states: Mapping[str, State]) -> Path:
+    """Networks "G", "D" and "G_ema" in one file, as genforce has them."""
+    theirs = {ours: name for name, ours in IN_ONE_FILE.items()}
+    with replacing(path) as unfinished:
+        torch.save({theirs[name]: _plain(state) for name, state in states.items()}, unfinished)
+    return Path(path)
+
+
+def _plain(state: State) -> OrderedDict[str, Tensor]:
+    return OrderedDict((name, tensor.detach().cpu().clone()) for name, tensor in state.items())
 
 
 # ---- ours ------------------------------------------------------------------------------------------------------------
@@ -192,6 +238,8 @@ def build_ours(network: OfficialNetwork) -> tuple[nn.Module, dict[str, Any]]:
     """
     ours = COUNTERPARTS[network.class_name]
     given = {own: network.init_kwargs[name] for name, own in ours.arguments.items()}
+    if given.get("mbstd_group_size") == 0:  # the port's way to have none
+        given |= {"mbstd_group_size": 1, "mbstd_channels": 0}
     assert network.init_kwargs.keys() == {*ours.arguments, *ours.without}, network.init_kwargs
     model = getattr(import_module(ours.module), ours.name)(**given)
     table = official_keys(network.class_name, network.state)
@@ -213,9 +261,15 @@ def official_config(state: State) -> tuple[str, Config]:
     Not told by weights, and therefore not in it: the dropout of a U-Net. A padding that could be "reflect" or
     "replicate" is taken for "reflect", as in all that was published; pix2pixHD's global generator with two halvings is
     CycleGAN's ResNet, and is called so.
-    ValueError for names of no class of the two repositories.
+    A padding, groups of a minibatch, and what is fused are as published where nothing tells. ValueError for names of no
+    class that is known.
     """
     readers: dict[str, tuple[str, Callable[[State], tuple[str, Config]]]] = {
+        "synthesis.layer0.const": ("StyleGANGenerator", grown.stylegan_generator),
+        "output0.weight": ("PGGANGenerator", grown.pggan_generator),
+        "input0.weight": ("PGGANDiscriminator", grown.discriminator),
+        "rgb_converters.0.weight": ("MSGGenerator", grown.msg_generator),
+        "rgb_to_features.0.weight": ("MSGDiscriminator", grown.msg_discriminator),
         "model1_1.1.weight": ("LocalEnhancer", _local_enhancer),
         "model.model.0.weight": ("UnetGenerator", _unet),
         "scale0_layer0.0.weight": ("MultiscaleDiscriminator", _multiscale),
@@ -232,8 +286,8 @@ def official_config(state: State) -> tuple[str, Config]:
                 raise ValueError(f"it begins like a {class_name}, and lacks tensors of one ({error})") from error
     first = ", ".join(list(state)[:3]) or "none"
     raise ValueError(
-        f"its names ({first}, ...) are of no network of pytorch-CycleGAN-and-pix2pix or pix2pixHD, each of which has "
-        f"one of {', '.join(readers)}"
+        f"its names ({first}, ...) are of no network of pytorch-CycleGAN-and-pix2pix, pix2pixHD, genforce or BMSG-GAN, "
+        f"each of which has one of {', '.join(readers)}"
     )
 
 

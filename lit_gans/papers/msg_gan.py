@@ -358,6 +358,22 @@ class MSGGAN(GAN):
         self.loss, self.penalty_weight, self.r1_gamma = loss_by_path(loss), penalty_weight, r1_gamma
         self.lr, self.betas = lr, betas
 
+    @classmethod
+    def around(cls, generator: Generator) -> MSGGAN:
+        """A generator of the PGGAN form alone, such as a released one, for sampling and measuring.
+
+        The discriminator is as narrow as can be.
+        """
+        resolution = 2 * 2 ** len(generator.to_rgb)
+        gan = cls(
+            resolution=resolution,
+            channels=generator.to_rgb[0].weight.shape[0],
+            z_dim=generator.blocks[0].conv1.weight.shape[0],
+            width=2 * max(resolution // 64, 1),
+        )
+        gan.generator = gan.generator_ema = generator
+        return gan
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
         real, n = batch["image"], len(batch["image"])

@@ -351,6 +351,21 @@ class PGGAN(GAN):
         self.n_critic, self.lr, self.betas = n_critic, lr, betas
         self.penalty_weight, self.drift, self.class_weight = penalty_weight, drift, class_weight
 
+    @classmethod
+    def around(cls, generator: Generator) -> PGGAN:
+        """A generator alone, such as a released one, for sampling and measuring; the discriminator is a tiny one."""
+        first, classes = generator.layers[0].weight, generator.num_classes
+        gan = cls(
+            resolution=generator.resolution,
+            channels=generator.to_rgb[0].weight.shape[0],
+            num_classes=classes,
+            z_dim=first.shape[1] - classes,
+            channel_base=generator.resolution,
+            channel_max=1,
+        )
+        gan.generator = gan.generator_ema = generator
+        return gan
+
     def set_progress(self, stage: int, alpha: float) -> None:
         """All networks go to `stage` pixels, with a share `alpha` of its layers; batches have its size from then on."""
         for network in (self.generator, self.generator_ema, self.discriminator):

@@ -414,6 +414,23 @@ class StyleGAN1(GAN):
         )
         self._means: dict[str, list[Tensor]] = {}  # of this batch: mean w by purpose, one per micro-batch
 
+    @classmethod
+    def around(cls, generator: Generator) -> StyleGAN1:
+        """A generator alone, such as a released one, for sampling, measuring and editing; the discriminator is tiny."""
+        mapping, synthesis = generator.mapping, generator.synthesis
+        gan = cls(
+            resolution=synthesis.resolution,
+            channels=synthesis.to_rgb[0].weight.shape[0],
+            num_classes=mapping.num_classes,
+            z_dim=mapping.layers[0].weight.shape[1] // (2 if mapping.num_classes else 1),
+            w_dim=len(mapping.w_avg),
+            num_layers=1,
+            channel_base=synthesis.resolution,
+            channel_max=1,
+        )
+        gan.generator = gan.generator_ema = generator
+        return gan
+
     def set_progress(self, stage: int, alpha: float) -> None:
         """All networks go to `stage` pixels, with a share `alpha` of its layers; batches have its size from then on."""
         for network in (self.generator, self.generator_ema, self.discriminator):
