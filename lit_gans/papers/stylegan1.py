@@ -354,7 +354,7 @@ class StyleGAN1(GAN):
         resolution: a power of two from 4.
         num_layers, hidden_dim: of the mapping; hidden_dim None is w_dim.
         channel_base, channel_max, fused_scale, mbstd_group_size, mbstd_channels: see the networks.
-        objective: "logistic", non-saturating with R1 (FFHQ), or "wgan_gp", PGGAN's (CelebA-HQ in Table 1).
+        objective: "logistic", non-saturating with R1 (FFHQ in Table 1, B to F), or "wgan_gp", PGGAN's (CelebA-HQ).
         r1_gamma: weight of R1 in every batch, with the logistic loss.
         penalty_weight, drift: lambda and the drift's weight, with WGAN-GP.
         style_mixing: the probability that a batch mixes the styles of two latents (Sec. 3.1).
@@ -406,13 +406,8 @@ class StyleGAN1(GAN):
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.objective, self.adversarial = objective, {"logistic": non_saturating, "wgan_gp": wasserstein}[objective]
         self.r1_gamma, self.penalty_weight, self.drift = r1_gamma, penalty_weight, drift
-        self.style_mixing, self.trunc_layers, self.noise, self.lr, self.betas = (
-            style_mixing,
-            trunc_layers,
-            noise,
-            lr,
-            betas,
-        )
+        self.style_mixing, self.trunc_layers, self.noise = style_mixing, trunc_layers, noise
+        self.lr, self.betas = lr, betas
         self._means: dict[str, list[Tensor]] = {}  # of this batch: mean w by purpose, one per micro-batch
 
     def set_progress(self, stage: int, alpha: float) -> None:
