@@ -75,8 +75,9 @@ def convert(
 
     A release is a .pkl file of StyleGAN2-ADA and its kin, or state dicts of pytorch-CycleGAN-and-pix2pix, pix2pixHD,
     genforce (PGGAN and StyleGAN) and BMSG-GAN: a .pth file, or a folder of `<epoch>_net_<network>.pth`.
-    Ours is the folder of the (averaged) generator, for `lit_gans.pretrained.from_pretrained`, with a folder in it for each of the other networks. What has no place in our
-    networks is kept beside them, so that the way back gives every tensor. Nothing that is in the files is run.
+    Ours is the folder of the (averaged) generator, for `lit_gans.pretrained.from_pretrained`, with a folder in it for
+    each of the other networks. What has no place in our networks is kept beside them, so that the way back gives every
+    tensor. Nothing that is in the files is run.
 
     Args:
         epoch: of a folder of state dicts, which files are taken; on the way back, the epoch of those that are written.
@@ -100,7 +101,7 @@ def convert(
 
 
 def _to_ours(source: Path, target: Path, epoch: str, golden: str | Path | None) -> Certificate:
-    from lit_gans.official import are_state_dicts, read_official, read_state_dicts, state_dict_files
+    from lit_gans.official import are_state_dicts, build_ours, read_official, read_state_dicts, state_dict_files
 
     if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / KEPT).is_file()):
         raise ValueError(f"{target} is there and holds something else: give a new folder")
@@ -108,7 +109,8 @@ def _to_ours(source: Path, target: Path, epoch: str, golden: str | Path | None) 
     file = read_state_dicts(source, epoch=epoch) if by_name else read_official(source)
     if wrong := [name for name in file.networks if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{source} has a network named {wrong[0]!r}, which cannot be a folder's name")
-    models = {name: _counterpart(name, network) for name, network in file.networks.items()}
+    found = build_ours if by_name else _counterpart
+    models = {name: found(network, name) for name, network in file.networks.items()}
     if not any(models.values()):
         raise ValueError(f"{source} holds no network of ours, only {', '.join(models)}")
     differences = {} if golden is None else _differences(Path(golden), file.networks, models)
@@ -123,12 +125,10 @@ def _to_ours(source: Path, target: Path, epoch: str, golden: str | Path | None) 
     return Certificate(_digests([*sources, *_files(target)]), records, differences)
 
 
-def _counterpart(name: str, network: OfficialNetwork) -> tuple[nn.Module, dict[str, Any]] | None:
+def _counterpart(network: OfficialNetwork, name: str) -> tuple[nn.Module, dict[str, Any]] | None:
     """Our network with the official weights, and its arguments; None for a class that is neither player's."""
-    from lit_gans.official import COUNTERPARTS, apply_keys, build_ours
+    from lit_gans.official import apply_keys
 
-    if network.class_name in COUNTERPARTS:
-        return build_ours(network)
     if network.class_name not in CLASSES:
         if name in ("G", "D", "G_ema"):
             raise ValueError(f"{name} is a {network.class_name}, of which there is none here: {', '.join(CLASSES)}")
@@ -371,7 +371,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("source", help="a .pkl file of StyleGAN2-ADA and its kin, a .pth file of pix2pix, CycleGAN, pix2pixHD, PGGAN, "
-        "StyleGAN or MSG-GAN, or a folder of such files <epoch>_net_<network>.pth; with --to official, the folder of ours")  # fmt: skip
+        "StyleGAN or MSG-GAN, or a folder of files <epoch>_net_<network>.pth; with --to official, the folder of "
+        "ours")  # fmt: skip
     add("target", help="the folder to write; with --to official, the .pkl or .pth file, or a folder for .pth files")
     add("--epoch", default="latest", help="of a folder of .pth files (default: %(default)s)")
     add("--to", default="ours", choices=["ours", "official"], help="the direction (default: %(default)s)")

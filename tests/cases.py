@@ -102,7 +102,9 @@ CASES: dict[str, Callable[..., GAN]] = {
         pl_weight=0,
         augment=AdaptiveAugment(p=0.5, xflip=1, rotate=1, xfrac=1, brightness=1, hue=1),
     )(**overrides),
-    "pggan": tiny(papers.PGGAN, channel_base=64, channel_max=8, resolution=16, mbstd_group_size=None, n_critic=2),
+    "pggan": tiny(
+        papers.PGGAN, channel_base=64, channel_max=8, resolution=16, mbstd_group_size=None, n_critic=2, lr=3e-4
+    ),
     "pggan-classes": tiny(
         papers.PGGAN, channel_base=64, resolution=8, fused_scale=True, num_classes=10, mbstd_channels=0
     ),

@@ -7,6 +7,7 @@ in: `alpha` is their share in the output (Figure 2), from 0 to 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -44,8 +45,9 @@ class Growing(nn.Module):
                 f"resolution {resolution} is not a power of two from {SMALLEST_PX}; growing networks double it stage "
                 "by stage: use 32, 64, 128, ..."
             )
-        self.resolution, self.stage, self.alpha = resolution, resolution, 1.0
+        self.resolution = resolution
         self.register_buffer("lod", torch.zeros(()))
+        self._stand(resolution, 1.0)
 
     def set_progress(self, stage: int, alpha: float) -> None:
         """Goes to `stage` pixels, with a share `alpha` of its newest layers.
@@ -57,12 +59,35 @@ class Growing(nn.Module):
             raise ValueError(f"stage {stage} is not a power of two from {SMALLEST_PX} to {self.resolution}")
         if not 0 <= alpha <= 1 or (stage == SMALLEST_PX and alpha < 1):
             raise ValueError(f"alpha {alpha} at {stage} px: it lies in [0, 1], and at {SMALLEST_PX} px it is 1")
-        self.stage, self.alpha = stage, alpha
+        self._stand(stage, alpha)
         self.lod.fill_(math.log2(self.resolution / stage) + 1 - alpha)
+
+    def _stand(self, stage: int, alpha: float) -> None:
+        self.stage, self.alpha, self.fading = stage, alpha, alpha < 1
+
+    def faded(self, old: Tensor, new: Tensor) -> Tensor:
+        """A share `alpha` of `new` beside `old`, of one shape.
+
+        The share is taken from the tensor `lod`: of the number, torch.compile would make a new graph for each value.
+        """
+        share = round(math.log2(self.resolution / self.stage)) + 1 - self.lod
+        return torch.lerp(old, new, share.to(new.dtype))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        self.stage, self.alpha = stage_at(float(self.lod), self.resolution)
+        self._stand(*stage_at(float(self.lod), self.resolution))
+
+
+def grow_together(networks: Sequence[nn.Module], stage: int, alpha: float, *, leader: Growing, compiled: bool) -> None:
+    """All of a game's networks, each with `set_progress`, go to a stage together; `leader` tells where they stand.
+
+    Compiled ones get new graphs where another set of layers runs: torch.compile would keep the old ones, and at its
+    limit of graphs, 8, give up before the last stages, for which it is worth the most.
+    """
+    if compiled and (leader.stage, leader.fading) != (stage, alpha < 1):
+        torch.compiler.reset()
+    for network in networks:
+        network.set_progress(stage, alpha)
 
 
 def stage_at(lod: float, resolution: int) -> tuple[int, float]:

@@ -231,10 +231,10 @@ def official_keys(class_name: str, names: Collection[str]) -> Table:
     return {**{re.escape(name): None for name in stale_statistics(names)}, **table}
 
 
-def build_ours(network: OfficialNetwork) -> tuple[nn.Module, dict[str, Any]]:
+def build_ours(network: OfficialNetwork, name: str = "") -> tuple[nn.Module, dict[str, Any]]:
     """Our network with the official weights, for evaluation, and the arguments that it was built with.
 
-    ValueError for weights that do not fit.
+    `name` is what messages call it. ValueError for weights that do not fit.
     """
     ours = COUNTERPARTS[network.class_name]
     given = {own: network.init_kwargs[name] for name, own in ours.arguments.items()}
@@ -243,7 +243,11 @@ def build_ours(network: OfficialNetwork) -> tuple[nn.Module, dict[str, Any]]:
     assert network.init_kwargs.keys() == {*ours.arguments, *ours.without}, network.init_kwargs
     model = getattr(import_module(ours.module), ours.name)(**given)
     table = official_keys(network.class_name, network.state)
-    model.load_state_dict(apply_keys(network.state, table, ours=model.state_dict()))
+    try:
+        state = apply_keys(network.state, table, ours=model.state_dict())
+    except ValueError as error:
+        raise ValueError(f"{name or 'a network'}, a {network.class_name}: {error}") from error
+    model.load_state_dict(state)
     return model.eval().requires_grad_(False), given
 
 

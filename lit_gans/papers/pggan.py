@@ -17,7 +17,7 @@ from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, cross_entr
 from lit_gans.adversarial import GAN, Growing, lazy_adam
 from lit_gans.adversarial.losses import wasserstein
 from lit_gans.adversarial.penalties import gradient_penalty
-from lit_gans.adversarial.progressive import SMALLEST_PX, blended, enlarged
+from lit_gans.adversarial.progressive import SMALLEST_PX, blended, enlarged, grow_together
 from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedConv2d, EqualizedLinear
 from lit_gans.nn.minibatch_std import MinibatchStd
@@ -205,18 +205,15 @@ class Generator(Growing):
             before = x if i % 2 == 0 else before  # what the newest stage begins with
             x = pixel_norm(self.layers[i](x))
         image = self.to_rgb[newest](x)
-        return image if self.alpha == 1 else fade(self.to_rgb[newest - 1](before), image, self.alpha)
+        if self.fading:  # Figure 2b
+            image = self.faded(interpolate(self.to_rgb[newest - 1](before), scale_factor=2), image)
+        return image
 
     def normalized(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Latents on the hypersphere (Sec. A.1); a label is put beside them, and both are normalised together."""
         if not self.num_classes:
             return pixel_norm(z)
         return pixel_norm(torch.cat([pixel_norm(z), as_one_hot(labels, self.num_classes).to(z)], 1))
-
-
-def fade(old: Tensor, new: Tensor, alpha: float) -> Tensor:
-    """Images of the stage before, enlarged, and a share `alpha` of those of the new stage (Figure 2b)."""
-    return torch.lerp(interpolate(old, scale_factor=2), new, alpha)
 
 
 class GrowingDiscriminator(Growing):
@@ -251,8 +248,8 @@ class GrowingDiscriminator(Growing):
         x = self.from_rgb[level](images)
         for i in range(2 * level, len(self.layers) - 3):
             x = self.layers[i](x)
-            if i == 2 * level + 1 and self.alpha < 1:  # the first halving joins what the stage before began with
-                x = torch.lerp(self.from_rgb[level + 1](avg_pool2d(images, 2)), x, self.alpha)
+            if i == 2 * level + 1 and self.fading:  # the first halving joins what the stage before began with
+                x = self.faded(self.from_rgb[level + 1](avg_pool2d(images, 2)), x)
         x = x if self.minibatch_std is None else self.minibatch_std(x)
         for layer in self.layers[-3:]:
             x = layer(x)
@@ -368,8 +365,8 @@ class PGGAN(GAN):
 
     def set_progress(self, stage: int, alpha: float) -> None:
         """All networks go to `stage` pixels, with a share `alpha` of its layers; batches have its size from then on."""
-        for network in (self.generator, self.generator_ema, self.discriminator):
-            network.set_progress(stage, alpha)
+        players = self.generator, self.generator_ema, self.discriminator
+        grow_together(players, stage, alpha, leader=self.discriminator, compiled=self._compile)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()

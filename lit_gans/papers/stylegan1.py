@@ -17,7 +17,7 @@ from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, instance_n
 from lit_gans.adversarial import GAN, Growing, lazy_adam
 from lit_gans.adversarial.losses import non_saturating, wasserstein
 from lit_gans.adversarial.penalties import gradient_penalty, r1
-from lit_gans.adversarial.progressive import SMALLEST_PX, blended, enlarged
+from lit_gans.adversarial.progressive import SMALLEST_PX, blended, enlarged, grow_together
 from lit_gans.adversarial.strategy import mean_over_processes
 from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedConv2d, EqualizedLinear
@@ -31,7 +31,6 @@ from lit_gans.papers.pggan import (
     GrowingDiscriminator,
     as_one_hot,
     boxed,
-    fade,
     is_fused,
     mbstd_layer,
     pixel_norm,
@@ -221,7 +220,9 @@ class SynthesisNetwork(Growing):
             x = self.layers[i](x, ws[:, i], one)
         newest = self.num_present // 2 - 1
         image = self.to_rgb[newest](x)
-        return image if self.alpha == 1 else fade(self.to_rgb[newest - 1](before), image, self.alpha)
+        if self.fading:
+            image = self.faded(interpolate(self.to_rgb[newest - 1](before), scale_factor=2), image)
+        return image
 
     def noise_maps(self, n: int, noise: Noise) -> list[Tensor] | list[None]:
         """One for each layer of the present stage."""
@@ -353,7 +354,7 @@ class StyleGAN1(GAN):
         resolution: a power of two from 4.
         num_layers, hidden_dim: of the mapping; hidden_dim None is w_dim.
         channel_base, channel_max, fused_scale, mbstd_group_size, mbstd_channels: see the networks.
-        objective: "logistic", non-saturating with R1 (FFHQ), or "wgan_gp", PGGAN's (CelebA-HQ in Table 1).
+        objective: "logistic", non-saturating with R1 (FFHQ in Table 1, B to F), or "wgan_gp", PGGAN's (CelebA-HQ).
         r1_gamma: weight of R1 in every batch, with the logistic loss.
         penalty_weight, drift: lambda and the drift's weight, with WGAN-GP.
         style_mixing: the probability that a batch mixes the styles of two latents (Sec. 3.1).
@@ -405,13 +406,8 @@ class StyleGAN1(GAN):
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.objective, self.adversarial = objective, {"logistic": non_saturating, "wgan_gp": wasserstein}[objective]
         self.r1_gamma, self.penalty_weight, self.drift = r1_gamma, penalty_weight, drift
-        self.style_mixing, self.trunc_layers, self.noise, self.lr, self.betas = (
-            style_mixing,
-            trunc_layers,
-            noise,
-            lr,
-            betas,
-        )
+        self.style_mixing, self.trunc_layers, self.noise = style_mixing, trunc_layers, noise
+        self.lr, self.betas = lr, betas
         self._means: dict[str, list[Tensor]] = {}  # of this batch: mean w by purpose, one per micro-batch
 
     @classmethod
@@ -433,8 +429,8 @@ class StyleGAN1(GAN):
 
     def set_progress(self, stage: int, alpha: float) -> None:
         """All networks go to `stage` pixels, with a share `alpha` of its layers; batches have its size from then on."""
-        for network in (self.generator, self.generator_ema, self.discriminator):
-            network.set_progress(stage, alpha)
+        players = self.generator, self.generator_ema, self.discriminator
+        grow_together(players, stage, alpha, leader=self.discriminator, compiled=self._compile)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.nn.functional import avg_pool2d
 
-from lit_gans.adversarial.progressive import Growing, blended, enlarged, stage_at
+from lit_gans.adversarial.progressive import Growing, blended, enlarged, grow_together, stage_at
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,38 @@ def test_levels_of_detail_are_stages_and_shares(lod: float, stage: int, alpha: f
 def test_a_network_is_built_fully_grown() -> None:
     network = Growing(16)
     assert (network.stage, network.alpha, float(network.lod)) == (16, 1.0, 0.0)
+
+
+def test_a_share_of_the_new_beside_the_old() -> None:
+    network, old, new = Growing(32), torch.zeros(2, 3), torch.ones(2, 3)
+    for stage, alpha in ((32, 0.3), (8, 0.75)):
+        network.set_progress(stage, alpha)
+        assert network.fading and torch.allclose(network.faded(old, new), alpha * new, atol=1e-6)
+        network.set_progress(stage, 0.0)
+        assert torch.equal(network.faded(old, new), old)
+        network.set_progress(stage, 1.0)
+        assert not network.fading
+    other = Growing(32)
+    network.set_progress(16, 0.5)
+    other.load_state_dict(network.state_dict())
+    assert other.fading and torch.equal(other.faded(old, new), 0.5 * new)
+
+
+def test_compiled_networks_are_made_anew_for_each_set_of_layers_and_not_for_each_share() -> None:
+    class Two(Growing):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x * self.stage
+            return self.faded(x, x + 1) if self.fading else x
+
+    compiled, eager, counter, x = Two(1024), Two(1024), CompileCounter(), torch.randn(3)
+    torch.compiler.reset()
+    compiled.compile(backend=counter, dynamic=False)
+    for stage in (4, 8, 16, 32, 64, 128, 256, 512, 1024):
+        for alpha in (0.0, 0.25, 0.5, 1.0) if stage > 4 else (1.0,):
+            grow_together([compiled, eager], stage, alpha, leader=compiled, compiled=True)
+            assert torch.equal(compiled(x), eager(x))
+    assert counter.frame_count == 1 + 2 * 8
+    torch.compiler.reset()
 
 
 def test_reals_fade_in_from_what_the_stage_before_saw() -> None:
