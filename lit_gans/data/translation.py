@@ -79,6 +79,8 @@ class CropStream(Stream):
 
 def _flipped(pictures: Tensor, flips: Tensor) -> Tensor:
     """[N, ..., W], bool [N] -> the chosen ones mirrored left to right."""
+    if len(flips) == 1:  # a copy less, where a batch is one picture
+        return pictures.flip(-1) if flips else pictures
     return torch.where(flips.view(-1, *[1] * (pictures.ndim - 1)), pictures.flip(-1), pictures)
 
 
