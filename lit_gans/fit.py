@@ -35,6 +35,7 @@ CALLBACKS = {
     "image_grid": callbacks.ImageGrid,
     "evaluate": callbacks.Evaluate,
     "evaluate_translation": callbacks.EvaluateTranslation,
+    "separability": callbacks.Separability,
     "checkpoint": callbacks.Checkpoint,
     "progress": callbacks.Progress,
 }

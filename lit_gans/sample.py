@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from lit_gans.metrics.path_length import WSpace
 
 Format = Literal["gif", "mp4"]
-Form = Literal["singles", "grid", "film", "mixing", "truncation"]
+Form = Literal["singles", "grid", "film", "mixing", "truncation", "noise"]
 SEED_LIMIT = 2**63
 WHAT = {"singles": "single images", "grid": "a grid", "film": "a film", "mixing": "a table of mixed styles",
-        "truncation": "a table of psi"}  # fmt: skip
-FILES = {"grid": "grid.png", "mixing": "mixing.png", "truncation": "truncation.png"}
+        "truncation": "a table of psi", "noise": "a table of noise"}  # fmt: skip
+FILES = {"grid": "grid.png", "mixing": "mixing.png", "truncation": "truncation.png", "noise": "noise.png"}
 
 
 def sample(
@@ -36,6 +36,7 @@ def sample(
     space: Literal["z", "w"] = "z",
     mix: Sequence[str | Sequence[int]] | None = None,
     mix_layers: str | Sequence[int] | None = None,
+    noise: bool = False,
     frames: int = 60,
     format: Format | None = None,
     fps: int = 25,
@@ -62,13 +63,14 @@ def sample(
         mix: seeds of rows and seeds of columns, for a table in which the layers `mix_layers` have the column's style
             and all others the row's; the unmixed images are on the margins. `seeds` are not used. The layers are
             numbers such as "0-3", or "coarse" (4 and 8 px, the default), "middle" (16 and 32 px), "fine" (from 64 px).
+        noise: a table of the seeds without noise, with the constant noise, and with noise drawn anew.
         frames: of the whole film. format: "gif", or "mp4" with the extra `video`; by default the output's suffix.
         device: "auto" is the accelerator where there is one. trust: see `lit_gans.run.load_run`.
 
     Raises:
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
-    from lit_gans.editing.styles import style_mixing, truncation_sweep
+    from lit_gans.editing.styles import noise_table, style_mixing, truncation_sweep
     from lit_gans.films import save_film
     from lit_gans.run import find_device, load_gan
 
@@ -76,7 +78,7 @@ def sample(
     classes = None if classes is None else _numbers(classes, "classes")
     psis = [psi] if isinstance(psi, int | float) else list(psi)
     _check_counts(seeds, interpolate, frames=frames, fps=fps, batch_size=batch_size)
-    form = _form(psis, interpolate, mix, grid=grid)
+    form = _form(psis, interpolate, mix, grid=grid, noise=noise)
     layers, mix = _mixed(mix, mix_layers)
     if space == "w" and form != "film":
         raise ValueError("space 'w' is where a film walks: give interpolate too")
@@ -94,6 +96,8 @@ def sample(
         return [_save_table(images, target)]
     if form == "mixing":
         return [_save_table(style_mixing(gan, *mix, layers=layers, label=_one_class(classes), **draw), target)]
+    if form == "noise":
+        return [_save_table(noise_table(gan, seeds, label=_one_class(classes), **draw), target)]
     if form == "grid":
         return [_save_grid(gan, seeds, classes, target, draw)]
     return _save_singles(gan, seeds, classes, target, draw)
@@ -137,8 +141,8 @@ def _check_counts(seeds: list[int], interpolate: int | None, **counts: int) -> N
         raise ValueError(f"interpolate is {interpolate}: a film needs 2 seeds or more, and {len(seeds)} are given")
 
 
-def _form(psis: list[float], interpolate: int | None, mix: Sequence | None, *, grid: bool) -> Form:
-    asked = {"truncation": len(psis) > 1, "film": interpolate is not None, "mixing": mix is not None}
+def _form(psis: list[float], interpolate: int | None, mix: Sequence | None, *, grid: bool, noise: bool) -> Form:
+    asked = {"truncation": len(psis) > 1, "film": interpolate is not None, "mixing": mix is not None, "noise": noise}
     forms = [form for form, wanted in asked.items() if wanted]
     if not psis:
         raise ValueError("psi is empty: give one or more, as 0.5 0.7 1")
@@ -374,6 +378,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--mix", nargs=2, metavar=("ROWS", "COLUMNS"), help="seeds of a table of mixed styles, as 0-4 10-14")
     add("--mix-layers", help="which of them are the column's: numbers such as 0-3, or coarse (4 and 8 px), middle (16 "
         "and 32 px) or fine (from 64 px) (default: coarse)")  # fmt: skip
+    add("--noise", action="store_true", help="a table of the seeds without noise, with it, and with it drawn anew")
     add("--frames", type=int, default=60, help="of the whole film (default: %(default)s)")
     add("--format", choices=["gif", "mp4"], help="of the film (default: gif, or the output's suffix)")
     add("--fps", type=int, default=25, help="frames per second (default: %(default)s)")

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from lit_gans.adversarial.progressive import enlarged, stage_at
@@ -102,6 +104,11 @@ def test_a_converted_stylegan_is_sampled_and_mixed(tmp_path: Path) -> None:
         argv = ["--mix", "0-1", "2-3", "--mix-layers", layers, "--output", str(tmp_path / f"{layers}.png")]
         assert sample([str(tmp_path / "ours"), *argv]) == 0
     assert (tmp_path / "coarse.png").read_bytes() != (tmp_path / "middle.png").read_bytes()
+    network.synthesis.layers[3].noise_weight.data.fill_(0.5)
+    save_pretrained(network, tmp_path / "noisy", arguments=arguments)
+    assert sample([str(tmp_path / "noisy"), "--noise", "--seeds", "0-2", "--output", str(tmp_path / "noise.png")]) == 0
+    table = torch.from_numpy(np.array(Image.open(tmp_path / "noise.png"))).unfold(0, 64, 66)  # three rows of cells
+    assert len(table) == 3 and not torch.equal(table[0], table[1]) and not torch.equal(table[1], table[2])
 
 
 def test_feature_maps_of_no_published_rule_are_refused(tmp_path: Path) -> None:

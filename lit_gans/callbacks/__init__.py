@@ -11,6 +11,7 @@ from lit_gans.callbacks.health import DivergenceError, Health
 from lit_gans.callbacks.image_grid import ImageGrid
 from lit_gans.callbacks.progress import Progress
 from lit_gans.callbacks.report import Report
+from lit_gans.callbacks.separability import Separability
 from lit_gans.callbacks.throughput import Throughput
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ImageGrid",
     "Progress",
     "Report",
+    "Separability",
     "Throughput",
     "crossed",
 ]

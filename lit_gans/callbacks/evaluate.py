@@ -26,7 +26,7 @@ class Evaluate(EveryKimg):
         every_kimg: 0 switches the callback off.
         num_images: generated images per evaluation, over all processes.
         extractor: as for `lit_gans.metrics.build_extractor`; only Inception's distance is called fid.
-        metrics: some of `lit_gans.metrics.METRICS`; not "separability", which needs classifiers.
+        metrics: some of `lit_gans.metrics.METRICS`; "separability" is a callback of its own, which needs classifiers.
         neighbours: k of precision, recall, density and coverage.
         path_samples: paths of each perceptual path length.
         batch_size: images at a time, per process.

@@ -6,6 +6,7 @@ StyleGAN (Karras et al., 2019), https://arxiv.org/abs/1812.04948, Figures 3 and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from lit_gans.adversarial import GAN
 from lit_gans.images import to_uint8
 from lit_gans.metrics.path_length import WSpace
+from lit_gans.nn.random import Draws, drawing
 
 # Two layers at each size (Karras et al., 2019, Sec. 3.1): pose and shape; hair, eyes; colours. No model has over 32.
 GROUPS = {"coarse": range(4), "middle": range(4, 8), "fine": range(8, 32)}
@@ -83,6 +85,33 @@ def style_mixing(
     table[1:, 0], table[0, 1:] = images[: len(a)], images[len(a) : len(a) + len(b)]
     table[1:, 1:] = images[len(a) + len(b) :].unflatten(0, (len(a), len(b)))
     return table
+
+
+NOISES = ("none", "const", "random")
+
+
+def noise_table(
+    gan: WSpace,
+    seeds: Sequence[int],
+    *,
+    label: int | None = None,
+    psi: float = 1.0,
+    ema: bool = True,
+    batch_size: int = 64,
+) -> Tensor:
+    """uint8 [3, seeds, C, H, W]: the same seeds without noise, with the constant maps, and with noise drawn anew.
+
+    What differs between the rows is what the noise decides (Fig. 4 and 5); label as for `styles_of`. ValueError for a
+    model without W.
+    """
+    check_styles(gan, "a table of noise")
+    ws = styles_of(gan, seeds, label=label, psi=psi, ema=ema)
+    rows = []
+    for noise in NOISES:
+        with drawing(Draws(0, "noise table", device=ws.device)):
+            render = partial(gan.synthesize, ema=ema, noise=noise)
+            rows.append(_in_parts(lambda part, render=render: render(ws[part]), len(ws), batch_size))
+    return torch.stack(rows)
 
 
 def draw_latents(

@@ -524,9 +524,9 @@ class StyleGAN1(GAN):
         """z [N, z_dim] (and labels [N]) -> ws [N, L, W], truncated by psi; differentiable."""
         return self.player(ema=ema).mapping(z, labels, psi=psi, cutoff=self.trunc_layers)
 
-    def synthesize(self, ws: Tensor, *, ema: bool = True) -> Tensor:
-        """ws [N, L, W] -> images [N, C, H, W] with constant noise, not clamped; differentiable."""
-        return enlarged(self.player(ema=ema).synthesis(ws, noise="const"), self.resolution)
+    def synthesize(self, ws: Tensor, *, ema: bool = True, noise: Noise = "const") -> Tensor:
+        """ws [N, L, W] -> images [N, C, H, W], not clamped; differentiable."""
+        return enlarged(self.player(ema=ema).synthesis(ws, noise=noise), self.resolution)
 
 
 # State-dict names of genforce, the PyTorch port of the official networks -> ours; None: dropped, since constructors

@@ -263,6 +263,6 @@ class StyleGAN2(GAN):
         """z [N, z_dim] (and labels [N]) -> ws [N, L, W], truncated by psi; differentiable."""
         return self.player(ema=ema).mapping(z, labels, psi=psi)
 
-    def synthesize(self, ws: Tensor, *, ema: bool = True) -> Tensor:
-        """ws [N, L, W] -> images [N, C, H, W] with constant noise, in single precision, not clamped; differentiable."""
-        return self.player(ema=ema).synthesis(ws, noise="const", force_fp32=True)
+    def synthesize(self, ws: Tensor, *, ema: bool = True, noise: Noise = "const") -> Tensor:
+        """ws [N, L, W] -> images [N, C, H, W] in single precision, not clamped; differentiable."""
+        return self.player(ema=ema).synthesis(ws, noise=noise, force_fp32=True)
