@@ -75,6 +75,8 @@ class TextGAN(GAN):
         **game: Any,
     ) -> None:
         super().__init__(**game)
+        if self.num_classes:
+            raise ValueError(f"{type(self).__name__} draws captions, not classes: set num_classes=0")
         self.noise_dim, self.text_encoder, self._source = noise_dim, None, None
         self._random_encoder = False
         self.encoder_arguments: dict[str, Any] = {}

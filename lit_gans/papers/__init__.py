@@ -4,6 +4,7 @@ from lit_gans.papers.cgan import CGAN
 from lit_gans.papers.cyclegan import CycleGAN
 from lit_gans.papers.dcgan import DCGAN
 from lit_gans.papers.gan import VanillaGAN
+from lit_gans.papers.joint_embedding import JointEmbedding
 from lit_gans.papers.msg_gan import MSGGAN
 from lit_gans.papers.pggan import PGGAN
 from lit_gans.papers.pix2pix import Pix2Pix
@@ -22,6 +23,7 @@ __all__ = [
     "WGAN",
     "WGANGP",
     "CycleGAN",
+    "JointEmbedding",
     "Pix2Pix",
     "Pix2PixHD",
     "StackGAN",
