@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_gans import callbacks
 from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial.caption_encoders import share_vocabulary
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.configs import find_config, unknown_key_message
 from lit_gans.data import ImageData
@@ -96,6 +97,7 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         self.run = Path(self.wanted_run) if self.wanted_run else _run_folder(self.config, self.argv)
         self.config["trainer"]["default_root_dir"] = str(self.run)
+        share_vocabulary(self.config["model"], self.config["data"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,12 @@ from lit_gans.nn.text_encoder import OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, Wor
 
 CLIP = "clip:"
 # Constructor arguments that say what an encoder is built from; a run's are taken over with its weights.
-SIZES = ("vocabulary", "sentence_dim", "max_words", "max_characters", "word_dim", "encoder_rnn", "encoder_width")
+SIZES = ("vocabulary", "sentence_dim", "max_words", "max_characters", "word_dim", "rnn", "encoder_width")
+_UNSAID = {
+    "encoder": "words",
+    "max_characters": 201,
+    "encoder_width": 512,
+}  # by a run that trains a reader of words alone
 
 
 class TextFeatures(NamedTuple):
@@ -147,12 +152,12 @@ def build_encoder(
     max_words: int,
     max_characters: int,
     word_dim: int,
-    encoder_rnn: str | None,
+    rnn: str | None,
     encoder_width: int,
 ) -> CaptionEncoder:
     """The encoder of this name: "words", "characters", "embeddings" or "clip:<owner>/<name>"; see `TextGAN`.
 
-    encoder_rnn: None is "lstm" for words and "gru" for characters. ValueError for another name, and for words without
+    rnn: None is "lstm" for words and "gru" for characters. ValueError for another name, and for words without
     a vocabulary.
     """
     if encoder == "words":
@@ -162,11 +167,11 @@ def build_encoder(
                 "of words or the path of one (JSON, or AttnGAN's captions.pickle)"
             )
         return WordReader(
-            vocabulary, sentence_dim=sentence_dim, max_words=max_words, word_dim=word_dim, rnn=encoder_rnn or "lstm"
+            vocabulary, sentence_dim=sentence_dim, max_words=max_words, word_dim=word_dim, rnn=rnn or "lstm"
         )
     if encoder == "characters":
         return CharacterReader(
-            sentence_dim=sentence_dim, max_characters=max_characters, width=encoder_width, rnn=encoder_rnn or "gru"
+            sentence_dim=sentence_dim, max_characters=max_characters, width=encoder_width, rnn=rnn or "gru"
         )
     if encoder == "embeddings" or encoder.startswith(CLIP):
         clip = encoder.removeprefix(CLIP) if encoder.startswith(CLIP) else None
@@ -200,9 +205,32 @@ def load_encoder(encoder: CaptionEncoder, weights: str) -> None:
         wanted = {k: list(ours[k].shape) if k in ours else "none" for k in wrong[:2]}
         raise ValueError(
             f"encoder_weights {weights} does not fit the encoder in {len(wrong)} tensors: found {found}, wanted "
-            f"{wanted}; set vocabulary, sentence_dim, word_dim, encoder_width and encoder_rnn as then"
+            f"{wanted}; set vocabulary, sentence_dim, word_dim, encoder_width and rnn as then"
         )
     encoder.load_state_dict(state)
+
+
+def share_vocabulary(model: MutableMapping[str, Any], data: MutableMapping[str, Any]) -> None:
+    """Gives both sides of a run's config the same words, where one of them says which and the other does not.
+
+    model, data: {"class_path", "init_args"} as a config has them; their "vocabulary" is filled. The words of a text
+    encoder that was trained before come first, then those that are given, then those of the data's captions.
+    """
+    from lit_gans.run import build_data
+
+    ours, theirs = model["init_args"], data["init_args"]
+    if "vocabulary" not in ours or "vocabulary" not in theirs or ours.get("encoder", "words") != "words":
+        return
+    weights = ours.get("encoder_weights")
+    if weights is not None and is_run(weights):
+        words = _arguments_of_run(weights, "words")["vocabulary"]
+    elif (words := ours["vocabulary"]) is None:
+        if (words := theirs["vocabulary"]) is None:
+            described = {"class_path": data["class_path"], "init_args": dict(theirs)}
+            words = list(build_data({"data": described}).vocabulary.words)
+        ours["vocabulary"] = words
+    if theirs["vocabulary"] is None:
+        theirs["vocabulary"] = words
 
 
 def is_run(path: str) -> bool:
@@ -211,7 +239,7 @@ def is_run(path: str) -> bool:
 
 
 def _arguments_of_run(path: str, encoder: str) -> dict[str, Any]:
-    arguments = _checkpoint(path)["hyper_parameters"]
+    arguments = _UNSAID | _checkpoint(path)["hyper_parameters"]
     missing = [name for name in ("encoder", *SIZES) if name not in arguments]
     if missing:
         raise ValueError(

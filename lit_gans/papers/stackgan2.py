@@ -32,7 +32,7 @@ class ConditioningAugmentation(nn.Module):
         return mu, logvar
 
 
-# ---- generator (Figure 2) --------------------------------------------------------------------------------------------
+# ---- generator ------------------------------------------------------------------------------------------------------
 
 
 def gated(fan_in: int, fan_out: int, *, up: bool = False) -> nn.Sequential:
@@ -173,7 +173,7 @@ class Logits(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """images [N, C, R, R], c [N, C] or None -> `Logits` (Figure 3); condition_dim 0: without captions."""
+    """images [N, C, R, R], c [N, C] or None -> `Logits`; condition_dim 0: without captions."""
 
     def __init__(self, *, resolution: int, base_px: int, channels: int, condition_dim: int, width: int) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class Discriminator(nn.Module):
 
 
 def discriminator_loss(real: Logits, wrong: Logits | None, fake: Logits, *, alone_weight: float) -> Tensor:
-    """Of one branch (Eq. 10); `wrong` are real images of other captions, None without captions.
+    """Of one branch (Sec. 4.2); `wrong` are real images of other captions, None without captions.
 
     With an unconditional part nothing is halved, and wrong images, which are real, pass as real when alone. With
     alone_weight 0 it is StackGAN's conditional loss, both fake terms half, as in the code.
@@ -210,7 +210,7 @@ def discriminator_loss(real: Logits, wrong: Logits | None, fake: Logits, *, alon
 
 
 def generator_loss(fake: Logits, *, alone_weight: float) -> Tensor:
-    """Of one branch (Eq. 11), without the divergence."""
+    """Of one branch (Sec. 4.2), without the divergence."""
     loss = is_real(fake.pair)
     return loss if fake.alone is None or not alone_weight else loss + alone_weight * is_real(fake.alone)
 
@@ -226,7 +226,7 @@ def colour_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 def colour_consistency(images: Sequence[Tensor]) -> Tensor:
     """Sec. 4.3: distances of each branch's colour statistics to those of the one before, which takes no gradient.
 
-    The covariances count 5 times (Eq. 8). Means over all elements, where the paper sums: we follow the code.
+    The covariances count 5 times. Means over all elements, where the paper sums: we follow the code.
     """
     terms = []
     for coarse, fine in zip(images, images[1:], strict=False):
@@ -249,7 +249,7 @@ class StackGAN2(TextGAN):
 
     Args:
         branches: scales, each with twice the sides of the one before; the last has `resolution`.
-        topology: "tree"; or, for ablation (Sec. 5.4), "last": only the last branch has an image and a discriminator;
+        topology: "tree"; or, for ablation, "last": only the last branch has an image and a discriminator;
             "parallel": as many such generators side by side, all of full size; "stack": each after the other, all of
             full size.
         condition_dim: C of the condition that the discriminators see.
