@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 LEAST_CELL_PX, LEAST_FONT_PX = 64, 12
+SHOWN = 8
 MAX_CAPTIONS_BYTES = 2**20
 
 
@@ -38,6 +39,28 @@ def captions_of(text: Sequence[str] | None, file: str | os.PathLike | None) -> l
         raise FileNotFoundError(f"there is no file of captions {path}: give one with a caption on each line")
     with path.open("rb") as opened:
         return captions + caption_lines(opened.read(MAX_CAPTIONS_BYTES + 1), str(path))
+
+
+def captions_to_draw(
+    gan: GAN, run: str | os.PathLike, text: Sequence[str] | None, file: str | os.PathLike | None
+) -> list[str]:
+    """`captions_of`; without any, for a model that reads captions, 8 held-out ones of the run's own data.
+
+    ValueError, FileNotFoundError as `captions_of`, and where the run does not tell its data.
+    """
+    from lit_gans.run import build_data, run_config
+
+    captions = captions_of(text, file)
+    if captions or not isinstance(gan, TextGAN) or gan.text_encoder is None:
+        return captions
+    try:
+        gan.take_captions(build_data(run_config(run)))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"this {type(gan).__name__} draws what a caption says: give --text 'a small red bird', since the captions "
+            f"of its own data cannot be had ({error})"
+        ) from error
+    return gan.spread_captions(SHOWN)
 
 
 def save_captioned(

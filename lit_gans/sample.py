@@ -56,7 +56,8 @@ def sample(
         seeds: numbers, or text as "0-63,100"; an image follows from its seed (and class) alone.
         classes: numbers, or text as "3,5"; in a grid a row each, by default all (20 evenly chosen of more).
         text: what to draw: one caption or more, for a text-to-image model. Every seed is drawn for each, in a grid with
-            a row per caption, whose text stands above it. captions: a file of them, one on each line.
+            a row per caption, whose text stands above it. captions: a file of them, one on each line. Without either,
+            such a model draws some held-out captions of its own data.
         psi: scales the latent, or w of a style-based generator; below 1, more typical and less varied images. Several:
             one picture, a row per psi and a column per seed.
         raw: the generator as trained, not its average.
@@ -72,7 +73,7 @@ def sample(
     Raises:
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
-    from lit_gans.captioned_samples import captions_of, save_captioned
+    from lit_gans.captioned_samples import captions_to_draw, save_captioned
     from lit_gans.editing.styles import style_mixing, truncation_sweep
     from lit_gans.films import save_film
     from lit_gans.run import find_device, load_gan
@@ -90,9 +91,9 @@ def sample(
     _check_classes(gan, classes)
     gan = gan.to(find_device(device))
     draw = {"psi": psis[0], "ema": not raw, "batch_size": batch_size}
-    if asked := captions_of(text, captions):
+    if asked := captions_to_draw(gan, run, text, captions):
         if form not in ("singles", "grid"):
-            raise ValueError(f"text goes with single images or a grid, not with {WHAT[form]}: leave one out")
+            raise ValueError(f"captions go with single images or a grid, not with {WHAT[form]}: leave one out")
         return save_captioned(gan, seeds, asked, target, grid=form == "grid", **draw)
     if form == "film":
         walk = {"count": interpolate, "frames": frames, "grid": grid, "space": space}

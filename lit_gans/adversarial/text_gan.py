@@ -170,6 +170,12 @@ class TextGAN(GAN):
         batch = {name: tensor.to(self.device) for name, tensor in encoded.items()}
         return [pictures.captions.all[number] for number in chosen], self.features(batch)
 
+    def spread_captions(self, count: int) -> list[str]:
+        """The first captions of `count` pictures of the data, evenly chosen; see `take_captions`."""
+        assert self._source is not None
+        data, split = self._source
+        return data.captions(spread(len(data.dataset(split)), count), split)
+
     def read(self, captions: Sequence[str]) -> TextFeatures:
         """N captions as a user types them -> their features, on the model's device.
 
@@ -247,9 +253,14 @@ class TextGAN(GAN):
     ) -> Tensor:
         """z [N, z_dim] -> images [N, C, H, W] in [-1, 1] of `captions`, or of `features` that were read before.
 
-        Without either, of the data's captions 0 to N - 1. noise [N, noise_dim]: None is 0, the mean of every condition.
+        noise [N, noise_dim]: None is 0, the mean of every condition.
+
+        Raises:
+            ValueError: neither captions nor features, since a latent says nothing of them; or not as many as latents.
         """
         self.sample_labels(torch.arange(len(z)), labels)
+        if features is None and captions is None and self.text_encoder is not None:
+            raise ValueError(f"a latent says nothing of what {type(self).__name__} shall draw: give captions")
         if features is None:
             features = self._asked(torch.arange(len(z)), captions)
         noise = z.new_zeros(len(z), self.noise_dim) if noise is None else noise

@@ -1,11 +1,13 @@
 """What all text-to-image games share: captions of batches, of users and of the data; what is saved of their readers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
+import yaml
 
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.callbacks import Checkpoint
@@ -144,6 +146,8 @@ def test_caption_errors() -> None:
     gan = painter()
     with pytest.raises(ValueError, match="1 captions for 2 seeds"):
         gan.sample([0, 1], captions=[RED])
+    with pytest.raises(ValueError, match="a latent says nothing of what Painter shall draw"):
+        gan.generate(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="unconditional"):
         gan.sample([0], captions=[RED], labels=torch.tensor([0]))
 
@@ -181,6 +185,19 @@ def test_files_of_captions(run: Path, tmp_path: Path) -> None:
     assert BLUE in (tmp_path / "out" / "captions.json").read_text()
 
 
+def test_without_text_a_run_draws_captions_of_its_data(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="draws what a caption says: give --text"):
+        sample(run, output=tmp_path / "out", seeds="0", trust="tests")
+    arguments = {"batch_size": 8, "resolution": 16, "images": 64, "test_images": 16, "vocabulary": words()}
+    described = {"data": {"class_path": "lit_gans.data.ShapeCaptions", "init_args": arguments}}
+    (run / "config.yaml").write_text(yaml.safe_dump(described))
+    paths = sample(run, output=tmp_path / "out", seeds="0", trust="tests")
+    (run / "config.yaml").unlink()
+    told = json.loads((tmp_path / "out" / "captions.json").read_text())
+    assert len(paths) == len(set(told.values())) == 8
+    assert set(told.values()) <= set(shapes().split_captions("test").all)
+
+
 def test_a_grid_has_a_row_for_each_caption(run: Path, tmp_path: Path) -> None:
     arguments = [str(run), "--output", str(tmp_path / "grid.png"), "--grid", "--seeds", "0-3", "--trust", "tests"]
     assert main([*arguments, "--text", RED, "--text", BLUE]) == 0
@@ -202,7 +219,10 @@ def test_a_long_caption_is_broken_into_lines() -> None:
     [
         ({"text": [" "]}, "blank caption"),
         ({"captions": "nowhere.txt"}, "no file of captions nowhere.txt"),
-        ({"text": [RED], "interpolate": 2, "seeds": "0-3"}, "text goes with single images or a grid, not with a film"),
+        (
+            {"text": [RED], "interpolate": 2, "seeds": "0-3"},
+            "captions go with single images or a grid, not with a film",
+        ),
     ],
 )
 def test_errors_of_the_verb(run: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
