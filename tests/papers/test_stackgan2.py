@@ -13,9 +13,11 @@ import pytest
 import torch
 import yaml
 
+from lit_gans import metrics, papers
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.configs import shipped_configs
 from lit_gans.data import ShapeCaptions, Shapes
+from lit_gans.evaluate import evaluate
 from lit_gans.papers import JointEmbedding, StackGAN2
 from lit_gans.papers.stackgan2 import (
     TOPOLOGIES,
@@ -25,9 +27,10 @@ from lit_gans.papers.stackgan2 import (
     discriminator_loss,
     generator_loss,
 )
-from lit_gans.run import load_gan
+from lit_gans.run import build_data, load_gan
 from tests.cases import largest_difference, state
 from tests.distributed.launch import run_processes
+from tests.metrics.common import PixelFeatures
 from tests.papers.captioned import BATCH, BLUE, RED, TINY, WORDS, check_resume, fit, shapes, steps_of
 
 
@@ -284,8 +287,30 @@ def test_an_ablation_changes_one_thing(name: str, changed: dict[str, Any]) -> No
     assert ours["data"] == base["data"] and ours["ema"] == base["ema"]
 
 
+WHOLE = [
+    name
+    for name in shipped_configs()
+    if name.startswith(("stackgan/", "stackgan2/")) and not name.endswith(("cub_sample",)) and "shapes64" not in name
+]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_large_experiments_build(name: str) -> None:
+    config = plan(name)
+    with torch.device("meta"):
+        gan = getattr(papers, config["model"]["class_path"].rpartition(".")[2])(**config["model"]["init_args"])
+    data = config["data"]["init_args"]
+    assert gan.resolution == data["resolution"] == 256 and gan.total_kimg == config["model"]["init_args"]["total_kimg"]
+    if gan.text_encoder is not None:
+        source = build_data(config)
+        assert source.encode == gan.text_encoder.reads and source.wrong in ("image", "caption")
+        assert gan.text_encoder.clip is None or source.embeddings == f"clip:{gan.text_encoder.clip}"
+    else:
+        assert config["data"]["class_path"] == "lit_gans.data.Images"
+
+
 @pytest.mark.parametrize("name", ["shapes64", "shapes64_no_jcu", "shapes64_no_colour"])
-def test_small_experiments_train(name: str, tmp_path: Path) -> None:
+def test_small_experiments_train(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lit_gans import fit as verb  # here, since a process of two would wait for it
 
     first = ["--config", "experiments/joint_embedding/shapes64.yaml", "--logger=none"]
@@ -302,6 +327,10 @@ def test_small_experiments_train(name: str, tmp_path: Path) -> None:
     assert gan.images_seen == 16 and gan.sides == [32, 64]
     assert gan.sample([0], captions=[RED]).shape == (1, 3, 64, 64)
     assert (tmp_path / "run" / "samples" / "latest.png").is_file()
+    monkeypatch.setattr(metrics, "build_extractor", lambda spec, **options: PixelFeatures())
+    monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path / "cache"))
+    found = evaluate(tmp_path / "run", metrics=["kid"], extractor="pixels", num_images=8, num_real=16, split="test")
+    assert found.protocol["n_fake"] == 8 and found.values.keys() == {"kernel_pixels"}
 
 
 # ---- the text encoder's own training ---------------------------------------------------------------------------------
