@@ -205,6 +205,24 @@ def test_published_numbers(name: str, pictures: float, epochs: tuple[int, int, i
     assert gan.lr == 2e-4 and gan.betas == (0.5, 0.999) and plan(name)["data"]["init_args"]["batch_size"] == 64
 
 
+def test_the_small_experiment_trains_both_stages(tmp_path: Path) -> None:
+    from lit_gans import fit as verb  # here, since a process of two would wait for it
+
+    first = ["--config", "experiments/joint_embedding/shapes64.yaml", "--logger=none"]
+    first += [f"--run_folder={tmp_path / 'encoder'}", "--model.init_args.total_kimg=0.008"]
+    first += ["--model.init_args.sentence_dim=6", "--data.init_args.batch_size=8", "--data.init_args.images=64"]
+    first += ["--image_grid.columns=3", "--image_grid.rows=2"]
+    assert verb.main(first) == 0
+    argv = ["--config", "experiments/stackgan/shapes64.yaml", "--logger=none", f"--run_folder={tmp_path / 'run'}"]
+    argv += [f"--model.init_args.encoder_weights={tmp_path / 'encoder'}", "--model.init_args.stage1_kimg=0.008"]
+    argv += ["--model.init_args.total_kimg=0.016", "--model.init_args.width=4", "--data.init_args.batch_size=8"]
+    argv += ["--data.init_args.images=64", "--image_grid.columns=3", "--image_grid.rows=2"]
+    assert verb.main(argv) == 0
+    gan = load_gan(tmp_path / "run")
+    assert gan.images_seen == 16 and gan.stage == "stage2"
+    assert gan.sample([0], captions=[RED]).shape == (1, 3, 64, 64)
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     gan = tiny()

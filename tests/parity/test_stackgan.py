@@ -116,12 +116,15 @@ def weighted(found: dict[str, Tensor], inputs: dict[str, Tensor]) -> Tensor:
 def test_both_stages(golden: Golden) -> None:
     network, inputs = filled(generator(golden.config), golden, OFFICIAL_KEYS), golden.inputs
     noise = torch.cat([inputs["eps_stage1"], inputs["eps"]], 1)
+    leaves = {name: inputs[name].requires_grad_() for name in ("text", "z")}
     for mode in ("eval", "train"):
-        with torch.no_grad():
-            sketch, image = network.train(mode == "train")(inputs["z"], inputs["text"], noise)
+        sketch, image = network.train(mode == "train")(leaves["z"], leaves["text"], noise)
         found = {"img": image.image, "mu": image.mu, "logvar": image.logvar, "stage1_img": sketch.image}
         check_outputs(found, golden, mode)
     check_buffers(official(network, golden, OFFICIAL_KEYS), golden)
+    if any(name.startswith("grad/") for name in golden.outputs):
+        names = our_names(golden, OFFICIAL_KEYS)
+        check_gradients(weighted(found, inputs), golden, prefix="grad/", inputs=leaves, network=network, names=names)
 
 
 JUDGES = [
