@@ -452,6 +452,11 @@ class StackGAN(TextGAN):
         if stage == "fit" and isinstance(data, TextData):
             if data.wrong == "image":
                 raise ValueError("StackGAN pairs images with wrong captions: set data.init_args.wrong=caption")
+            if data.wrong == "none" and data.batch_size // self.micro_batches < 2:
+                raise ValueError(
+                    f"without wrong captions each image has its neighbour's, and a part of {data.batch_size} images in "
+                    f"{self.micro_batches} has none: set data.init_args.wrong=caption, or larger parts"
+                )
             if data.wrong == "none" and self.trainer.world_size > 1:
                 raise ValueError(
                     "without wrong captions each image has its neighbour's, and several processes have other "

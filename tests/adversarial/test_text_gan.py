@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from lit_gans.adversarial.caption_encoders import share_vocabulary
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.callbacks import Checkpoint
 from lit_gans.captioned_samples import captioned_grid, captions_of, save_captioned
@@ -150,6 +151,24 @@ def test_caption_errors() -> None:
         gan.generate(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="unconditional"):
         gan.sample([0], captions=[RED], labels=torch.tensor([0]))
+
+
+def config(**options: Any) -> dict[str, Any]:
+    return {"class_path": "lit_gans.data.ShapeCaptions", "init_args": {"batch_size": 8, "images": 64, **options}}
+
+
+def test_a_configs_model_and_data_have_the_same_words(run: Path) -> None:
+    def shared(ours: dict[str, Any], theirs: list[str] | None) -> tuple[list[str], list[str]]:
+        model, data = {"class_path": "Painter", "init_args": ours}, config(vocabulary=theirs)
+        share_vocabulary(model, data)
+        return model["init_args"]["vocabulary"], data["init_args"]["vocabulary"]
+
+    nothing = {"encoder": "words", "vocabulary": None, "encoder_weights": None}
+    assert shared(nothing.copy(), None) == (words(), words())  # the captions'
+    assert shared(nothing.copy(), ["<end>", "red"]) == (["<end>", "red"], ["<end>", "red"])
+    assert shared({**nothing, "vocabulary": ["<end>", "blue"]}, None) == (["<end>", "blue"], ["<end>", "blue"])
+    assert shared({**nothing, "encoder_weights": str(run)}, None) == (None, words())  # the encoder brings its own
+    assert shared({**nothing, "encoder": "characters"}, None) == (None, None)
 
 
 def test_preview_shows_pictures_beside_fakes() -> None:

@@ -189,6 +189,11 @@ def test_wrong_images_are_refused(tmp_path: Path) -> None:
         train(tiny(), tmp_path, wrong="image", batches=1)
 
 
+def test_a_neighbour_needs_a_part_of_two(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a part of 8 images in 8 has none"):
+        train(tiny(micro_batches=BATCH), tmp_path, wrong="none", batches=1)
+
+
 def plan(name: str) -> dict[str, Any]:
     return yaml.safe_load(shipped_configs()[name].read_text())
 
