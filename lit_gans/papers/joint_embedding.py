@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from lit_gans.adversarial import Game, lazy_adam
 from lit_gans.adversarial.caption_encoders import EmbeddingReader, build_encoder, encoder_arguments
@@ -24,7 +25,11 @@ CANDIDATES = 100
 
 
 class PictureEncoder(nn.Module):
-    """images [N, C, R, R] -> embeddings [N, E], by convolutions that halve R to 4; the paper has GoogLeNet."""
+    """images [N, C, R, R] -> embeddings [N, E] of length 1, by convolutions that halve R to 4.
+
+    The paper has GoogLeNet, and leaves lengths free. Then those of captions may be so small that the noise of a
+    generator's conditions drowns them: with pictures of length 1, captions must be long to pass the margin of 1.
+    """
 
     def __init__(self, *, resolution: int, channels: int, width: int, embed_dim: int) -> None:
         super().__init__()
@@ -40,7 +45,7 @@ class PictureEncoder(nn.Module):
         self.to_embedding = nn.Linear(16 * fan_out, embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.to_embedding(self.layers(images).flatten(1))
+        return normalize(self.to_embedding(self.layers(images).flatten(1)))
 
 
 class JointEmbedding(Game):

