@@ -310,7 +310,9 @@ def test_large_experiments_build(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["shapes64", "shapes64_no_jcu", "shapes64_no_colour"])
-def test_small_experiments_train(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_experiments_train(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     from lit_gans import fit as verb  # here, since a process of two would wait for it
 
     first = ["--config", "experiments/joint_embedding/shapes64.yaml", "--logger=none"]
@@ -322,7 +324,9 @@ def test_small_experiments_train(name: str, tmp_path: Path, monkeypatch: pytest.
     argv += [f"--model.init_args.encoder_weights={tmp_path / 'encoder'}", "--model.init_args.total_kimg=0.016"]
     argv += ["--model.init_args.width=4", "--model.init_args.discriminator_width=2", "--data.init_args.batch_size=8"]
     argv += ["--data.init_args.images=64", "--evaluate.every_kimg=0", "--image_grid.columns=3", "--image_grid.rows=2"]
+    assert "lit-gans" not in capsys.readouterr().out, "an encoder draws nothing"
     assert verb.main(argv) == 0
+    assert f"lit-gans sample {tmp_path / 'run'} --text" in capsys.readouterr().out
     gan = load_gan(tmp_path / "run")
     assert gan.images_seen == 16 and gan.sides == [32, 64]
     assert gan.sample([0], captions=[RED]).shape == (1, 3, 64, 64)
