@@ -57,7 +57,7 @@ class JointEmbedding(Game):
 
     Args:
         resolution, channels: of the pictures; width: maps of the first convolution, which see them.
-        encoder, vocabulary, sentence_dim, max_words, max_characters, word_dim, rnn, encoder_width: of the text
+        encoder, vocabulary, sentence_dim, max_words, max_characters, word_dim, encoder_rnn, encoder_width: of the text
             encoder; see `lit_gans.adversarial.TextGAN`. Text-to-image models take them over.
         lr: of Adam; the official code has RMSProp with 7e-4.
         clip_grad_norm: of all gradients; 0 clips nothing.
@@ -79,7 +79,7 @@ class JointEmbedding(Game):
         max_words: int = 18,
         max_characters: int = 201,
         word_dim: int = 300,
-        rnn: str | None = None,
+        encoder_rnn: str | None = None,
         encoder_width: int = 512,
         lr: float = 7e-4,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -89,7 +89,7 @@ class JointEmbedding(Game):
         self.save_hyperparameters()
         arguments = encoder_arguments(
             encoder=encoder, weights=None, vocabulary=vocabulary, sentence_dim=sentence_dim, max_words=max_words,
-            max_characters=max_characters, word_dim=word_dim, rnn=rnn, encoder_width=encoder_width,
+            max_characters=max_characters, word_dim=word_dim, encoder_rnn=encoder_rnn, encoder_width=encoder_width,
         )  # fmt: skip
         self.hparams.update(arguments)  # with the words themselves
         self.text_encoder = build_encoder(**arguments)
