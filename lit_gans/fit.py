@@ -16,13 +16,15 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_gans import callbacks
-from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial import GAN, Game, TextGAN
+from lit_gans.adversarial.caption_encoders import share_vocabulary
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.configs import find_config, unknown_key_message
 from lit_gans.data import ImageData
 from lit_gans.loggers import LoggerName, build_logger, close
 from lit_gans.page import write_page
 from lit_gans.run import describe, find_checkpoint, last_run_folder, new_run_folder, read_checkpoint
+from lit_gans.translators import Translator
 
 # In the order of their work after a batch; each is configured by its name, as in --ema.half_life_kimg=20.
 CALLBACKS = {
@@ -97,6 +99,7 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         self.run = Path(self.wanted_run) if self.wanted_run else _run_folder(self.config, self.argv)
         self.config["trainer"]["default_root_dir"] = str(self.run)
+        share_vocabulary(self.config["model"], self.config["data"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)
@@ -241,10 +244,14 @@ def _say_where(run: Path, game: Game) -> None:
     for what, name in (("grid", "samples/latest.png"), ("metrics", "metrics.jsonl"), ("page", "index.html")):
         if (run / name).is_file():
             print(f"{what:<12}{run / name}")
-    if not isinstance(game, GAN):
+    if isinstance(game, TextGAN) and game.text_encoder is not None:
+        print(f"{'sample':<12}lit-gans sample {run} --text 'WHAT TO DRAW' --seeds 0-7 --output {run / 'out'}")
+    elif isinstance(game, GAN):
+        print(f"{'sample':<12}lit-gans sample {run} --seeds 0-63 --output {run / 'out'}")
+    elif isinstance(game, Translator):
         print(f"{'translate':<12}lit-gans translate {run} PICTURES --output {run / 'out'}")
     else:
-        print(f"{'sample':<12}lit-gans sample {run} --seeds 0-63 --output {run / 'out'}")
+        return  # it makes nothing to be looked at or measured
     print(f"{'evaluate':<12}lit-gans evaluate {run}")
 
 

@@ -77,6 +77,7 @@ def evaluate_run(
     plan = plan_of(settings, metrics=metrics, num_images=settings.num_images, **samples)
     data = _reals_of_run(target, other, config, gan) if data is None else data
     data.prepare_data()
+    give_captions(gan, data, target, config)
     network = extractor_of(settings, plan, data, where)
     distance = networks.similarity().to(where.device) if set(metrics) & set(PATHS) else None
     gan.to(where.device)
@@ -89,6 +90,15 @@ def evaluate_run(
         )  # fmt: skip
     tell_pictures(written)
     return evaluation
+
+
+def give_captions(gan: GAN, data: ImageData, target: Path, config: dict[str, Any] | None) -> None:
+    """Samples of a text-to-image model are of the captions of `data`, or of the run's own data where it has none."""
+    from lit_gans.adversarial import TextGAN
+    from lit_gans.data import TextData
+
+    if isinstance(gan, TextGAN) and gan.text_encoder is not None:
+        gan.take_captions(data if isinstance(data, TextData) else _own_data(target, config, "evaluate a run folder"))
 
 
 def _reals_of_run(target: Path, other: str | Path | None, config: dict[str, Any] | None, gan: GAN) -> ImageData:

@@ -36,8 +36,9 @@ def arguments(name: str, *, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_shipped_config_trains_two_batches(name: str, tmp_path: Path) -> None:
+def test_every_shipped_config_trains_two_batches(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert fit.main(arguments(name, folder=tmp_path / "run")) == 0
+    assert f"lit-gans translate {tmp_path / 'run'}" in capsys.readouterr().out
     found = load_run(tmp_path / "run")
     assert found.images_seen == 4 and not isinstance(found, GAN)
     assert (tmp_path / "run" / "samples" / "latest.png").is_file()
