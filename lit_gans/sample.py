@@ -29,6 +29,8 @@ def sample(
     output: str | os.PathLike,
     seeds: str | Sequence[int] = "0-63",
     classes: str | Sequence[int] | None = None,
+    text: Sequence[str] | None = None,
+    captions: str | os.PathLike | None = None,
     psi: float | Sequence[float] = 1.0,
     raw: bool = False,
     grid: bool = False,
@@ -53,6 +55,8 @@ def sample(
         output: a folder; for a picture of many images or a film also the file itself (.png, .gif, .mp4).
         seeds: numbers, or text as "0-63,100"; an image follows from its seed (and class) alone.
         classes: numbers, or text as "3,5"; in a grid a row each, by default all (20 evenly chosen of more).
+        text: what to draw: one caption or more, for a text-to-image model. Every seed is drawn for each, in a grid with
+            a row per caption, whose text stands above it. captions: a file of them, one on each line.
         psi: scales the latent, or w of a style-based generator; below 1, more typical and less varied images. Several:
             one picture, a row per psi and a column per seed.
         raw: the generator as trained, not its average.
@@ -68,6 +72,7 @@ def sample(
     Raises:
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
+    from lit_gans.captioned_samples import captions_of, save_captioned
     from lit_gans.editing.styles import style_mixing, truncation_sweep
     from lit_gans.films import save_film
     from lit_gans.run import find_device, load_gan
@@ -85,6 +90,10 @@ def sample(
     _check_classes(gan, classes)
     gan = gan.to(find_device(device))
     draw = {"psi": psis[0], "ema": not raw, "batch_size": batch_size}
+    if asked := captions_of(text, captions):
+        if form not in ("singles", "grid"):
+            raise ValueError(f"text goes with single images or a grid, not with {WHAT[form]}: leave one out")
+        return save_captioned(gan, seeds, asked, target, grid=form == "grid", **draw)
     if form == "film":
         walk = {"count": interpolate, "frames": frames, "grid": grid, "space": space}
         images, columns = _film(gan, seeds, classes, **walk, draw=draw)
@@ -365,6 +374,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", required=True, help="folder; for one picture or film also a .png, .gif or .mp4 file")
     add("--seeds", default="0-63", help="as 0-63,100 (default: %(default)s)")
     add("--classes", help="as 3,5; default: seed modulo the number of classes, in a grid all")
+    add("--text", action="append", help="a caption to draw, for a text-to-image model; give it again for more")
+    add("--captions", metavar="FILE", help="captions to draw, one on each line")
     add("--psi", type=float, action="append", help="below 1: more typical, less varied (default: 1); several, as "
         "0.5 0.7 1: one picture with a row for each")  # fmt: skip
     add("--raw", action="store_true", help="the generator as trained, not its average")

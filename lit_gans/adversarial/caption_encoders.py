@@ -1,0 +1,235 @@
+"""What reads the captions of a text-to-image game: a network of ours with its vocabulary, or embeddings as they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lit_gans.data.captions import Vocabulary, characters
+from lit_gans.data.embeddings import read_vocabulary
+from lit_gans.nn.text_encoder import OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, WordEncoder, word_mask
+
+CLIP = "clip:"
+# Constructor arguments that say what an encoder is built from; a run's are taken over with its weights.
+SIZES = ("vocabulary", "sentence_dim", "max_words", "max_characters", "word_dim", "rnn", "width")
+
+
+class TextFeatures(NamedTuple):
+    """sentence [N, D]; of encoders that read words also words [N, T, D] and mask bool [N, T], true where one is."""
+
+    sentence: Tensor
+    words: Tensor | None = None
+    mask: Tensor | None = None
+
+    def rows(self, chosen: Tensor | slice) -> TextFeatures:
+        """Those of some of the captions."""
+        return TextFeatures(*(None if t is None else t[chosen] for t in self))
+
+    def to(self, device: torch.device) -> TextFeatures:
+        return TextFeatures(*(None if t is None else t.to(device) for t in self))
+
+
+class CaptionEncoder(nn.Module, ABC):
+    """Captions to features. `reads` is the `encode` of the data whose batches it takes, `sentence_dim` is D."""
+
+    reads: Literal["words", "characters", "embeddings"]
+    sentence_dim: int
+
+    @abstractmethod
+    def forward(self, batch: Mapping[str, Tensor], *, prefix: str = "") -> TextFeatures:
+        """The features of a batch's captions; those of its wrong ones with prefix "wrong_"."""
+
+    @abstractmethod
+    def tensors(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """N captions as a user types them -> what `forward` takes. ValueError for those that cannot be read."""
+
+
+class WordReader(CaptionEncoder):
+    """A `WordEncoder` with the words that it knows: "words" int64 [N, T] and "lengths" int64 [N]."""
+
+    reads = "words"
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        *,
+        sentence_dim: int,
+        max_words: int,
+        word_dim: int,
+        rnn: Literal["lstm", "gru"],
+    ) -> None:
+        super().__init__()
+        self.vocabulary, self.max_words, self.sentence_dim = Vocabulary(tuple(vocabulary)), max_words, sentence_dim
+        self.network = WordEncoder(len(self.vocabulary), embed_dim=word_dim, feature_dim=sentence_dim, rnn=rnn)
+
+    def forward(self, batch: Mapping[str, Tensor], *, prefix: str = "") -> TextFeatures:
+        numbers, lengths = batch[f"{prefix}words"], batch[f"{prefix}lengths"]
+        words, sentence = self.network(numbers, lengths)
+        return TextFeatures(sentence, words, word_mask(lengths, numbers.shape[1]))
+
+    def tensors(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        words, lengths = self.vocabulary.batch(captions, max_words=self.max_words)
+        return {"words": words, "lengths": lengths}
+
+
+class CharacterReader(CaptionEncoder):
+    """A `CharCNNRNN`: "characters" int64 [N, T]."""
+
+    reads = "characters"
+
+    def __init__(self, *, sentence_dim: int, max_characters: int, width: int, rnn: Literal["rnn", "gru"]) -> None:
+        super().__init__()
+        self.max_characters, self.sentence_dim = max_characters, sentence_dim
+        self.network = CharCNNRNN(embed_dim=sentence_dim, width=width, rnn=rnn)
+        if max_characters < self.network.min_characters:
+            raise ValueError(
+                f"max_characters {max_characters} is below {self.network.min_characters}, what this encoder needs: "
+                "use 201 as in the paper"
+            )
+
+    def forward(self, batch: Mapping[str, Tensor], *, prefix: str = "") -> TextFeatures:
+        return TextFeatures(self.network(batch[f"{prefix}characters"]))
+
+    def tensors(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        return {"characters": characters(captions, max_characters=self.max_characters)}
+
+
+class EmbeddingReader(CaptionEncoder):
+    """Embeddings that the data bring: "embedding" float32 [N, E]. `clip`, where named, makes those of text."""
+
+    reads = "embeddings"
+
+    def __init__(self, *, sentence_dim: int, clip: str | None = None) -> None:
+        super().__init__()
+        self.sentence_dim, self.clip = sentence_dim, clip
+
+    def forward(self, batch: Mapping[str, Tensor], *, prefix: str = "") -> TextFeatures:
+        return TextFeatures(batch[f"{prefix}embedding"])
+
+    def tensors(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        if self.clip is None:
+            raise ValueError(
+                "this model reads published embeddings, which cannot be made of text here: sample it with the captions "
+                "of its data (leave the text out), or train one with encoder 'words', 'characters' or 'clip:<name>'"
+            )
+        from lit_gans.metrics.text import build_clip
+
+        return {"embedding": build_clip(self.clip).texts(captions).float().cpu()}
+
+
+def encoder_arguments(
+    *, encoder: str, weights: str | None, vocabulary: Sequence[str] | str | None, **sizes: Any
+) -> dict[str, Any]:
+    """What `build_encoder` is given: the arguments, or those of the run that `weights` is, and the words themselves.
+
+    `vocabulary` may be the path of a JSON file of words or of AttnGAN's `captions.pickle`.
+    ValueError, FileNotFoundError for what cannot be read, and for a run of another kind.
+    """
+    if weights is not None and is_run(weights):
+        return _arguments_of_run(weights, encoder)
+    if isinstance(vocabulary, str):
+        path = Path(vocabulary)
+        vocabulary = (read_vocabulary(path) if path.suffix == ".pickle" else Vocabulary.read(path)).words
+    words = None if vocabulary is None else list(vocabulary)
+    return {"encoder": encoder, "vocabulary": words, **sizes}
+
+
+def build_encoder(
+    *,
+    encoder: str,
+    vocabulary: Sequence[str] | None,
+    sentence_dim: int,
+    max_words: int,
+    max_characters: int,
+    word_dim: int,
+    rnn: str | None,
+    width: int,
+) -> CaptionEncoder:
+    """The encoder of this name: "words", "characters", "embeddings" or "clip:<owner>/<name>"; see `TextGAN`.
+
+    rnn: None is "lstm" for words and "gru" for characters. ValueError for another name, and for words without any.
+    """
+    if encoder == "words":
+        if vocabulary is None:
+            raise ValueError(
+                "encoder 'words' has no vocabulary: give encoder_weights a run that trained one, or vocabulary a list "
+                "of words or the path of one (JSON, or AttnGAN's captions.pickle)"
+            )
+        return WordReader(
+            vocabulary, sentence_dim=sentence_dim, max_words=max_words, word_dim=word_dim, rnn=rnn or "lstm"
+        )
+    if encoder == "characters":
+        return CharacterReader(sentence_dim=sentence_dim, max_characters=max_characters, width=width, rnn=rnn or "gru")
+    if encoder == "embeddings" or encoder.startswith(CLIP):
+        clip = encoder.removeprefix(CLIP) if encoder.startswith(CLIP) else None
+        return EmbeddingReader(sentence_dim=sentence_dim, clip=clip)
+    raise ValueError(f"encoder is {encoder!r}; it must be 'words', 'characters', 'embeddings' or 'clip:<owner>/<name>'")
+
+
+def load_encoder(encoder: CaptionEncoder, weights: str) -> None:
+    """Fills an encoder from a run that trained it, or from a file of its network: ours, or AttnGAN's `text_encoder`.
+
+    ValueError where the tensors do not fit.
+    """
+    from lit_gans.metrics.cache import read_weights
+    from lit_gans.official import apply_keys
+
+    if is_run(weights):
+        state = _state_of_run(weights)
+    else:
+        state = {name.removeprefix("network."): tensor for name, tensor in read_weights(Path(weights)).items()}
+        if isinstance(encoder, WordReader) and "encoder.weight" in state:
+            state = apply_keys(state, OFFICIAL_WORD_ENCODER_KEYS)
+        state = {f"network.{name}": tensor for name, tensor in state.items()}
+    ours = encoder.state_dict()
+    wrong = [
+        k
+        for k in sorted(ours.keys() | state.keys())
+        if k not in ours or k not in state or ours[k].shape != state[k].shape
+    ]
+    if wrong:
+        found = {k: list(state[k].shape) if k in state else "none" for k in wrong[:2]}
+        wanted = {k: list(ours[k].shape) if k in ours else "none" for k in wrong[:2]}
+        raise ValueError(
+            f"encoder_weights {weights} does not fit the encoder in {len(wrong)} tensors: found {found}, wanted "
+            f"{wanted}; set vocabulary, sentence_dim, word_dim, width and rnn as it was trained"
+        )
+    encoder.load_state_dict(state)
+
+
+def is_run(path: str) -> bool:
+    """Whether it is a run folder or a checkpoint, not a file of weights."""
+    return Path(path).is_dir() or path.endswith(".ckpt")
+
+
+def _arguments_of_run(path: str, encoder: str) -> dict[str, Any]:
+    arguments = _checkpoint(path)["hyper_parameters"]
+    missing = [name for name in ("encoder", *SIZES) if name not in arguments]
+    if missing:
+        raise ValueError(
+            f"encoder_weights {path} is a run without a text encoder (it lacks {', '.join(missing)}): give one that "
+            "trains one, such as lit_gans.papers.JointEmbedding"
+        )
+    if arguments["encoder"] != encoder:
+        raise ValueError(
+            f"encoder_weights {path} trained an encoder of {arguments['encoder']!r}, and encoder is {encoder!r}: set "
+            f"encoder={arguments['encoder']!r}"
+        )
+    return {name: arguments[name] for name in ("encoder", *SIZES)}
+
+
+def _state_of_run(path: str) -> dict[str, Tensor]:
+    prefix = "text_encoder."
+    state = _checkpoint(path)["state_dict"]
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _checkpoint(path: str) -> dict[str, Any]:
+    from lit_gans.run import find_checkpoint, read_checkpoint
+
+    return read_checkpoint(find_checkpoint(path))

@@ -1,0 +1,216 @@
+"""What all text-to-image games share: captions of batches, of users and of the data; what is saved of their readers."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from lit_gans.adversarial.text_gan import scaled_images
+from lit_gans.callbacks import Checkpoint
+from lit_gans.captioned_samples import captioned_grid, captions_of, save_captioned
+from lit_gans.data import ShapeCaptions
+from lit_gans.data.captions import Vocabulary
+from lit_gans.nn.text_encoder import WordEncoder
+from lit_gans.papers import DCGAN
+from lit_gans.run import load_gan
+from lit_gans.sample import main, sample
+from tests.adversarial.painter import Painter
+
+TINY = {"sentence_dim": 6, "word_dim": 4, "max_words": 18, "seed": 1}
+RED, BLUE = "a small red circle at the top left on grey", "there is one square at the centre and its colour is blue"
+
+
+def shapes(**options: Any) -> ShapeCaptions:
+    return ShapeCaptions(**{"batch_size": 8, "resolution": 16, "images": 64, "test_images": 16, **options})
+
+
+def words() -> list[str]:
+    return list(shapes().vocabulary.words)
+
+
+def painter(**options: Any) -> Painter:
+    torch.manual_seed(0)
+    return Painter(**{"vocabulary": words(), **TINY, **options})
+
+
+def fitted(gan: Painter, folder: Path, data: ShapeCaptions | None = None, **options: Any) -> pl.Trainer:
+    gan.total_kimg = 0.024
+    trainer = pl.Trainer(
+        max_epochs=-1, logger=False, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False,
+        limit_val_batches=0, default_root_dir=str(folder), callbacks=[Checkpoint(0, 0, monitor=None)], **options,
+    )  # fmt: skip
+    trainer.fit(gan, datamodule=data or shapes())
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("painter")
+    with pytest.warns(UserWarning, match="random weights and is not trained"):
+        fitted(painter(), folder)
+    return folder
+
+
+def test_an_image_follows_from_its_seed_and_its_caption() -> None:
+    gan = painter()
+    one = gan.sample([3, 4], captions=[RED, BLUE])
+    assert one.shape == (2, 3, 16, 16)
+    torch.testing.assert_close(gan.sample([4], captions=[BLUE])[0], one[1])
+    assert not torch.equal(gan.sample([4], captions=[RED])[0], one[1])
+    assert [x.shape[-1] for x in gan.multi_scale([3], captions=[RED])] == [8, 16]
+
+
+def test_the_encoder_is_frozen_and_never_trains() -> None:
+    gan = painter().train()
+    assert not gan.text_encoder.training and not any(p.requires_grad for p in gan.text_encoder.parameters())
+
+
+def test_a_saved_run_reads_text_without_its_data(run: Path) -> None:
+    gan = load_gan(run, trust="tests")
+    assert gan.hparams["vocabulary"] == words()
+    assert gan.sample([0], captions=[RED]).shape == (1, 3, 16, 16)
+    with pytest.raises(ValueError, match="call take_captions with the data"):
+        gan.sample([0])
+    gan.take_captions(shapes())
+    texts, _ = gan.held_captions(torch.tensor([5]))
+    torch.testing.assert_close(gan.sample([5]), gan.sample([5], captions=texts))
+
+
+def test_weights_come_from_a_run_or_from_official_files(run: Path, tmp_path: Path) -> None:
+    of_run = Painter(encoder_weights=str(run))  # words and sizes are the run's
+    saved = load_gan(run, trust="tests").text_encoder.state_dict()
+    assert all(torch.equal(saved[name], tensor) for name, tensor in of_run.text_encoder.state_dict().items())
+    assert of_run.hparams["encoder_weights"] is None and of_run.hparams["sentence_dim"] == 6
+
+    network = WordEncoder(len(words()), embed_dim=4, feature_dim=6)
+    official = {name.replace("embedding.", "encoder."): tensor for name, tensor in network.state_dict().items()}
+    torch.save(official, tmp_path / "text_encoder.pth")
+    gan = painter(encoder_weights=str(tmp_path / "text_encoder.pth"))
+    assert torch.equal(gan.text_encoder.network.embedding.weight, network.embedding.weight)
+    with pytest.raises(ValueError, match="does not fit the encoder in .* tensors"):
+        painter(encoder_weights=str(tmp_path / "text_encoder.pth"), sentence_dim=8)
+
+
+def test_a_vocabulary_may_be_a_file(tmp_path: Path) -> None:
+    Vocabulary(tuple(words())).save(tmp_path / "words.json")
+    assert painter(vocabulary=str(tmp_path / "words.json")).hparams["vocabulary"] == words()
+
+
+def test_characters_and_embeddings() -> None:
+    gan = painter(encoder="characters", vocabulary=None, width=4, max_characters=60)
+    assert gan.sample([0], captions=[RED]).isfinite().all()
+    published = painter(encoder="embeddings", vocabulary=None)
+    assert published.features({"embedding": torch.ones(2, 6)}).sentence.shape == (2, 6)
+    with pytest.raises(ValueError, match="published embeddings, which cannot be made of text"):
+        published.sample([0], captions=[RED])
+
+
+def test_without_captions() -> None:
+    gan = painter(encoder="none", vocabulary=None)
+    assert gan.sample([0, 1]).shape == (2, 3, 16, 16)
+    with pytest.raises(ValueError, match="was trained without"):
+        gan.sample([0], captions=[RED])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder": "signs"}, "encoder is 'signs'"),
+        ({"vocabulary": None}, "has no vocabulary"),
+        ({"encoder": "characters", "max_characters": 20}, "max_characters 20 is below 48"),
+    ],
+)
+def test_encoders_that_there_are_not(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        painter(**options)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"encode": "characters"}, "the model reads words, the data give characters"),
+        ({"vocabulary": ["<end>", "<unk>", "red"]}, "the data 3 others"),
+        ({"resolution": 32}, "the model has resolution 16"),
+    ],
+)
+def test_data_that_do_not_fit(data: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        fitted(painter(), tmp_path, shapes(**data))
+
+
+def test_caption_errors() -> None:
+    gan = painter()
+    with pytest.raises(ValueError, match="1 captions for 2 seeds"):
+        gan.sample([0, 1], captions=[RED])
+    with pytest.raises(ValueError, match="unconditional"):
+        gan.sample([0], captions=[RED], labels=torch.tensor([0]))
+
+
+def test_preview_shows_pictures_beside_fakes() -> None:
+    gan, data = painter(), shapes()
+    images, columns = gan.preview(data, rows=3, columns=4, psi=1.0)
+    assert images.shape == (12, 3, 16, 16) and columns == 4
+    pictures = data.dataset("test")
+    assert torch.equal(images[4], pictures.fetch(torch.tensor([8]))["image"][0])  # of 16, the middle one
+    again, _ = gan.preview(data, rows=3, columns=4, psi=1.0)
+    assert torch.equal(images, again)
+
+
+def test_smaller_scales_are_those_of_pillow() -> None:
+    import numpy as np
+    from PIL import Image
+
+    pixels = torch.randint(0, 256, (1, 1, 32, 32), generator=torch.Generator().manual_seed(0)).float()
+    small, same = scaled_images(pixels, [16, 32])
+    expected = Image.fromarray(pixels[0, 0].numpy(), mode="F").resize((16, 16), Image.Resampling.BILINEAR)
+    torch.testing.assert_close(small[0, 0], torch.from_numpy(np.asarray(expected).copy()), atol=1e-3, rtol=1e-5)
+    assert same is pixels
+
+
+# ---- the verb --------------------------------------------------------------------------------------------------------
+
+
+def test_files_of_captions(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_text(f"{BLUE}\n\n")
+    paths = sample(
+        run, output=tmp_path / "out", seeds="0,7", text=[RED], captions=tmp_path / "captions.txt", trust="tests"
+    )
+    assert [p.name for p in paths] == [f"caption00{c}_seed000{s}.png" for c in (0, 1) for s in (0, 7)]
+    assert BLUE in (tmp_path / "out" / "captions.json").read_text()
+
+
+def test_a_grid_has_a_row_for_each_caption(run: Path, tmp_path: Path) -> None:
+    arguments = [str(run), "--output", str(tmp_path / "grid.png"), "--grid", "--seeds", "0-3", "--trust", "tests"]
+    assert main([*arguments, "--text", RED, "--text", BLUE]) == 0
+    from PIL import Image
+
+    width, height = Image.open(tmp_path / "grid.png").size
+    assert width == 4 * 64 and height > 2 * 64
+
+
+def test_a_long_caption_is_broken_into_lines() -> None:
+    images = torch.zeros(1, 2, 3, 16, 16, dtype=torch.uint8)
+    short, long = (captioned_grid(images, [text]) for text in ("a bird", "a small red bird " * 9))
+    assert short.shape[2] == long.shape[2] == 128 and long.shape[1] > short.shape[1]
+    assert (long[:, : long.shape[1] - 64] == 0).any()  # letters
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"text": [" "]}, "blank caption"),
+        ({"captions": "nowhere.txt"}, "no file of captions nowhere.txt"),
+        ({"text": [RED], "interpolate": 2, "seeds": "0-3"}, "text goes with single images or a grid, not with a film"),
+    ],
+)
+def test_errors_of_the_verb(run: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        sample(run, output=tmp_path / "out", trust="tests", **options)
+
+
+def test_only_text_models_draw_text(tmp_path: Path) -> None:
+    gan = DCGAN(resolution=16, width=4, z_dim=4, channels=1)
+    with pytest.raises(ValueError, match="draws no captions"):
+        save_captioned(gan, [0], captions_of([RED], None), tmp_path, grid=False)
