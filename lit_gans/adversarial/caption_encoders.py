@@ -17,6 +17,7 @@ from lit_gans.nn.text_encoder import OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, Wor
 CLIP = "clip:"
 # Constructor arguments that say what an encoder is built from; a run's are taken over with its weights.
 SIZES = ("vocabulary", "sentence_dim", "max_words", "max_characters", "word_dim", "rnn", "width")
+_UNSAID = {"encoder": "words", "max_characters": 201, "width": 512}  # by a run that trains a reader of words alone
 
 
 class TextFeatures(NamedTuple):
@@ -208,7 +209,7 @@ def is_run(path: str) -> bool:
 
 
 def _arguments_of_run(path: str, encoder: str) -> dict[str, Any]:
-    arguments = _checkpoint(path)["hyper_parameters"]
+    arguments = _UNSAID | _checkpoint(path)["hyper_parameters"]
     missing = [name for name in ("encoder", *SIZES) if name not in arguments]
     if missing:
         raise ValueError(

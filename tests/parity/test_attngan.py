@@ -88,9 +88,7 @@ def test_gradients_of_attention(golden: Golden) -> None:
     context, _ = layer(h, inputs["words"].transpose(1, 2), mispaired(~inputs["mask"], h[0, 0].numel()))
     (context * inputs["w_context"]).sum().backward()
     assert_close(h.grad, outputs["grad/h"], golden.tolerance["gradient"], "h")
-    assert_close(
-        layer.project.weight.grad, outputs["grad/conv_context.weight"], golden.tolerance["gradient"], "weight"
-    )
+    assert_close(layer.project.weight.grad, outputs["grad/conv_context.weight"], golden.tolerance["gradient"], "weight")
 
 
 @pytest.mark.parametrize("golden", ATTENTION)

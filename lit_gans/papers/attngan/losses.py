@@ -1,4 +1,4 @@
-"""The losses of AttnGAN (Xu et al., 2018): both players', and those of its text-image matching (DAMSM). Pure functions."""
+"""The losses of AttnGAN (Xu et al., 2018): both players', and those of its text-image matching, DAMSM."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ class Judged(NamedTuple):
     fake_logits: Tensor
 
 
-def discriminator_loss(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, sentence: Tensor, wrong: Tensor
-) -> Judged:
+def discriminator_loss(discriminator: nn.Module, real: Tensor, fake: Tensor, sentence: Tensor, wrong: Tensor) -> Judged:
     """Eq. 5 of one discriminator: pictures, generated ones, and pictures with sentences of others.
 
     real, fake [N, 3, R, R], sentence [N, D]; wrong [M, D], M up to N: sentences that the first M pictures do not fit.
@@ -122,7 +120,7 @@ def region_attention(seen: Tensor, words: Tensor, mask: Tensor, *, gamma: float)
 
 
 def contrast(scores: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """scores [N, N] of images (rows) and texts -> two scalars, Eq. 11 and 12: each row's, each column's own is right."""
+    """scores [N, N] of images (rows) and texts -> two scalars, Eq. 11 and 12: each row's and column's own is right."""
     own = torch.arange(len(scores), device=scores.device)
     if classes is not None:
         same = (classes[:, None] == classes[None, :]) & (own[:, None] != own[None, :])

@@ -135,7 +135,10 @@ class FirstStage(nn.Module):
         super().__init__()
         doublings = halvings(resolution, least=LEAST_PX)
         self.top = width << doublings
-        self.project, self.norm = nn.Linear(input_dim, self.top * 4 * 4 * 2, bias=False), BatchNorm(self.top * 4 * 4 * 2)
+        self.project, self.norm = (
+            nn.Linear(input_dim, self.top * 4 * 4 * 2, bias=False),
+            BatchNorm(self.top * 4 * 4 * 2),
+        )
         self.ups = nn.ModuleDict({str(i + 1): UpBlock(self.top >> i, self.top >> (i + 1)) for i in range(doublings)})
 
     def forward(self, x: Tensor) -> Tensor:
