@@ -49,7 +49,7 @@ def damsm(**options: Any) -> DAMSM:
 
 def attngan(**options: Any) -> AttnGAN:
     torch.manual_seed(0)
-    small = {"resolution": 32, "stages": 2, "z_dim": 4, "condition_dim": 3, "width": 2, "blocks": 1}
+    small = {"resolution": 32, "stages": 2, "z_dim": 4, "condition_dim": 3, "generator_width": 2, "blocks": 1}
     given = {} if "encoder_weights" in options else {"vocabulary": words(), **SIZES}
     return AttnGAN(**{**small, "discriminator_width": 4, "seed": 1, **given, **options})
 
@@ -140,11 +140,9 @@ def test_players_step_in_order_and_encoders_stay(tmp_path: Path) -> None:
         def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
             super().on_before_optimizer_step(optimizer)
             stepping = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            player = next(
-                n for n in ("generator", "discriminator") if id(next(getattr(self, n).parameters())) in stepping
-            )
-            assert stepping == {id(p) for p in getattr(self, player).parameters()}
-            assert all(p.grad is not None and p.grad.abs().sum() >= 0 for p in getattr(self, player).parameters())
+            player = "generator" if id(next(self.generator.parameters())) in stepping else "discriminator"
+            parameters = list(getattr(self, player).parameters())
+            assert stepping == {id(p) for p in parameters} and all(p.grad is not None for p in parameters)
             stepped.append(player)
 
     gan.__class__ = Spy
@@ -180,7 +178,7 @@ def test_the_learning_rate_of_damsm_falls_by_epochs_to_a_tenth(tmp_path: Path) -
 
 def test_damsm_learns_to_tell_captions(tmp_path: Path) -> None:
     """Of a dozen pictures, by heart."""
-    data = shapes(images=12, holdout=False)
+    data = shapes(images=12, vocabulary=words())
     game = damsm(lr=0.005, lr_decay=1.0, sentence_dim=16, image_width=8)
 
     def share() -> float:
@@ -357,7 +355,7 @@ def test_attention_maps_and_their_sheet(tmp_path: Path) -> None:
     assert sheet.shape == (3, 2 * (64 + 2 * LABEL_PX), 4 * 64) and sheet.dtype == torch.uint8
     assert torch.equal(sheet[:, LABEL_PX : LABEL_PX + 64, :64], found.images[0])
     words = sheet[:, LABEL_PX + 64 : 2 * LABEL_PX + 64, 64:]
-    assert words.eq(0).any() and words.eq(255).any(), "the words are written"
+    assert words.lt(100).any() and words.eq(255).any(), "the words are written"
     assert save_attention_sheet(found, tmp_path / "sheet.png", top=30).is_file()
 
 
@@ -456,16 +454,22 @@ def test_a_shipped_config_trains(name: str, matched: Path, tmp_path: Path) -> No
     if pretraining:
         model |= {"vocabulary": words(), "sentence_dim": 8, "image_encoder": "small", "image_width": 4, "image_px": 32}
     else:
-        small = {"resolution": 16 << (model.get("stages", 3) - 1), "width": 2, "blocks": 1, "discriminator_width": 4}
+        small = {
+            "resolution": 16 << (model.get("stages", 3) - 1),
+            "generator_width": 2,
+            "blocks": 1,
+            "discriminator_width": 4,
+        }
         model |= {"encoder_weights": str(matched), **small}
     resolution = 32 if pretraining else model["resolution"]
     kept = {k: v for k, v in data.items() if k in ("encode", "max_words", "wrong")}
     stand_in = {"batch_size": 4, "resolution": resolution, "images": 16, "test_images": 4, **kept}
+    stand_in["vocabulary"] = words()
     plan["data"] = {"class_path": "lit_gans.data.ShapeCaptions", "init_args": stand_in}
     model["total_kimg"] = 0.008
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plan))
     argv = ["--config", str(tmp_path / "config.yaml"), "--logger=none", f"--run_folder={tmp_path / 'run'}"]
-    argv += ["--image_grid.columns=3", "--image_grid.rows=2"]
+    argv += ["--image_grid.columns=3", "--image_grid.rows=2", "--evaluate.every_kimg=0"]
     assert fit.main(argv) == 0
     assert load_run(tmp_path / "run").images_seen == 8
     assert (tmp_path / "run" / "samples" / "latest.png").is_file()

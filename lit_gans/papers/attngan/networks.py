@@ -1,4 +1,4 @@
-"""The networks of AttnGAN (Xu et al., 2018): attention over words, a generator of several stages, its discriminators."""
+"""The networks of AttnGAN (Xu et al., 2018): attention over words, a generator in stages, its discriminators."""
 
 from __future__ import annotations
 
@@ -135,10 +135,8 @@ class FirstStage(nn.Module):
         super().__init__()
         doublings = halvings(resolution, least=LEAST_PX)
         self.top = width << doublings
-        self.project, self.norm = (
-            nn.Linear(input_dim, self.top * 4 * 4 * 2, bias=False),
-            BatchNorm(self.top * 4 * 4 * 2),
-        )
+        values = self.top * 4 * 4 * 2
+        self.project, self.norm = nn.Linear(input_dim, values, bias=False), BatchNorm(values)
         self.ups = nn.ModuleDict({str(i + 1): UpBlock(self.top >> i, self.top >> (i + 1)) for i in range(doublings)})
 
     def forward(self, x: Tensor) -> Tensor:

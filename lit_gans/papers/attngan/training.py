@@ -46,7 +46,7 @@ class AttnGAN(TextGAN):
             encoder, such as AttnGAN's.
         resolution, stages: of the finest images, and how many sizes there are: each is twice the one before.
         condition_dim: of the conditioning augmentation.
-        width, blocks: N_g of the generator, and the residual blocks of each stage but the first.
+        generator_width, blocks: N_g of the generator, and the residual blocks of each stage but the first.
         discriminator_width: N_d.
         joint: the joint conditional-unconditional loss of Eq. 4 and 5; without it, conditional alone.
         damsm_weight: lambda of Eq. 3: 5 for birds, 50 for COCO. 0 does without the image encoder.
@@ -72,7 +72,7 @@ class AttnGAN(TextGAN):
         stages: int = 3,
         z_dim: int = 100,
         condition_dim: int = 100,
-        width: int = 32,
+        generator_width: int = 32,
         blocks: int = 2,
         discriminator_width: int = 64,
         joint: bool = True,
@@ -104,7 +104,9 @@ class AttnGAN(TextGAN):
         self.sides = scales(resolution, stages)
         embed_dim = self.text_encoder.sentence_dim
         sizes = {"resolution": resolution, "stages": stages, "embed_dim": embed_dim}
-        self.generator = Generator(**sizes, z_dim=z_dim, condition_dim=condition_dim, width=width, blocks=blocks)
+        self.generator = Generator(
+            **sizes, z_dim=z_dim, condition_dim=condition_dim, width=generator_width, blocks=blocks
+        )
         self.discriminator = Discriminators(**sizes, width=discriminator_width, joint=joint)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.damsm_weight, self.kl_weight, self.gammas = damsm_weight, kl_weight, tuple(gammas)
@@ -139,7 +141,8 @@ class AttnGAN(TextGAN):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
         real, classes = batch["image"], batch.get("label")
-        text, wrong = self.features(batch), self.wrong_sentences(batch)
+        text = self.features(batch)
+        wrong = self.wrong_sentences(batch, text.sentence)
         z, eps = self.latents(len(real), "z"), self.draws("eps").normal(len(real), self.noise_dim)
         # All players see the same fakes, as in the official code.
         fakes = [self.draw(*part) for part in self.split(z, eps, *text)]
@@ -181,11 +184,10 @@ class AttnGAN(TextGAN):
         # The value of all processes, with their number times the gradient of this one's rows.
         return value + (processes() - 1) * (value - value.detach())
 
-    def wrong_sentences(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """[N, D]: sentences that the batch's pictures do not fit."""
+    def wrong_sentences(self, batch: Mapping[str, Tensor], own: Tensor) -> Tensor:
+        """[N, D]: sentences that the batch's pictures do not fit, whose `own` are [N, D]."""
         if "wrong_words" in batch:
             return self.features(batch, prefix="wrong_").sentence
-        own = self.features(batch).sentence
         rank = dist.get_rank() if processes() > 1 else 0
         return of_all_processes(own).roll(-1, 0)[rank * len(own) : (rank + 1) * len(own)]
 
