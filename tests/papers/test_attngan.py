@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
 from lit_gans import fit
 from lit_gans.adversarial import Game
@@ -19,12 +20,14 @@ from lit_gans.data import Digits, ShapeCaptions
 from lit_gans.metrics.text import RPrecision
 from lit_gans.nn.text_encoder import word_mask
 from lit_gans.papers import DAMSM, AttnGAN
-from lit_gans.papers.attngan import attention_sheet, save_attention_sheet
+from lit_gans.papers.attngan import attention_sheet, r_precision_of, r_precision_of_run, save_attention_sheet
 from lit_gans.papers.attngan.losses import damsm_loss, discriminator_loss
 from lit_gans.papers.attngan.maps import LABEL_PX, most_attended, overlay
 from lit_gans.papers.attngan.matching import SmallEncoder
 from lit_gans.papers.attngan.networks import Discriminator, Discriminators, Generator, scales
+from lit_gans.papers.attngan.retrieval import picture_groups
 from lit_gans.run import load_run
+from tests.adversarial.painter import Painter
 from tests.cases import StopAt, largest_difference, state
 from tests.distributed.launch import run_processes
 
@@ -179,7 +182,7 @@ def test_the_learning_rate_of_damsm_falls_by_epochs_to_a_tenth(tmp_path: Path) -
 def test_damsm_learns_to_tell_captions(tmp_path: Path) -> None:
     """Of a dozen pictures, by heart."""
     data = shapes(images=12, vocabulary=words())
-    game = damsm(lr=0.005, lr_decay=1.0, sentence_dim=16, image_width=8)
+    game = damsm(lr=0.005, lr_decay=1.0, text_clip=1.0, sentence_dim=16, word_dim=16, image_width=8)
 
     def share() -> float:
         pictures, metric = data.dataset("train"), RPrecision(16, candidates=10, folds=1)
@@ -190,8 +193,8 @@ def test_damsm_learns_to_tell_captions(tmp_path: Path) -> None:
 
     data.setup("fit")
     before = share()
-    train(game, tmp_path, batches=120, data=data)
-    assert share() >= max(before + 0.3, 0.75)
+    train(game, tmp_path, batches=500, data=data)
+    assert share() >= max(before + 0.3, 0.6)
 
 
 @pytest.mark.slow
@@ -339,6 +342,65 @@ def test_inception_takes_published_weights(tmp_path: Path) -> None:
         encoder.load_published(str(tmp_path / "other.pth"))
 
 
+# ---- R-precision -----------------------------------------------------------------------------------------------------
+
+
+class Pasted(Painter):
+    """Draws colour and shape of the caption as two numbers: images that its own encoder finds again."""
+
+    def scales(self, generator: Any, z: Tensor, features: Any, *, noise: Tensor) -> list[Tensor]:
+        told = features.sentence.tanh()[:, :3, None, None]
+        return [told.expand(-1, -1, self.resolution, self.resolution)]
+
+
+class Reader:
+    """Embeds images by their mean colour, captions by the sentence that `Pasted` paints with."""
+
+    def __init__(self, gan: Painter, *, wrong: bool = False) -> None:
+        self.gan, self.wrong = gan, wrong
+
+    def images(self, images: Tensor) -> Tensor:
+        found = (images.float() / 127.5 - 1).mean((2, 3))
+        return found.flip(0) if self.wrong else found
+
+    def texts(self, captions: list[str]) -> Tensor:
+        return self.gan.read(captions).sentence.tanh()[:, :3]
+
+
+def test_r_precision_of_images_that_say_what_they_were_asked() -> None:
+    torch.manual_seed(0)
+    gan = Pasted(vocabulary=words(), sentence_dim=8, word_dim=4, resolution=32)
+    gan.text_encoder.network.embedding.weight.data.normal_()
+    data = shapes(test_images=60)
+    groups = torch.arange(5 * 60)  # every caption its own
+    settings = {"num_images": 60, "candidates": 5, "folds": 3, "batch_size": 60}
+    right, deviation = r_precision_of(gan, Reader(gan), data, groups=groups, **settings)
+    wrong, _ = r_precision_of(gan, Reader(gan, wrong=True), data, groups=groups, **settings)
+    assert right > 0.7 > 0.4 > wrong and 0 <= deviation < 0.3
+    assert r_precision_of(gan, Reader(gan), data, groups=groups, **{**settings, "batch_size": 7}) == (right, deviation)
+
+
+def test_captions_have_the_groups_of_their_pictures() -> None:
+    data = shapes()
+    groups, pictures = picture_groups(data, "test"), data.dataset("test")
+    assert torch.equal(groups, pictures.groups.repeat_interleave(5))
+
+
+def test_r_precision_of_a_run(matched: Path, tmp_path: Path) -> None:
+    plan = yaml.safe_load(shipped_configs()["attngan/shapes64"].read_text())
+    data = {**plan["data"]["init_args"], "images": 64, "test_images": 64, "resolution": 32, "batch_size": 8}
+    model = {"encoder_weights": str(matched), "resolution": 32, "generator_width": 2, "discriminator_width": 4}
+    plan["model"]["init_args"] |= {**model, "total_kimg": 0.008}
+    plan["data"]["init_args"] = {**data, "vocabulary": words()}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plan))
+    argv = ["--config", str(tmp_path / "config.yaml"), "--logger=none", f"--run_folder={tmp_path / 'run'}"]
+    assert fit.main([*argv, "--image_grid.every_kimg=0"]) == 0
+    mean, _ = r_precision_of_run(tmp_path / "run", matched, num_images=64, candidates=4)
+    assert 0 <= mean <= 1
+    with pytest.raises(ValueError, match="a run of DAMSM, found a AttnGAN in .* and a AttnGAN"):
+        r_precision_of_run(tmp_path / "run", tmp_path / "run")
+
+
 # ---- attention -------------------------------------------------------------------------------------------------------
 
 
@@ -430,8 +492,6 @@ def test_other_mistakes(tmp_path: Path, matched: Path) -> None:
 
 
 def test_a_run_without_an_image_encoder_is_refused(tmp_path: Path) -> None:
-    from tests.adversarial.painter import Painter
-
     torch.manual_seed(0)
     painter = Painter(vocabulary=words(), sentence_dim=8, word_dim=4, resolution=32)
     train(painter, tmp_path, batches=1)
