@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from lit_gans.papers.attngan.losses import (
     kl_divergence,
     region_attention,
 )
+from lit_gans.papers.attngan.matching import InceptionEncoder, SmallEncoder, load_image_encoder
 from lit_gans.papers.attngan.networks import Discriminator, Drawn, Generator, WordAttention
 from lit_gans.papers.attngan.official import OFFICIAL_KEYS, from_official_generator
 from tests.parity.golden import FOLDER, Golden, absent, assert_close, cases
@@ -275,6 +277,56 @@ def test_region_attention(golden: Golden) -> None:
     assert_close(found, expected, golden.tolerance["forward"], "att0")
 
 
+def official_image_encoder() -> dict[str, Tensor]:
+    """Of CNN_ENCODER's names, as files of its time have them: without batch norm's counts."""
+    from torchvision.models import inception_v3
+
+    torch.manual_seed(0)
+    inception = inception_v3(weights=None, init_weights=False).state_dict()
+    kept = {k: t for k, t in inception.items() if not k.startswith(("AuxLogits.", "fc."))}
+    learned = {"emb_features.weight": (5, 768, 1, 1), "emb_cnn_code.weight": (5, 2048), "emb_cnn_code.bias": (5,)}
+    state = kept | {name: torch.randn(shape) for name, shape in learned.items()}
+    return {k: t for k, t in state.items() if not k.endswith("num_batches_tracked")}
+
+
+def test_official_names_of_the_image_encoder(tmp_path: Path) -> None:
+    encoder, state = InceptionEncoder(5), official_image_encoder()
+    torch.save(state, tmp_path / "image_encoder.pth")
+    load_image_encoder(encoder, tmp_path / "image_encoder.pth")
+    ours = {k: t for k, t in encoder.state_dict().items() if not k.endswith("num_batches_tracked")}
+    back = invert(ours, OFFICIAL_KEYS, official=state, dropped={})
+    assert back.keys() == state.keys() and all(torch.equal(back[name], state[name]) for name in state)
+
+
+def test_the_image_encoder_computes_as_torchvisions_inception(tmp_path: Path) -> None:
+    """The pooled features by torchvision's own forward pass, on images that need no scaling."""
+    from torchvision.models import inception_v3
+
+    torch.manual_seed(0)
+    network = inception_v3(weights=None, init_weights=False, transform_input=False).eval()
+    network.fc, network.dropout = nn.Identity(), nn.Identity()
+    encoder, regions = InceptionEncoder(5), []
+    encoder.trunk.load_state_dict({k: t for k, t in network.state_dict().items() if not k.startswith("AuxLogits.")})
+    network.Mixed_6e.register_forward_hook(lambda module, inputs, output: regions.append(output))
+    images = torch.rand(1, 3, 299, 299) * 2 - 1
+    with torch.no_grad():
+        pooled, (found_regions, found) = network(images), encoder(images)
+        torch.testing.assert_close(found, encoder.to_image(pooled), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found_regions, encoder.to_regions(regions[0]), atol=1e-5, rtol=1e-4)
+
+
+def test_other_files_are_no_image_encoder(tmp_path: Path) -> None:
+    path = tmp_path / "image_encoder.pth"
+    torch.save(official_image_encoder(), path)
+    with pytest.raises(ValueError, match="does not fit in 3 tensors such as to_image.bias: sentence_dim must be"):
+        load_image_encoder(InceptionEncoder(4), path)
+    with pytest.raises(ValueError, match="is for image_encoder 'inception'; a small one comes with its run"):
+        load_image_encoder(SmallEncoder(4), path)
+    torch.save({"encoder.weight": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match="is no image encoder of AttnGAN: 1 official names fit no entry"):
+        load_image_encoder(InceptionEncoder(4), path)
+
+
 def test_losses_of_logits_in_closed_form() -> None:
     logits = torch.tensor([0.3, -2.0])
     assert as_real(logits).item() == pytest.approx(F.binary_cross_entropy(logits.sigmoid(), torch.ones(2)).item())
@@ -304,6 +356,7 @@ SIZES: dict[str, Callable[[], nn.Module]] = {
         f"attngan/D_NET{px} coco_attn2 (JCU)": lambda px=px: Discriminator(resolution=px, width=96)
         for px in (64, 128, 256)
     },
+    "attngan/CNN_ENCODER trainable part (emb_features + emb_cnn_code, nef 256)": lambda: InceptionEncoder(256),
     "attngan/RNN_ENCODER without the word embedding (nhidden 256, ninput 300)": lambda: WordEncoder(1).rnn,
     "attngan/RNN_ENCODER word embedding per dictionary entry": lambda: WordEncoder(1).embedding,
 }

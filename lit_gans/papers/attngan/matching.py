@@ -139,16 +139,40 @@ def build_image_encoder(kind: str, *, embed_dim: int, width: int, input_px: int)
     raise ValueError(f"image_encoder is {kind!r}; it must be 'inception' (the paper's) or 'small'")
 
 
-def read_image_encoder(path: str | Path) -> dict[str, Tensor]:
-    """The state of an image encoder from a file of AttnGAN's `image_encoder*.pth`, under our names.
+def load_image_encoder(encoder: ImageEncoder, path: str | Path) -> None:
+    """Fills an `InceptionEncoder` from a file of AttnGAN's `image_encoder*.pth`.
 
+    Released files are older than batch norm's count of batches, which nothing reads: it stays 0.
     ValueError, FileNotFoundError for another file.
     """
     from lit_gans.metrics.cache import read_weights
     from lit_gans.official import apply_keys
     from lit_gans.papers.attngan.official import OFFICIAL_KEYS
 
-    return apply_keys(read_weights(Path(path)), OFFICIAL_KEYS)
+    if not isinstance(encoder, InceptionEncoder):
+        raise ValueError(
+            f"image_encoder_weights {path} is for image_encoder 'inception'; a small one comes with its run: give that "
+            "as encoder_weights"
+        )
+    ours = encoder.state_dict()
+    counts = {name: tensor for name, tensor in ours.items() if name.endswith("num_batches_tracked")}
+    try:
+        state = counts | apply_keys(read_weights(Path(path)), OFFICIAL_KEYS)
+    except ValueError as error:
+        raise ValueError(f"image_encoder_weights {path} is no image encoder of AttnGAN: {error}") from error
+    wrong = [
+        k for k in sorted(ours.keys() | state.keys()) if k not in ours or k not in state or _differ(k, ours, state)
+    ]
+    if wrong:
+        raise ValueError(
+            f"image_encoder_weights {path} does not fit in {len(wrong)} tensors such as {wrong[0]}: sentence_dim must "
+            "be what it was trained with, 256 in the releases"
+        )
+    encoder.load_state_dict(state)
+
+
+def _differ(name: str, ours: dict[str, Tensor], state: dict[str, Tensor]) -> bool:
+    return ours[name].shape != state[name].shape
 
 
 # ---- the losses over all processes -----------------------------------------------------------------------------------

@@ -25,9 +25,9 @@ from lit_gans.papers.attngan.matching import (
     ImageNetwork,
     build_image_encoder,
     global_damsm_loss,
+    load_image_encoder,
     of_all_processes,
     processes,
-    read_image_encoder,
 )
 from lit_gans.papers.attngan.networks import Discriminators, Drawn, Generator, scales
 
@@ -134,7 +134,7 @@ class AttnGAN(TextGAN):
             saved = checkpoint["state_dict"].items()
             self.image_encoder.load_state_dict({k.removeprefix(prefix): t for k, t in saved if k.startswith(prefix)})
         elif file is not None:
-            self.image_encoder.load_state_dict(read_image_encoder(file))
+            load_image_encoder(self.image_encoder, file)
         self._random_images = checkpoint is None and file is None
         self.image_encoder.eval().requires_grad_(False)
 
