@@ -16,8 +16,8 @@ from lit_gans.nn.text_encoder import OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, Wor
 
 CLIP = "clip:"
 # Constructor arguments that say what an encoder is built from; a run's are taken over with its weights.
-SIZES = ("vocabulary", "sentence_dim", "max_words", "max_characters", "word_dim", "rnn", "width")
-_UNSAID = {"encoder": "words", "max_characters": 201, "width": 512}  # by a run that trains a reader of words alone
+SIZES = ("vocabulary", "sentence_dim", "max_words", "max_characters", "word_dim", "encoder_rnn", "encoder_width")
+_UNSAID = {"encoder": "words", "max_characters": 201, "encoder_width": 512}  # by a run that trains a reader of words
 
 
 class TextFeatures(NamedTuple):
@@ -148,12 +148,13 @@ def build_encoder(
     max_words: int,
     max_characters: int,
     word_dim: int,
-    rnn: str | None,
-    width: int,
+    encoder_rnn: str | None,
+    encoder_width: int,
 ) -> CaptionEncoder:
     """The encoder of this name: "words", "characters", "embeddings" or "clip:<owner>/<name>"; see `TextGAN`.
 
-    rnn: None is "lstm" for words and "gru" for characters. ValueError for another name, and for words without any.
+    encoder_rnn: None is "lstm" for words and "gru" for characters. ValueError for another name, and for words without
+    a vocabulary.
     """
     if encoder == "words":
         if vocabulary is None:
@@ -162,10 +163,12 @@ def build_encoder(
                 "of words or the path of one (JSON, or AttnGAN's captions.pickle)"
             )
         return WordReader(
-            vocabulary, sentence_dim=sentence_dim, max_words=max_words, word_dim=word_dim, rnn=rnn or "lstm"
+            vocabulary, sentence_dim=sentence_dim, max_words=max_words, word_dim=word_dim, rnn=encoder_rnn or "lstm"
         )
     if encoder == "characters":
-        return CharacterReader(sentence_dim=sentence_dim, max_characters=max_characters, width=width, rnn=rnn or "gru")
+        return CharacterReader(
+            sentence_dim=sentence_dim, max_characters=max_characters, width=encoder_width, rnn=encoder_rnn or "gru"
+        )
     if encoder == "embeddings" or encoder.startswith(CLIP):
         clip = encoder.removeprefix(CLIP) if encoder.startswith(CLIP) else None
         return EmbeddingReader(sentence_dim=sentence_dim, clip=clip)
@@ -198,7 +201,7 @@ def load_encoder(encoder: CaptionEncoder, weights: str) -> None:
         wanted = {k: list(ours[k].shape) if k in ours else "none" for k in wrong[:2]}
         raise ValueError(
             f"encoder_weights {weights} does not fit the encoder in {len(wrong)} tensors: found {found}, wanted "
-            f"{wanted}; set vocabulary, sentence_dim, word_dim, width and rnn as it was trained"
+            f"{wanted}; set vocabulary, sentence_dim, word_dim, encoder_width and encoder_rnn as then"
         )
     encoder.load_state_dict(state)
 

@@ -49,7 +49,7 @@ class TextGAN(GAN):
         vocabulary: of encoder "words": a list, or the path of one; see `lit_gans.data.captions.Vocabulary`.
         sentence_dim: D, of sentences and words: 256 in AttnGAN, 1024 in published embeddings.
         max_words, max_characters: of longer captions only so many are read.
-        word_dim, rnn, width: of the encoder's network; see `WordEncoder` and `CharCNNRNN`.
+        word_dim, encoder_rnn, encoder_width: of the encoder's network; see `WordEncoder` and `CharCNNRNN`.
         noise_dim: normal numbers beside z that an image is made from, such as those of conditioning augmentation.
         **game: resolution, z_dim, total_kimg, ... of `GAN`.
 
@@ -69,12 +69,14 @@ class TextGAN(GAN):
         max_words: int = 18,
         max_characters: int = 201,
         word_dim: int = 300,
-        rnn: str | None = None,
-        width: int = 512,
+        encoder_rnn: str | None = None,
+        encoder_width: int = 512,
         noise_dim: int = 0,
         **game: Any,
     ) -> None:
         super().__init__(**game)
+        if self.num_classes:
+            raise ValueError(f"{type(self).__name__} draws captions, not classes: set num_classes=0")
         self.noise_dim, self.text_encoder, self._source = noise_dim, None, None
         self._random_encoder = False
         self.encoder_arguments: dict[str, Any] = {}
@@ -82,7 +84,8 @@ class TextGAN(GAN):
             return
         self.encoder_arguments = encoder_arguments(
             encoder=encoder, weights=encoder_weights, vocabulary=vocabulary, sentence_dim=sentence_dim,
-            max_words=max_words, max_characters=max_characters, word_dim=word_dim, rnn=rnn, width=width,
+            max_words=max_words, max_characters=max_characters, word_dim=word_dim,
+            encoder_rnn=encoder_rnn, encoder_width=encoder_width,
         )  # fmt: skip
         self.text_encoder = build_encoder(**self.encoder_arguments)
         if encoder_weights is not None:

@@ -186,15 +186,17 @@ class CharCNNRNN(nn.Module):
         return self.to_embedding(self.dropout(self.rnn(x.transpose(1, 2))))
 
 
-def joint_embedding_loss(images: Tensor, texts: Tensor) -> Tensor:
+def joint_embedding_loss(images: Tensor, texts: Tensor, *, labels: Tensor | None = None) -> Tensor:
     """Embeddings images, texts [N, E] of N pairs of different classes -> scalar, hinges both ways.
 
     The structured joint embedding of Reed et al. (2016), with one text per class. Each picture's score with its own
     text, their inner product, shall exceed those with the other texts by 1, and each text's likewise; the
-    mean over all N x N scores, the pairs themselves at 0, as the official code has it.
+    mean over all N x N scores, the pairs themselves at 0, as the official code has it. labels int64 [N]: where batches
+    have a class twice, its pairs with each other are at 0 too.
     """
     scores = images @ texts.T
     own = scores.diagonal()
-    others = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    classes = torch.arange(len(scores), device=scores.device) if labels is None else labels
+    others = classes[:, None] != classes[None, :]
     by_image, by_text = (F.relu(1 + scores - right) * others for right in (own[:, None], own[None, :]))
     return (by_image + by_text).mean()

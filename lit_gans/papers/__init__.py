@@ -5,10 +5,13 @@ from lit_gans.papers.cgan import CGAN
 from lit_gans.papers.cyclegan import CycleGAN
 from lit_gans.papers.dcgan import DCGAN
 from lit_gans.papers.gan import VanillaGAN
+from lit_gans.papers.joint_embedding import JointEmbedding
 from lit_gans.papers.msg_gan import MSGGAN
 from lit_gans.papers.pggan import PGGAN
 from lit_gans.papers.pix2pix import Pix2Pix
 from lit_gans.papers.pix2pixhd import Pix2PixHD
+from lit_gans.papers.stackgan import StackGAN
+from lit_gans.papers.stackgan2 import StackGAN2
 from lit_gans.papers.stylegan1 import StyleGAN1
 from lit_gans.papers.stylegan2 import StyleGAN2
 from lit_gans.papers.wgan_gp import WGAN, WGANGP
@@ -23,8 +26,11 @@ __all__ = [
     "WGANGP",
     "AttnGAN",
     "CycleGAN",
+    "JointEmbedding",
     "Pix2Pix",
     "Pix2PixHD",
+    "StackGAN",
+    "StackGAN2",
     "StyleGAN1",
     "StyleGAN2",
     "VanillaGAN",

@@ -99,7 +99,7 @@ def test_a_vocabulary_may_be_a_file(tmp_path: Path) -> None:
 
 
 def test_characters_and_embeddings() -> None:
-    gan = painter(encoder="characters", vocabulary=None, width=4, max_characters=60)
+    gan = painter(encoder="characters", vocabulary=None, encoder_width=4, max_characters=60)
     assert gan.sample([0], captions=[RED]).isfinite().all()
     published = painter(encoder="embeddings", vocabulary=None)
     assert published.features({"embedding": torch.ones(2, 6)}).sentence.shape == (2, 6)

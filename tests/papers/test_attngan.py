@@ -52,7 +52,7 @@ def damsm(**options: Any) -> DAMSM:
 
 def attngan(**options: Any) -> AttnGAN:
     torch.manual_seed(0)
-    small = {"resolution": 32, "stages": 2, "z_dim": 4, "condition_dim": 3, "generator_width": 2, "blocks": 1}
+    small = {"resolution": 32, "stages": 2, "z_dim": 4, "condition_dim": 3, "width": 2, "blocks": 1}
     given = {} if "encoder_weights" in options else {"vocabulary": words(), **SIZES}
     return AttnGAN(**{**small, "discriminator_width": 4, "seed": 1, **given, **options})
 
@@ -389,7 +389,7 @@ def test_captions_have_the_groups_of_their_pictures() -> None:
 def test_r_precision_of_a_run(matched: Path, tmp_path: Path) -> None:
     plan = yaml.safe_load(shipped_configs()["attngan/shapes64"].read_text())
     data = {**plan["data"]["init_args"], "images": 64, "test_images": 64, "resolution": 32, "batch_size": 8}
-    model = {"encoder_weights": str(matched), "resolution": 32, "generator_width": 2, "discriminator_width": 4}
+    model = {"encoder_weights": str(matched), "resolution": 32, "width": 2, "discriminator_width": 4}
     plan["model"]["init_args"] |= {**model, "total_kimg": 0.008}
     plan["data"]["init_args"] = {**data, "vocabulary": words()}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plan))
@@ -516,7 +516,7 @@ def test_a_shipped_config_trains(name: str, matched: Path, tmp_path: Path) -> No
     else:
         small = {
             "resolution": 16 << (model.get("stages", 3) - 1),
-            "generator_width": 2,
+            "width": 2,
             "blocks": 1,
             "discriminator_width": 4,
         }

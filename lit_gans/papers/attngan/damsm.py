@@ -46,7 +46,7 @@ class DAMSM(Game):
         vocabulary: the words that captions are read with: a list, or the path of one (JSON, or captions.pickle).
         sentence_dim: D, of words, sentences, regions and pictures.
         max_words: of longer captions only so many are read.
-        word_dim, rnn: of the LSTM; see `WordEncoder`.
+        word_dim, encoder_rnn: of the LSTM; see `WordEncoder`.
         image_encoder: "inception", frozen but for two layers, as published; or "small", which learns from scratch.
         image_width, image_px: of the small one.
         image_weights: a file of torchvision's Inception v3; None looks where weights are kept, or downloads them. Read
@@ -69,7 +69,7 @@ class DAMSM(Game):
         sentence_dim: int = 256,
         max_words: int = 18,
         word_dim: int = 300,
-        rnn: str = "lstm",
+        encoder_rnn: str = "lstm",
         image_encoder: ImageNetwork = "inception",
         image_width: int = 32,
         image_px: int = 64,
@@ -89,7 +89,7 @@ class DAMSM(Game):
                 f"lr_decay {lr_decay} at every {lr_decay_kimg} kimg: give a factor in (0, 1], 1 for a constant rate, "
                 "and the thousands of images of an epoch"
             )
-        sizes = {"sentence_dim": sentence_dim, "max_words": max_words, "word_dim": word_dim, "rnn": rnn}
+        sizes = {"sentence_dim": sentence_dim, "max_words": max_words, "word_dim": word_dim, "rnn": encoder_rnn}
         read = encoder_arguments(encoder="words", weights=None, vocabulary=vocabulary, **sizes)
         self.hparams.update(vocabulary=read["vocabulary"], image_weights=None)
         self.text_encoder = WordReader(read["vocabulary"], **sizes)

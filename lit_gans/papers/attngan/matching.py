@@ -160,19 +160,14 @@ def load_image_encoder(encoder: ImageEncoder, path: str | Path) -> None:
         state = counts | apply_keys(read_weights(Path(path)), OFFICIAL_KEYS)
     except ValueError as error:
         raise ValueError(f"image_encoder_weights {path} is no image encoder of AttnGAN: {error}") from error
-    wrong = [
-        k for k in sorted(ours.keys() | state.keys()) if k not in ours or k not in state or _differ(k, ours, state)
-    ]
+    sizes, wanted = ({name: tensor.shape for name, tensor in each.items()} for each in (state, ours))
+    wrong = [name for name in sorted(sizes.keys() | wanted.keys()) if sizes.get(name) != wanted.get(name)]
     if wrong:
         raise ValueError(
             f"image_encoder_weights {path} does not fit in {len(wrong)} tensors such as {wrong[0]}: sentence_dim must "
             "be what it was trained with, 256 in the releases"
         )
     encoder.load_state_dict(state)
-
-
-def _differ(name: str, ours: dict[str, Tensor], state: dict[str, Tensor]) -> bool:
-    return ours[name].shape != state[name].shape
 
 
 # ---- the losses over all processes -----------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class AttnGAN(TextGAN):
             encoder, such as AttnGAN's.
         resolution, stages: of the finest images, and how many sizes there are: each is twice the one before.
         condition_dim: of the conditioning augmentation.
-        generator_width, blocks: N_g of the generator, and the residual blocks of each stage but the first.
+        width, blocks: N_g of the generator, and the residual blocks of each stage but the first.
         discriminator_width: N_d.
         joint: the joint conditional-unconditional loss of Eq. 4 and 5; without it, conditional alone.
         damsm_weight: lambda of Eq. 3: 5 for birds, 50 for COCO. 0 does without the image encoder.
@@ -72,7 +72,7 @@ class AttnGAN(TextGAN):
         stages: int = 3,
         z_dim: int = 100,
         condition_dim: int = 100,
-        generator_width: int = 32,
+        width: int = 32,
         blocks: int = 2,
         discriminator_width: int = 64,
         joint: bool = True,
@@ -104,9 +104,7 @@ class AttnGAN(TextGAN):
         self.sides = scales(resolution, stages)
         embed_dim = self.text_encoder.sentence_dim
         sizes = {"resolution": resolution, "stages": stages, "embed_dim": embed_dim}
-        self.generator = Generator(
-            **sizes, z_dim=z_dim, condition_dim=condition_dim, width=generator_width, blocks=blocks
-        )
+        self.generator = Generator(**sizes, z_dim=z_dim, condition_dim=condition_dim, width=width, blocks=blocks)
         self.discriminator = Discriminators(**sizes, width=discriminator_width, joint=joint)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.damsm_weight, self.kl_weight, self.gammas = damsm_weight, kl_weight, tuple(gammas)

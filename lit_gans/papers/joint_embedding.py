@@ -1,0 +1,162 @@
+"""Structured joint embeddings of pictures and captions (Reed et al., 2016), https://arxiv.org/abs/1605.05395.
+
+What it trains is a text encoder for text-to-image models: give them its run as `encoder_weights`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from lit_gans.adversarial import Game, lazy_adam
+from lit_gans.adversarial.caption_encoders import EmbeddingReader, build_encoder, encoder_arguments
+from lit_gans.adversarial.preview import MAX_SIDE_PX, spread
+from lit_gans.adversarial.text_gan import check_captions, held_out
+from lit_gans.images import from_uint8
+from lit_gans.nn import BatchNorm
+from lit_gans.nn.mode import evaluating
+from lit_gans.nn.text_encoder import joint_embedding_loss
+
+CANDIDATES = 100
+
+
+class PictureEncoder(nn.Module):
+    """images [N, C, R, R] -> embeddings [N, E], by convolutions that halve R to 4; the paper has GoogLeNet."""
+
+    def __init__(self, *, resolution: int, channels: int, width: int, embed_dim: int) -> None:
+        super().__init__()
+        halvings = resolution.bit_length() - 3
+        if halvings < 1 or resolution != 4 * 2**halvings:
+            raise ValueError(f"resolution {resolution} is not a power of two from 8: use 32, 64, ...")
+        layers: list[nn.Module] = []
+        for k in range(halvings):
+            fan_in, fan_out = (width * 2 ** min(k - 1, 3) if k else channels), width * 2 ** min(k, 3)
+            conv = nn.Conv2d(fan_in, fan_out, 4, stride=2, padding=1, bias=False)
+            layers += [conv, BatchNorm(fan_out), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers)
+        self.to_embedding = nn.Linear(16 * fan_out, embed_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.to_embedding(self.layers(images).flatten(1))
+
+
+class JointEmbedding(Game):
+    """Eq. 2: pictures and captions of a batch shall find each other; pairs of one class do not count.
+
+    All pairs of a batch are compared, so that it is trained whole, in one process. Batches are those of
+    `lit_gans.data.TextData` with encode "words" or "characters". Reports `top1`, how often a caption of the batch
+    finds its own picture.
+
+    Args:
+        resolution, channels: of the pictures; width: maps of the first convolution, which see them.
+        encoder, vocabulary, sentence_dim, max_words, max_characters, word_dim, encoder_rnn, encoder_width: of the text
+            encoder; see `lit_gans.adversarial.TextGAN`. Text-to-image models take them over.
+        lr: of Adam; the official code has RMSProp with 7e-4.
+        clip_grad_norm: of all gradients; 0 clips nothing.
+        **game: total_kimg, schedule, seed, ... of `Game`.
+
+    Raises:
+        ValueError: an encoder that cannot be trained, or that there is not.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int = 64,
+        channels: int = 3,
+        width: int = 32,
+        encoder: str = "words",
+        vocabulary: list[str] | str | None = None,
+        sentence_dim: int = 256,
+        max_words: int = 18,
+        max_characters: int = 201,
+        word_dim: int = 300,
+        encoder_rnn: str | None = None,
+        encoder_width: int = 512,
+        lr: float = 7e-4,
+        betas: tuple[float, float] = (0.9, 0.999),
+        **game: Any,
+    ) -> None:
+        super().__init__(**game)
+        self.save_hyperparameters()
+        arguments = encoder_arguments(
+            encoder=encoder, weights=None, vocabulary=vocabulary, sentence_dim=sentence_dim, max_words=max_words,
+            max_characters=max_characters, word_dim=word_dim, encoder_rnn=encoder_rnn, encoder_width=encoder_width,
+        )  # fmt: skip
+        self.hparams.update(arguments)  # with the words themselves
+        self.text_encoder = build_encoder(**arguments)
+        if isinstance(self.text_encoder, EmbeddingReader):
+            raise ValueError(f"encoder {encoder!r} has nothing to train: use 'words' or 'characters'")
+        if self.micro_batches > 1:
+            raise ValueError(f"micro_batches {self.micro_batches}: all pairs of a batch are compared, so use 1")
+        self.picture_encoder = PictureEncoder(
+            resolution=resolution, channels=channels, width=width, embed_dim=sentence_dim
+        )
+        self.resolution, self.channels, self.lr, self.betas = resolution, channels, lr, betas
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        opt = self.optimizers()
+        with self.updating(opt):
+            pictures, texts = self.picture_encoder(batch["image"]).float(), self.text_encoder(batch).sentence.float()
+            loss = joint_embedding_loss(pictures, texts, labels=batch.get("label"))
+            self.accumulate(loss)
+        found = (texts @ pictures.T).detach().argmax(1)
+        own = torch.arange(len(found), device=found.device)
+        self.report(loss=loss, top1=(found == own).float().mean())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return lazy_adam(
+            [*self.picture_encoder.parameters(), *self.text_encoder.parameters()], lr=self.lr, betas=self.betas,
+            fused=self.fused,
+        )  # fmt: skip
+
+    def networks(self) -> list[nn.Module]:
+        return [self.picture_encoder, self.text_encoder]
+
+    def setup(self, stage: str) -> None:
+        from lit_gans.data import TextData
+
+        super().setup(stage)
+        if stage != "fit":
+            return
+        data = self.trainer.datamodule
+        if self.trainer.world_size > 1:
+            raise ValueError("all pairs of a batch are compared: train in one process (--trainer.devices=1)")
+        if not isinstance(data, TextData):
+            raise ValueError(f"JointEmbedding learns from captions, and {type(data).__name__} has none")
+        if (self.resolution, self.channels) != (data.resolution, data.channels):
+            raise ValueError(
+                f"the model sees {self.channels} channels of {self.resolution} pixels, the data have {data.channels} "
+                f"of {data.resolution}: set model.init_args.resolution={data.resolution}"
+            )
+        check_captions(self.text_encoder, data)
+
+    @torch.no_grad()
+    def preview(
+        self, data: pl.LightningDataModule | None, *, rows: int, columns: int, psi: float = 1.0
+    ) -> tuple[Tensor, int]:
+        """A held-out picture in each row, then those of 100 that its caption finds first. No use for psi."""
+        from lit_gans.data import TextData
+
+        if not isinstance(data, TextData):
+            raise ValueError(f"a preview needs data with captions, found {type(data).__name__}")
+        most = max(MAX_SIDE_PX // self.resolution, 1)
+        pictures = data.dataset(held_out(data))
+        batch = pictures.fetch(spread(len(pictures), CANDIDATES))
+        images, texts = self.embed(batch)
+        rows, columns = min(rows, most, len(images)), min(columns, most, len(images) + 1)
+        best = (
+            (texts @ images.T).topk(columns - 1, 1).indices[:rows].cpu() if columns > 1 else torch.empty(rows, 0).long()
+        )
+        shown = torch.cat([torch.arange(rows)[:, None], best], 1)
+        return batch["image"][shown.flatten()], columns
+
+    @torch.no_grad()
+    def embed(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Embeddings of pictures uint8 [N, C, R, R] and of their captions, [N, E] each."""
+        there = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        with evaluating(self.picture_encoder, self.text_encoder):
+            return self.picture_encoder(from_uint8(there["image"])), self.text_encoder(there).sentence
