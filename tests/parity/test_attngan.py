@@ -229,6 +229,23 @@ def test_official_names_of_the_discriminator(golden: Golden) -> None:
     there_and_back(discriminator(golden), golden)
 
 
+@pytest.mark.parametrize(
+    ("resolution", "further"),
+    [(64, ()), (128, ("s32", "s32_1")), (256, ("s32", "s64", "s64_1", "s64_2"))],
+)
+def test_official_names_of_every_size(resolution: int, further: tuple[str, ...]) -> None:
+    """D_NET128 and D_NET256 have more blocks, each a convolution at place 0 and a batch norm at place 1."""
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    blocks = [*(f"img_code_{name}" for name in further), "COND_DNET.jointConv"]
+    names = [f"img_code_s16.{place}.weight" for place in (0, 2, 5, 8)]
+    names += [f"img_code_s16.{place}.{name}" for place in (3, 6, 9) for name in norm]
+    names += [f"{block}.0.weight" for block in blocks] + [f"{block}.1.{name}" for block in blocks for name in norm]
+    names += [f"{head}.outlogits.0.{name}" for head in ("COND_DNET", "UNCOND_DNET") for name in ("weight", "bias")]
+    ours = Discriminator(resolution=resolution, width=1, embed_dim=2).state_dict()
+    official = invert(ours, OFFICIAL_KEYS, official=names, dropped={})
+    assert apply_keys(official, OFFICIAL_KEYS, ours=ours).keys() == ours.keys()
+
+
 # ---- texts and images ------------------------------------------------------------------------------------------------
 
 
