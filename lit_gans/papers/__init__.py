@@ -1,5 +1,6 @@
 """One file per paper, each to be read beside its PDF."""
 
+from lit_gans.papers.attngan import DAMSM, AttnGAN
 from lit_gans.papers.cgan import CGAN
 from lit_gans.papers.cyclegan import CycleGAN
 from lit_gans.papers.dcgan import DCGAN
@@ -17,11 +18,13 @@ from lit_gans.papers.wgan_gp import WGAN, WGANGP
 
 __all__ = [
     "CGAN",
+    "DAMSM",
     "DCGAN",
     "MSGGAN",
     "PGGAN",
     "WGAN",
     "WGANGP",
+    "AttnGAN",
     "CycleGAN",
     "JointEmbedding",
     "Pix2Pix",

@@ -1,0 +1,80 @@
+"""R-precision of a text-to-image model: whether its images find their captions again (Xu et al., 2018, Sec. 4)."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_gans.adversarial import TextGAN
+from lit_gans.adversarial.text_gan import held_out
+from lit_gans.data import TextData
+from lit_gans.images import to_uint8
+from lit_gans.metrics.text import TextImageEncoder, r_precision
+
+
+def r_precision_of(
+    gan: TextGAN,
+    encoder: TextImageEncoder,
+    data: TextData,
+    *,
+    num_images: int = 30_000,
+    candidates: int = 100,
+    folds: int = 10,
+    seed: int = 0,
+    groups: Tensor | None = None,
+    ema: bool = True,
+    batch_size: int = 64,
+) -> tuple[float, float]:
+    """Mean and deviation over the folds of the share of images that are nearer to their own caption than to others.
+
+    Image i is drawn with seed i from the i-th caption of split "test" (modulo their number; where there is no such
+    split, of the training split); `encoder` is a `DAMSM` in the paper. Mismatching captions are of other groups: int64
+    [number of captions of the split], or None for the data's, which are the classes where they have any.
+    ValueError where there are too few captions of other groups; see `r_precision`.
+    """
+    gan.take_captions(data)
+    split, images, texts = held_out(data), [], []
+    owners = picture_groups(data, split) if groups is None else groups
+    for numbers in torch.arange(num_images).split(batch_size):
+        captions, features = gan.held_captions(numbers)
+        z, noise = gan.seeded_latents(numbers), gan.seeded_noise(numbers)
+        drawn = to_uint8(gan.generate(z, features=features, noise=noise, ema=ema))
+        images.append(encoder.images(drawn).cpu())
+        texts.append(encoder.texts(captions).cpu())
+    found = owners[torch.arange(num_images) % len(owners)]
+    mean, deviation = r_precision(
+        torch.cat(images), torch.cat(texts), candidates=candidates, folds=folds, seed=seed, groups=found
+    )
+    return mean.item(), deviation.item()
+
+
+def picture_groups(data: TextData, split: str) -> Tensor:
+    """int64 [captions of the split]: the group of each caption's picture."""
+    pictures = data.dataset(split)
+    owners = np.repeat(np.arange(len(pictures.captions)), pictures.captions.counts)  # type: ignore[attr-defined]
+    return pictures.groups[torch.from_numpy(owners)]  # type: ignore[attr-defined]
+
+
+def r_precision_of_run(
+    run: str | os.PathLike, encoder: str | os.PathLike, *, num_images: int = 30_000, candidates: int = 100
+) -> tuple[float, float]:
+    """`r_precision_of` a run of a text-to-image model on the data of its config, by the encoders of a run of `DAMSM`.
+
+    Raises:
+        ValueError, FileNotFoundError: a run that is missing or of another kind.
+    """
+    from lit_gans.papers.attngan.damsm import DAMSM
+    from lit_gans.run import build_data, find_device, load_run, run_config
+
+    gan, judge, data = load_run(run), load_run(encoder), build_data(run_config(run))
+    if not isinstance(gan, TextGAN) or not isinstance(judge, DAMSM):
+        raise ValueError(
+            f"R-precision needs a text-to-image run and a run of DAMSM, found a {type(gan).__name__} in {run} and a "
+            f"{type(judge).__name__} in {encoder}"
+        )
+    device = find_device("auto")
+    data.setup("fit")
+    return r_precision_of(gan.to(device), judge.to(device), data, num_images=num_images, candidates=candidates)
