@@ -28,8 +28,8 @@ class ImageGrid(EveryKimg):
     Of a GAN, unconditional: rows x columns seeds. Conditional: one row per class, the same seed down each column, and
     at most 20 classes evenly chosen (`rows` is not used). Drawn by rank 0 from the averaged generator. Small images are
     enlarged without smoothing; of large ones only so many rows and columns are drawn that a side stays below 7,680
-    pixels. A translator shows what it makes of the same pictures of the data each time. `film`: when training ends,
-    also `film.gif` of all of them, of 150 frames at most and 640 pixels.
+    pixels. A translator shows what it makes of the same pictures of the data each time. `film`: when training ends
+    or is stopped, also `film.gif` of all of them, of 150 frames at most and 640 pixels.
 
     Raises:
         ValueError: no column or no row.
@@ -64,8 +64,7 @@ class ImageGrid(EveryKimg):
             shutil.copyfile(path, latest)
         record_image(trainer, "fakes", path)
 
-    def on_train_end(self, trainer: Trainer, pl_module: Game) -> None:
-        super().on_train_end(trainer, pl_module)
+    def teardown(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if self.every_kimg and self.film and trainer.is_global_zero:
             save_growth(_samples(trainer))
 
