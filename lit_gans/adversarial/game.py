@@ -31,6 +31,8 @@ class Game(pl.LightningModule, ABC):
         total_kimg: training ends when so many thousand images have been shown.
         micro_batches: each process's batch is processed in so many parts, whose gradients add up to one step.
         clip_grad_norm: largest gradient norm per optimiser; 0 clips nothing.
+        repair_gradients: NaN becomes 0 and infinity 1e5 before each step, as in NVIDIA's training loops: one bad batch
+            must not destroy the weights. One more pass over all gradients.
         schedule: of all learning rates, on the image clock; see `learning_rate_factor`.
         compile: the players run through torch.compile; their first step then takes a minute or so. Penalties, which
             cannot be differentiated through a compiled network, are given the eager `forward`.
@@ -43,6 +45,7 @@ class Game(pl.LightningModule, ABC):
         total_kimg: float = 1000.0,
         micro_batches: int = 1,
         clip_grad_norm: float = 0.0,
+        repair_gradients: bool = True,
         schedule: Schedule = "constant",
         warmup_kimg: float = 0.0,
         decay_from_kimg: float = 0.0,
@@ -57,6 +60,7 @@ class Game(pl.LightningModule, ABC):
             raise ValueError(f"total_kimg {total_kimg} is not positive: nothing would be trained")
         self.total_kimg, self.seed = total_kimg, seed
         self.micro_batches, self.clip_grad_norm = micro_batches, clip_grad_norm
+        self.repair_gradients = repair_gradients
         self.schedule, self.warmup_kimg, self.decay_from_kimg = schedule, warmup_kimg, decay_from_kimg
         self._compile = compile
         self.images_seen = 0
@@ -195,11 +199,11 @@ class Game(pl.LightningModule, ABC):
                 network.compile(dynamic=False)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        # After averaging and unscaling. NaN becomes 0 and infinity 1e5, as in NVIDIA's training loops: one bad batch
-        # must not destroy the weights. The Health callback reports what happened and stops the run.
+        # After averaging and unscaling. The Health callback reports what happened and stops the run.
         stepping = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        for parameter in stepping:
-            parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
+        if self.repair_gradients:
+            for parameter in stepping:
+                parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
         if self.clip_grad_norm > 0:
             # Not `self.clip_gradients`, which refuses fused optimisers even where no scaler is involved.
             nn.utils.clip_grad_norm_(stepping, self.clip_grad_norm)

@@ -122,6 +122,8 @@ class CycleGAN(Game):
         pool_size: former fakes of each domain that the discriminators may be shown again; 0 shows the newest only.
         decay_from_kimg: where the linear schedule starts to fall; None is half of total_kimg. The official code steps
             once per epoch, to 1/101 in the last; here the rate falls with every batch.
+        repair_gradients: see `Game`. Off, as in the official code: without penalties a gradient that is not finite
+            comes from a loss that is not, which Health reports.
         **game: micro_batches, seed, ... of `Game`.
 
     Raises:
@@ -145,13 +147,15 @@ class CycleGAN(Game):
         pool_size: int = 50,
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.5, 0.999),
+        repair_gradients: bool = False,
         total_kimg: float = 200.0,
         schedule: Schedule = "linear",
         decay_from_kimg: float | None = None,
         **game: Any,
     ) -> None:
         decay = total_kimg / 2 if decay_from_kimg is None else decay_from_kimg
-        super().__init__(total_kimg=total_kimg, schedule=schedule, decay_from_kimg=decay, **game)
+        plan = {"total_kimg": total_kimg, "schedule": schedule, "decay_from_kimg": decay}
+        super().__init__(repair_gradients=repair_gradients, **plan, **game)
         self.save_hyperparameters()
         if identity_weight and channels_a != channels_b:
             raise ValueError(

@@ -70,6 +70,19 @@ def test_gradients_are_clipped_and_made_finite(tmp_path: Path) -> None:
     assert all(torch.isfinite(p).all() for p in gan.parameters())
 
 
+def test_gradients_are_left_as_they_are_where_that_is_asked_for(tmp_path: Path) -> None:
+    gan = CASES["wgan-gp"](repair_gradients=False)
+    original = gan.on_before_optimizer_step
+
+    def spy(optimizer: torch.optim.Optimizer) -> None:
+        optimizer.param_groups[0]["params"][0].grad.view(-1)[0] = float("nan")
+        original(optimizer)
+
+    gan.on_before_optimizer_step = spy
+    train(gan, tmp_path, batches=2)
+    assert not all(torch.isfinite(p).all() for p in gan.parameters())
+
+
 def test_learning_rates_follow_the_clock(tmp_path: Path) -> None:
     gan, rates = CASES["wgan-gp-mlp"](), []
 

@@ -71,6 +71,8 @@ class Pix2PixHD(Game):
         start_from: a run folder or .ckpt of this class, with fewer enhancers or none; read before the first batch only.
         decay_from_kimg: where the linear schedule starts to fall; None is half of total_kimg. The official code steps
             once per epoch, on the same line.
+        repair_gradients: see `Game`. Off, as in the official code: without penalties a gradient that is not finite
+            comes from a loss that is not, which Health reports.
         **game: micro_batches, seed, ... of `Game`.
 
     Raises:
@@ -104,6 +106,7 @@ class Pix2PixHD(Game):
         perceptual: nn.Module | None = None,
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.5, 0.999),
+        repair_gradients: bool = False,
         global_kimg: float = 0.0,
         fix_global_kimg: float = 0.0,
         start_from: str | None = None,
@@ -113,7 +116,8 @@ class Pix2PixHD(Game):
         **game: Any,
     ) -> None:
         decay = total_kimg / 2 if decay_from_kimg is None else decay_from_kimg
-        super().__init__(total_kimg=total_kimg, schedule=schedule, decay_from_kimg=decay, **game)
+        plan = {"total_kimg": total_kimg, "schedule": schedule, "decay_from_kimg": decay}
+        super().__init__(repair_gradients=repair_gradients, **plan, **game)
         self.save_hyperparameters(ignore=["perceptual"])  # translating needs none; training takes it from the config
         if not num_labels and (instances or features):
             raise ValueError(
