@@ -263,7 +263,8 @@ def test_experiments_have_the_official_numbers(name: str) -> None:
     plan = yaml.safe_load(shipped_configs()[name].read_text())
     model, data = plan["model"]["init_args"], plan["data"]["init_args"]
     assert model["resolution"] == data["resolution"]
-    assert model["lr"] == 0.003 and model.get("betas", (0.0, 0.99)) == (0.0, 0.99)
+    small = name == "msg_gan/mnist32"  # whose header tells how it deviates
+    assert model["lr"] == (0.001 if small else 0.003) and model.get("betas", (0.0, 0.99)) == (0.0, 0.99)
     with torch.device("meta"):
         gan = MSGGAN(**model)
     assert gan.style_based == (model.get("networks") == "stylegan")

@@ -659,6 +659,7 @@ def test_the_small_experiment_trains_all_phases(tmp_path: Path) -> None:
     from lit_gans import fit  # here, since a process of two would wait for it
 
     argv = ["--config", "experiments/pix2pixhd/shapes64.yaml", "--logger=none", f"--run_folder={tmp_path / 'run'}"]
+    argv += ["--data.init_args.batch_size=4", "--data.init_args.images=64"]
     argv += ["--model.init_args.global_kimg=0.004", "--model.init_args.fix_global_kimg=0.004"]
     argv += ["--model.init_args.total_kimg=0.012", "--image_grid.columns=3", "--image_grid.rows=1"]
     assert fit.main(argv) == 0
