@@ -3,6 +3,8 @@
 Each takes `real_logits` and `fake_logits` ([N] or any equal shapes, unbounded scores) and returns the scalars
 `(discriminator_loss, generator_loss)`; a step uses the one whose networks it is updating. Where a loss pairs real with
 fake, the generator's loss depends on `real_logits` too; the others ignore them for the generator.
+
+`is_real`, `is_fake` and `divergence` are the terms from which the text-to-image systems put their own together.
 """
 
 from collections.abc import Callable
@@ -51,6 +53,26 @@ def relativistic_average_hinge(real_logits: Tensor, fake_logits: Tensor) -> tupl
     """Each sample is judged against the mean of the other side (Jolicoeur-Martineau, 2019, Eq. 17 and 18)."""
     real, fake = real_logits - fake_logits.mean(), fake_logits - real_logits.mean()
     return relu(1 - real).mean() + relu(1 + fake).mean(), relu(1 + real).mean() + relu(1 - fake).mean()
+
+
+def is_real(logits: Tensor) -> Tensor:
+    """Binary cross-entropy of logits with target 1, a scalar in single precision."""
+    return softplus(-logits.float()).mean()
+
+
+def is_fake(logits: Tensor) -> Tensor:
+    """Binary cross-entropy of logits with target 0, a scalar in single precision."""
+    return softplus(logits.float()).mean()
+
+
+def divergence(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of N(mu, exp(logvar)) from N(0, 1) (StackGAN, Eq. 2), mu and logvar [N, C].
+
+    A scalar in single precision. The mean over dimensions too, where the paper has their sum, as in the official code
+    of StackGAN, StackGAN++ and AttnGAN, to which their weights belong.
+    """
+    mu, logvar = mu.float(), logvar.float()
+    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
 
 
 def loss_by_path(path: str) -> AdversarialLoss:

@@ -6,10 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from lit_gans.adversarial import TextGAN, lazy_adam
 from lit_gans.adversarial.caption_encoders import TextFeatures
+from lit_gans.adversarial.losses import divergence, is_fake, is_real
 from lit_gans.adversarial.progressive import enlarged
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.nn import BatchNorm
@@ -50,15 +50,6 @@ def init_weights(network: nn.Module) -> None:
 def augmented(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
     """mu, logvar, noise [N, C] -> conditions [N, C] from N(mu, exp(logvar)), differentiable."""
     return mu + (0.5 * logvar).exp() * noise
-
-
-def divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of N(mu, exp(logvar)) from N(0, 1) (Eq. 2), in single precision.
-
-    The mean over dimensions too, where the paper has their sum: we follow the code, whose weight of 2 belongs to it.
-    """
-    mu, logvar = mu.float(), logvar.float()
-    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
 
 
 class ConditioningAugmentation(nn.Module):
@@ -233,16 +224,6 @@ class Discriminator(nn.Module):
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------
-
-
-def is_real(logits: Tensor) -> Tensor:
-    """Binary cross-entropy with target 1, in single precision."""
-    return softplus(-logits.float()).mean()
-
-
-def is_fake(logits: Tensor) -> Tensor:
-    """Binary cross-entropy with target 0, in single precision."""
-    return softplus(logits.float()).mean()
 
 
 class Judgement(NamedTuple):

@@ -12,9 +12,10 @@ from torch.nn.functional import glu, mse_loss
 
 from lit_gans.adversarial import TextGAN, lazy_adam
 from lit_gans.adversarial.caption_encoders import TextFeatures
+from lit_gans.adversarial.losses import divergence, is_fake, is_real
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.nn import BatchNorm
-from lit_gans.papers.stackgan import ImageEncoder, augmented, conv3, divergence, doublings, is_fake, is_real, mixed
+from lit_gans.papers.stackgan import ImageEncoder, augmented, conv3, doublings, mixed
 
 Topology = Literal["tree", "last", "parallel", "stack"]
 TOPOLOGIES = ("tree", "last", "parallel", "stack")

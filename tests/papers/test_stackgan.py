@@ -13,10 +13,11 @@ import pytest
 import torch
 import yaml
 
+from lit_gans.adversarial.losses import divergence
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.configs import shipped_configs
 from lit_gans.papers import StackGAN
-from lit_gans.papers.stackgan import augmented, discriminator_loss, divergence, generator_loss
+from lit_gans.papers.stackgan import augmented, discriminator_loss, generator_loss
 from lit_gans.run import load_gan
 from tests.cases import largest_difference, state
 from tests.distributed.launch import run_processes

@@ -10,15 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gans.adversarial.losses import divergence, is_fake, is_real
 from lit_gans.nn.text_encoder import WordEncoder, word_mask
 from lit_gans.official import apply_keys, invert
 from lit_gans.papers.attngan.losses import (
-    as_fake,
-    as_real,
     contrast,
     damsm_loss,
     discriminator_loss,
-    kl_divergence,
     region_attention,
 )
 from lit_gans.papers.attngan.matching import InceptionEncoder, SmallEncoder, load_image_encoder
@@ -38,7 +36,7 @@ def filled(network: nn.Module, golden: Golden) -> nn.Module:
     return network
 
 
-def there_and_back(network: nn.Module, golden: Golden) -> None:
+def assert_there_and_back(network: nn.Module, golden: Golden) -> None:
     state = golden.state
     back = invert(filled(network, golden).state_dict(), OFFICIAL_KEYS, official=state, dropped={})
     assert back.keys() == state.keys() and all(torch.equal(back[name], state[name]) for name in state)
@@ -139,7 +137,7 @@ def reduced(tensor: Tensor, how: str) -> Tensor:
 def test_generator(golden: Golden, train: bool) -> None:
     _, result = drawn(golden, train=train)
     found: dict[str, Tensor] = {"mu": result.mu, "logvar": result.logvar}
-    found["kl"] = kl_divergence(result.mu, result.logvar)
+    found["kl"] = divergence(result.mu, result.logvar)
     prefix, seen = "train/" if train else "eval/", 0
     for name, expected in golden.outputs.items():
         if not name.startswith(prefix):
@@ -162,7 +160,7 @@ def test_buffers_of_the_generator(golden: Golden) -> None:
 
 @pytest.mark.parametrize("golden", GENERATORS)
 def test_official_names_of_the_generator(golden: Golden) -> None:
-    there_and_back(Generator(**from_official_generator(golden.config)), golden)
+    assert_there_and_back(Generator(**from_official_generator(golden.config)), golden)
 
 
 # ---- discriminators --------------------------------------------------------------------------------------------------
@@ -226,7 +224,7 @@ def test_buffers_of_the_discriminator(golden: Golden) -> None:
 
 @pytest.mark.parametrize("golden", DISCRIMINATORS)
 def test_official_names_of_the_discriminator(golden: Golden) -> None:
-    there_and_back(discriminator(golden), golden)
+    assert_there_and_back(discriminator(golden), golden)
 
 
 @pytest.mark.parametrize(
@@ -346,8 +344,8 @@ def test_other_files_are_no_image_encoder(tmp_path: Path) -> None:
 
 def test_losses_of_logits_in_closed_form() -> None:
     logits = torch.tensor([0.3, -2.0])
-    assert as_real(logits).item() == pytest.approx(F.binary_cross_entropy(logits.sigmoid(), torch.ones(2)).item())
-    assert as_fake(logits).item() == pytest.approx(F.binary_cross_entropy(logits.sigmoid(), torch.zeros(2)).item())
+    assert is_real(logits).item() == pytest.approx(F.binary_cross_entropy(logits.sigmoid(), torch.ones(2)).item())
+    assert is_fake(logits).item() == pytest.approx(F.binary_cross_entropy(logits.sigmoid(), torch.zeros(2)).item())
     by_image, by_text = contrast(torch.tensor([[5.0, 1.0], [2.0, 4.0]]))
     assert by_image.item() == pytest.approx((F.softplus(torch.tensor([-4.0, -2.0]))).mean().item())
     assert by_text.item() == pytest.approx((F.softplus(torch.tensor([-3.0, -3.0]))).mean().item())

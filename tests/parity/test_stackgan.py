@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lit_gans.adversarial.losses import divergence
 from lit_gans.official import apply_keys, invert
 from lit_gans.papers.stackgan import (
     DISCRIMINATOR_KEYS,
@@ -20,7 +21,6 @@ from lit_gans.papers.stackgan import (
     Stage2Generator,
     augmented,
     discriminator_loss,
-    divergence,
     generator_loss,
 )
 from tests.parity.golden import FOLDER, Golden, absent, assert_close, cases

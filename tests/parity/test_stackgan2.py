@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from lit_gans.adversarial.losses import divergence
 from lit_gans.official import apply_keys
-from lit_gans.papers.stackgan import divergence
 from lit_gans.papers.stackgan2 import (
     DISCRIMINATOR_KEYS,
     OFFICIAL_KEYS,

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gans.adversarial.losses import is_fake, is_real
+
 # ---- the players -----------------------------------------------------------------------------------------------------
 
 
@@ -30,36 +32,20 @@ def discriminator_loss(discriminator: nn.Module, real: Tensor, fake: Tensor, sen
     head = discriminator.conditional
     real_logits, fake_logits = head(real_features, sentence), head(fake_features, sentence)
     wrong_logits = head(real_features[: len(wrong)], wrong)
-    good, bad = [as_real(real_logits)], [as_fake(fake_logits), as_fake(wrong_logits)]
+    good, bad = [is_real(real_logits)], [is_fake(fake_logits), is_fake(wrong_logits)]
     if discriminator.unconditional is not None:
-        good.append(as_real(discriminator.unconditional(real_features)))
-        bad.append(as_fake(discriminator.unconditional(fake_features)))
+        good.append(is_real(discriminator.unconditional(real_features)))
+        bad.append(is_fake(discriminator.unconditional(fake_features)))
     return Judged(sum(good) / len(good) + sum(bad) / len(bad), real_logits, fake_logits)
 
 
 def generator_loss(discriminator: nn.Module, fake: Tensor, sentence: Tensor) -> Tensor:
     """Eq. 4 for one discriminator, without the factors 1/2, as in the official code."""
     features = discriminator(fake)
-    loss = as_real(discriminator.conditional(features, sentence))
+    loss = is_real(discriminator.conditional(features, sentence))
     if discriminator.unconditional is not None:
-        loss = loss + as_real(discriminator.unconditional(features))
+        loss = loss + is_real(discriminator.unconditional(features))
     return loss
-
-
-def as_real(logits: Tensor) -> Tensor:
-    """Cross-entropy with target 1."""
-    return F.softplus(-logits.float()).mean()
-
-
-def as_fake(logits: Tensor) -> Tensor:
-    """Cross-entropy with target 0."""
-    return F.softplus(logits.float()).mean()
-
-
-def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """Of N(mu, exp(logvar)) from N(0, 1), mu and logvar [N, C]: a mean over C too, as in the official code."""
-    mu, logvar = mu.float(), logvar.float()
-    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
 
 
 # ---- the matching of texts and images --------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from lit_gans.adversarial import TextGAN, lazy_adam
 from lit_gans.adversarial.caption_encoders import TextFeatures, WordReader, is_run
+from lit_gans.adversarial.losses import divergence
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.images import to_uint8
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.attngan.damsm import check_word_data
-from lit_gans.papers.attngan.losses import discriminator_loss, generator_loss, kl_divergence
+from lit_gans.papers.attngan.losses import discriminator_loss, generator_loss
 from lit_gans.papers.attngan.maps import WordMaps
 from lit_gans.papers.attngan.matching import (
     ImageEncoder,
@@ -149,7 +150,7 @@ class AttnGAN(TextGAN):
                 self.accumulate(self.judged(fake, *parts))
         with self.updating(opt_g):
             for fake, (sentence, words, mask, kinds) in zip(fakes, self.split(*text, classes), strict=True):
-                g_loss = self.kl_weight * kl_divergence(fake.mu, fake.logvar)
+                g_loss = self.kl_weight * divergence(fake.mu, fake.logvar)
                 for discriminator, images in zip(self.discriminator.at.values(), fake.images, strict=True):
                     g_loss = g_loss + generator_loss(discriminator, images, sentence)
                 if self.image_encoder is not None:  # Eq. 3, of the finest images alone
