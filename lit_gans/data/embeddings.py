@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lit_gans.data.captions import Vocabulary, characters
+from lit_gans.data.captions import Vocabulary
 
 if TYPE_CHECKING:
     from lit_gans.data.captions import Captions
-    from lit_gans.nn.text_encoder import CharCNNRNN
 
 EMBEDDINGS, NAMES, CLASSES = "char-CNN-RNN-embeddings.pickle", "filenames.pickle", "class_info.pickle"
 MAX_BYTES = 4 * 2**30
@@ -24,7 +23,7 @@ _BATCH = 256
 
 
 class TextEncoder(Protocol):
-    """What makes embeddings: a CLIP, or a trained network of ours. `fingerprint` changes with its weights."""
+    """What makes embeddings, such as a CLIP. `fingerprint` changes with its weights."""
 
     fingerprint: str
 
@@ -165,26 +164,3 @@ def clip_embeddings(name: str, captions: Sequence[str], *, folder: Path | None =
     from lit_gans.metrics.text import build_clip
 
     return cached_embeddings(build_clip(name), captions, folder=folder)
-
-
-class CaptionEmbedder(nn.Module):
-    """A trained `CharCNNRNN` as what embeds texts, for `cached_embeddings`: frozen.
-
-    `fingerprint` is 16 hex digits of the weights.
-    """
-
-    def __init__(self, network: CharCNNRNN, *, max_characters: int = 201) -> None:
-        from lit_gans.metrics.cache import digest, key_of
-
-        super().__init__()
-        self.network, self.max_characters = network.requires_grad_(False).eval(), max_characters
-        self.fingerprint = key_of(weights=digest(network.state_dict()), max_characters=max_characters)
-
-    def train(self, mode: bool = True) -> CaptionEmbedder:
-        return super().train(False)
-
-    @torch.no_grad()
-    def texts(self, captions: Sequence[str]) -> Tensor:
-        """N captions -> float32 [N, E]."""
-        given = characters(captions, max_characters=self.max_characters)
-        return self.network(given.to(self.network.conv1.weight.device))
