@@ -246,7 +246,7 @@ def _save_grid(gan: "GAN", seeds: list[int], classes: list[int] | None, path: Pa
 
 def _rows(gan: "GAN", classes: list[int] | None) -> list[int] | list[None]:
     """The class of each row of a grid; [None] on an unconditional model."""
-    from lit_gans.callbacks.image_grid import MAX_CLASSES, spread
+    from lit_gans.adversarial.preview import MAX_CLASSES, spread
 
     if gan.num_classes == 0:
         return [None]

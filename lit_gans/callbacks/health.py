@@ -11,8 +11,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial.preview import spread
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
-from lit_gans.callbacks.image_grid import spread
 from lit_gans.callbacks.report import Report
 from lit_gans.data import ImageData, ImageSet
 from lit_gans.images import from_uint8

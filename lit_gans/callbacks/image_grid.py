@@ -9,14 +9,12 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lit_gans.adversarial import GAN, Game
-from lit_gans.adversarial.preview import MAX_CLASSES, draw, grid_shape, layout, spread
+from lit_gans.adversarial.preview import grid_shape, spread
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.data import ImageData, ImageSet
 from lit_gans.files import replacing
 from lit_gans.images import grid, save_png
 from lit_gans.run import record_image
-
-__all__ = ["MAX_CLASSES", "ImageGrid", "draw", "layout", "readable_grid", "real_rows", "spread"]
 
 READABLE_CELL_PX, READABLE_WIDTH_PX, LINE_PX = 64, 1600, 2
 FILM_FRAMES, FILM_SIDE_PX, FILM_FPS = 150, 640, 10

@@ -34,8 +34,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "position": tuple(POSITIONS),
     "background": tuple(BACKGROUNDS),
 }
-_PLACES = ((0.0, 0.15), (0.42, 0.58), (0.85, 1.0))  # of the centre, between the margins
-_MARGIN = 0.03
+PLACES = ((0.0, 0.15), (0.42, 0.58), (0.85, 1.0))  # of the centre, between the margins
+MARGIN = 0.03
 _TEXTURE, _EXTENT = 128, 2.0
 
 
@@ -101,7 +101,7 @@ class ShapeSet(ImageSet):
 
     def images(self, indices: Tensor) -> Tensor:
         """Colour where the shape covers a pixel, background where it does not, mixed linearly on the edge."""
-        colour = _palette(COLOURS)[self.attributes["colour"][indices]]
+        colour = palette(COLOURS)[self.attributes["colour"][indices]]
         image = self.painted(indices, colour, self.cover(indices))
         if self.channels == 1:
             image = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
@@ -115,7 +115,7 @@ class ShapeSet(ImageSet):
 
     def painted(self, indices: Tensor, colour: Tensor, cover: Tensor) -> Tensor:
         """float32 [N, 3, R, R] from 0 to 255: colour [N, 3] as far as cover [N, 1, R, R] goes, on the backgrounds."""
-        ground = _palette(BACKGROUNDS)[self.attributes["background"][indices]][:, :, None, None]
+        ground = palette(BACKGROUNDS)[self.attributes["background"][indices]][:, :, None, None]
         return ground + (colour[:, :, None, None] - ground) * cover
 
     def cover(self, indices: Tensor) -> Tensor:
@@ -134,7 +134,8 @@ class ShapeSet(ImageSet):
         return distance * (radius * self.resolution)[:, None]
 
 
-def _palette(colours: dict[str, tuple[int, int, int]]) -> Tensor:
+def palette(colours: dict[str, tuple[int, int, int]]) -> Tensor:
+    """float32 [colours, 3] in [0, 255]."""
     return torch.tensor(list(colours.values()), dtype=torch.float32)
 
 
@@ -237,6 +238,6 @@ class Shapes(ImageData):
 
 def _spread(radius: np.ndarray, place: np.ndarray, share: np.ndarray) -> np.ndarray:
     """One coordinate of the centre: in the first, middle or last part of what keeps the shape inside the picture."""
-    low, high = np.array(_PLACES)[place].T
-    edge = radius + _MARGIN
+    low, high = np.array(PLACES)[place].T
+    edge = radius + MARGIN
     return edge + (1 - 2 * edge) * (low + (high - low) * share)

@@ -14,15 +14,15 @@ from torch import Tensor
 from lit_gans.data.captioned import CaptionedSet, Encode, TextData, Wrong
 from lit_gans.data.captions import Captions, Encoding
 from lit_gans.data.shapes import (
-    _MARGIN,
-    _PLACES,
     ATTRIBUTES,
     COLOURS,
+    MARGIN,
+    PLACES,
     POSITIONS,
     SHAPES,
     Shapes,
     ShapeSet,
-    _palette,
+    palette,
 )
 
 # Each names colour, shape and position; the size and the ground only some do.
@@ -181,7 +181,7 @@ def read_shape(image: Tensor, *, turned: bool = False) -> dict[str, int]:
     if not far.any():
         return nothing
     colour = pixels[:, far].median(1).values
-    distances = (_palette(COLOURS).double() - colour).norm(dim=1)
+    distances = (palette(COLOURS).double() - colour).norm(dim=1)
     step = (colour - ground)[:, None, None]
     cover = ((pixels - ground[:, None, None]) * step).sum(0).div(step.square().sum()).clamp(0, 1)
     near = F.max_pool2d((cover > 0.5).double()[None], 3, stride=1, padding=1)[0]
@@ -235,8 +235,8 @@ def _drawn(shape: int, x: float, y: float, radius: float, angle: float, resoluti
 
 def _position(x: float, y: float, radius: float) -> int:
     """The place whose range the centre is in or nearest to, by what the margins leave: see `Shapes`."""
-    edge = radius + _MARGIN
+    edge = radius + MARGIN
     room = max(1 - 2 * edge, 1e-6)
-    middles = [(low + high) / 2 for low, high in _PLACES]
+    middles = [(low + high) / 2 for low, high in PLACES]
     column, row = (min(range(3), key=lambda i: abs((c - edge) / room - middles[i])) for c in (x, y))
     return list(POSITIONS.values()).index((column, row))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lit_gans.data.base import ImageSet, _whole
 from lit_gans.data.images import _one_of
-from lit_gans.data.shapes import BACKGROUNDS, COLOURS, Shapes, ShapeSet, _palette
+from lit_gans.data.shapes import BACKGROUNDS, COLOURS, Shapes, ShapeSet, palette
 from lit_gans.data.translation import OneSide, TranslationData, TranslationSet
 from lit_gans.data.unpaired import TwoSets, UnpairedData
 from lit_gans.nn.random import derive_seed
@@ -62,7 +62,7 @@ class DrawnPairs(TranslationSet):
 
     def colours(self, indices: Tensor) -> Tensor:
         """float32 [N, 3] from 0 to 255: of each shape."""
-        return _palette(COLOURS)[self.shapes.attributes["colour"][indices]]
+        return palette(COLOURS)[self.shapes.attributes["colour"][indices]]
 
     def digest(self) -> str:
         return hashlib.sha256(f"{self.inputs} {self.shapes.digest()}".encode()).hexdigest()
@@ -117,7 +117,7 @@ class ShapePairs(TranslationData):
         The intersection over union with `masks` says how well the shape was filled.
         """
         pairs = self._pairs(split)
-        ground = _palette(BACKGROUNDS)[pairs.shapes.attributes["background"][indices]]
+        ground = palette(BACKGROUNDS)[pairs.shapes.attributes["background"][indices]]
         far = [(images.float() - c[:, :, None, None]).square().sum(1) for c in (pairs.colours(indices), ground)]
         return far[0] < far[1]
 

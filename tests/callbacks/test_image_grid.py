@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lit_gans.callbacks.image_grid import ImageGrid, draw, layout, readable_grid, real_rows, save_growth, spread
+from lit_gans.adversarial.preview import draw, layout, spread
+from lit_gans.callbacks.image_grid import ImageGrid, readable_grid, real_rows, save_growth
 from lit_gans.data import Digits, TensorSet
 from lit_gans.images import save_png
 
