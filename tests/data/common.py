@@ -47,7 +47,7 @@ def taken(data: TranslationData, count: int, workers: int = 0, **place: int) -> 
     return {side: torch.cat([batch[side] for batch in batches]) for side in batches[0]}
 
 
-def worlds_agree(build: Callable[[], TranslationData], *, count: int = 7) -> None:
+def assert_worlds_agree(build: Callable[[], TranslationData], *, count: int = 7) -> None:
     """Processes, workers and a restart change no batch: sample p is the same sample whoever draws it."""
     data = build()
     whole = taken(data, count)

@@ -22,7 +22,7 @@ from lit_gans.data.captions import (
     tokenize,
 )
 
-from .common import taken, worlds_agree
+from .common import assert_worlds_agree, taken
 from .test_embeddings import dump
 from .test_paired import picture, save
 
@@ -229,7 +229,7 @@ def test_without_classes_any_other_picture_is_wrong(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cache_mb", [0, 1024])
 def test_processes_workers_and_restarts_change_nothing(wrong: str, cache_mb: int, tmp_path: Path) -> None:
     folder = captioned_folder(tmp_path, 7, width=24)
-    worlds_agree(
+    assert_worlds_agree(
         lambda: folder_data(  # type: ignore[arg-type, return-value]
             folder, load_px=20, mirror=True, wrong=wrong, max_words=3, cache_mb=cache_mb, seed=3
         )

@@ -13,7 +13,7 @@ from lit_gans.data import CUB, ImageData
 from lit_gans.data.captioned_files import BoxCrop, scaled
 from lit_gans.papers import DCGAN
 
-from .common import taken, worlds_agree
+from .common import assert_worlds_agree, taken
 from .test_embeddings import dump
 from .test_paired import picture, save
 
@@ -140,7 +140,7 @@ def test_captions_are_those_of_the_picture_and_wrong_ones_of_another_class(tmp_p
 
 def test_processes_workers_and_restarts_change_nothing(tmp_path: Path) -> None:
     root = written(tmp_path)
-    worlds_agree(lambda: data(root, load_px=20, mirror=True, wrong="image", seed=2))  # type: ignore[arg-type, return-value]
+    assert_worlds_agree(lambda: data(root, load_px=20, mirror=True, wrong="image", seed=2))  # type: ignore[arg-type, return-value]
 
 
 def test_embeddings_as_published(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from lit_gans.data import Paired
 from lit_gans.data.sides import framed
 
-from .common import real, taken, worlds_agree
+from .common import assert_worlds_agree, real, taken
 
 SIDE = 16
 
@@ -143,7 +143,7 @@ def test_crop_and_flip_are_the_same_for_both_halves_and_move(tmp_path: Path) -> 
 @pytest.mark.parametrize("cache_mb", [0, 1024])
 def test_processes_workers_and_restarts_change_nothing(cache_mb: int, tmp_path: Path) -> None:
     folder = side_by_side(tmp_path)
-    worlds_agree(lambda: paired(folder, load_px=24, mirror=True, cache_mb=cache_mb, seed=4))
+    assert_worlds_agree(lambda: paired(folder, load_px=24, mirror=True, cache_mb=cache_mb, seed=4))
     kept, read = (paired(folder, load_px=24, cache_mb=mb) for mb in (0, 1024))
     assert torch.equal(taken(kept, 3)["b"], taken(read, 3)["b"])
     assert kept.dataset().kept is None and len(read.dataset().kept) == 6

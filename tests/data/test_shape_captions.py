@@ -10,7 +10,7 @@ from lit_gans.data import ShapeCaptions
 from lit_gans.data.shapes import ATTRIBUTES, COLOURS, SHAPES, held_out
 from lit_gans.data.shapes_captions import FORMS, TOLD, parse
 
-from .common import worlds_agree
+from .common import assert_worlds_agree
 
 
 def shapes(**options: object) -> ShapeCaptions:
@@ -118,7 +118,7 @@ def test_wrong_partners_are_wrong_in_colour_or_shape(wrong: str) -> None:
 
 
 def test_processes_workers_and_restarts_change_nothing() -> None:
-    worlds_agree(lambda: shapes(wrong="image", resolution=16))  # type: ignore[arg-type, return-value]
+    assert_worlds_agree(lambda: shapes(wrong="image", resolution=16))  # type: ignore[arg-type, return-value]
 
 
 def test_resolution_may_grow_and_labels_may_be_had() -> None:

@@ -6,7 +6,7 @@ import torch
 from lit_gans.data import ShapeDomains, ShapePairs
 from lit_gans.data.shapes import COLOURS
 
-from .common import taken, worlds_agree
+from .common import assert_worlds_agree, taken
 
 EVERY = torch.arange(60)
 
@@ -75,7 +75,7 @@ def test_test_pairs_are_held_out() -> None:
 
 @pytest.mark.parametrize("inputs", ["edges", "labels"])
 def test_pairs_of_any_number_of_processes_are_those_of_one(inputs: str) -> None:
-    worlds_agree(lambda: pairs(inputs=inputs, mirror=True))
+    assert_worlds_agree(lambda: pairs(inputs=inputs, mirror=True))
 
 
 def test_flips_are_those_of_both_sides() -> None:
@@ -124,7 +124,7 @@ def test_domains_have_sizes_and_pictures_of_their_own() -> None:
     a, b = (data.domain(name).dataset() for name in "ab")
     assert (len(a), len(b), len(data.dataset())) == (60, 25, 60)
     assert not torch.equal(data.dataset().a.shapes.geometry[:25], data.dataset().b.shapes.geometry)
-    worlds_agree(lambda: domains(images_b=25, mirror=True))
+    assert_worlds_agree(lambda: domains(images_b=25, mirror=True))
 
 
 @pytest.mark.parametrize(

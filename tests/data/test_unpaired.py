@@ -7,7 +7,7 @@ import torch
 
 from lit_gans.data import Unpaired
 
-from .common import real, taken, worlds_agree
+from .common import assert_worlds_agree, real, taken
 from .test_paired import SIDE, picture, save
 
 
@@ -55,7 +55,7 @@ def test_crops_and_flips_of_the_domains_are_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cache_mb", [0, 1024])
 def test_processes_workers_and_restarts_change_nothing(cache_mb: int, tmp_path: Path) -> None:
     folder = folders(tmp_path)
-    worlds_agree(lambda: unpaired(folder, load_px=20, mirror=True, cache_mb=cache_mb, seed=3))
+    assert_worlds_agree(lambda: unpaired(folder, load_px=20, mirror=True, cache_mb=cache_mb, seed=3))
 
 
 def test_direction_splits_and_domains(tmp_path: Path) -> None:

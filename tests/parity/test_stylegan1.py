@@ -1,8 +1,5 @@
 """StyleGAN's networks against recorded values of genforce's port of the official TensorFlow code."""
 
-import json
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,9 +8,9 @@ from torch.nn.functional import avg_pool2d
 from lit_gans.adversarial.progressive import enlarged, stage_at
 from lit_gans.official import apply_keys, dropped_keys, invert
 from lit_gans.papers.stylegan1 import OFFICIAL_KEYS, BlurredDownConv, Discriminator, Generator, StyledUpConv
-from tests.parity.golden import FOLDER, Golden, absent, assert_close, cases
+from tests.parity.genforce import SOURCE, check_gradients, published, translated
+from tests.parity.golden import Golden, assert_close, cases
 
-SOURCE = "genforce"
 # Constructor arguments of the port -> ours; None: accepted at the value of FIXED alone.
 ARGUMENTS = {
     "resolution": "resolution",
@@ -38,36 +35,12 @@ ARGUMENTS = {
 FIXED = {"repeat_w": True, "final_tanh": False, "const_input": True, "use_wscale": True, "noise_type": "spatial"}
 
 
-def ours(config: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        if ARGUMENTS[name] is None:
-            assert value == FIXED[name], f"{name} is {value!r}, ours have {FIXED[name]!r} alone"
-        else:
-            found[ARGUMENTS[name]] = value
-    if found.get("mbstd_group_size", 4) <= 1:  # the port's way to leave the layer out
-        found |= {"mbstd_group_size": 1, "mbstd_channels": 0}
-    return found
-
-
 def loaded(cls: type[nn.Module], golden: Golden) -> nn.Module:
     """The network with the recorded weights; strict both ways."""
     default = {"mapping_fmaps": 512} if cls is Generator else {}  # of the port
-    network = cls(**ours(default | golden.config))
+    network = cls(**translated(default | golden.config, ARGUMENTS, FIXED))
     network.load_state_dict(apply_keys(golden.state, OFFICIAL_KEYS, ours=network.state_dict()))
     return network.eval()
-
-
-def check_gradients(golden: Golden, network: nn.Module, output: Tensor, inputs: dict[str, Tensor]) -> None:
-    """Of (output * grad_weight).sum(), with respect to whatever the file has gradients of."""
-    expected = {name.removeprefix("grad/"): t for name, t in golden.outputs.items() if name.startswith("grad/")}
-    assert {*expected} - {*inputs} == {*golden.call["grads"]}
-    names = {theirs: next(iter(apply_keys({theirs: t}, OFFICIAL_KEYS))) for theirs, t in expected.items()
-             if theirs not in inputs}  # fmt: skip
-    of = [inputs[name] if name in inputs else network.get_parameter(names[name]) for name in expected]
-    found = torch.autograd.grad((output * golden.inputs["grad_weight"].view_as(output)).sum(), of)
-    for name, gradient in zip(expected, found, strict=True):
-        assert_close(gradient, expected[name], golden.tolerance["gradient"], name)
 
 
 @pytest.mark.parametrize("golden", cases("StyleGANGenerator", SOURCE))
@@ -88,7 +61,7 @@ def test_generator(golden: Golden) -> None:
 
     for lod in call["lods"]:
         assert_close(image_at(lod), golden.outputs[f"image/lod{lod}"], tolerance, f"lod {lod}")
-    check_gradients(golden, network, image_at(call["grad_lod"]), {"z": z})
+    check_gradients(golden, network, image_at(call["grad_lod"]), {"z": z}, keys=OFFICIAL_KEYS)
 
 
 @pytest.mark.parametrize("golden", cases("StyleGANDiscriminator", SOURCE))
@@ -103,7 +76,7 @@ def test_discriminator(golden: Golden) -> None:
     for lod in call["lods"]:
         expected = golden.outputs[f"logits/lod{lod}"]
         assert_close(logits_at(lod), expected, golden.tolerance["forward"], f"lod {lod}")
-    check_gradients(golden, network, logits_at(call["grad_lod"]), {"image": image})
+    check_gradients(golden, network, logits_at(call["grad_lod"]), {"image": image}, keys=OFFICIAL_KEYS)
 
 
 CLASSES = {"StyleGANGenerator": Generator, "StyleGANDiscriminator": Discriminator}
@@ -122,16 +95,7 @@ def test_names_go_both_ways(golden: Golden) -> None:
     assert all(torch.equal(back[name], tensor) for name, tensor in golden.state.items())
 
 
-def published() -> list:
-    """(name, counts) of every recorded StyleGAN configuration."""
-    path = FOLDER / "param_counts.json"
-    if not path.is_file():
-        return absent(f"no {path}")
-    counts = json.loads(path.read_text())
-    return [pytest.param((name, counts[name]), id=name) for name in counts if name.startswith("stylegan1")]
-
-
-@pytest.mark.parametrize("case", published())
+@pytest.mark.parametrize("case", published("stylegan1"))
 def test_parameter_counts(case: tuple[str, dict[str, int]]) -> None:
     name, expected = case
     resolution = int(name.rsplit("_", 1)[-1])
