@@ -91,18 +91,19 @@ def evaluate(
         None if cache_dir is None else Path(cache_dir),
         None if plots is None else Path(plots),
     )
-    if is_run(target):
-        game = load_run(target)
+    game = load_run(target) if is_run(target) else None
+    of_translators = {"directions": directions, "num_segments": num_segments, "segmenter": segmenter}
+    if game is None or isinstance(game, GAN):
+        _refuse(of_translators, f"{target} is no run of a translator, which alone has")
+    if game is not None:
         output = output or run_folder(target) / "evaluations.jsonl"
         if isinstance(game, GAN):
             samples = {"seed": seed, "psi": psi, "ema": not raw}
             evaluation = evaluate_run(target, game, other, config, settings, samples, networks, where, data=data)
         else:
             of_gans = {"other": other, "plots": plots, "raw": raw, "seed": seed, "psi": psi != 1}
-            if useless := [name for name, value in of_gans.items() if value]:
-                raise ValueError(f"{target} holds a translator, which has no {', '.join(useless)}: leave it out")
-            given |= {"lpips": lpips, "lpips_weights": lpips_weights, "directions": directions}
-            given |= {"num_segments": num_segments, "segmenter": segmenter}
+            _refuse(of_gans, f"{target} holds a translator, which has no")
+            given |= {"lpips": lpips, "lpips_weights": lpips_weights, **of_translators}
             evaluation = evaluate_translator_run(target, game, config, given, where, data=data)
     else:  # a folder is taken whole unless less is asked for
         evaluation = evaluate_folder(
@@ -111,6 +112,11 @@ def evaluate(
     if output is not None and rank_and_world()[0] == 0:
         _append(Path(output), target, evaluation)
     return evaluation
+
+
+def _refuse(arguments: dict[str, Any], why: str) -> None:
+    if useless := [name for name, value in arguments.items() if value]:
+        raise ValueError(f"{why} {', '.join(useless)}: leave it out")
 
 
 # ---- processes and files ---------------------------------------------------------------------------------------------

@@ -177,6 +177,10 @@ def test_several_processes_share_the_work_and_find_the_same(run: Path, tmp_path:
         (["{full}", "{full}", "--extractor=pixels", "--device=cudda"], "device 'cudda' is not here"),
         (["{full}", "{full}", "--extractor=nonsense"], "unknown extractor 'nonsense'; known are inception"),
         (["{full}", "{full}", "--extractor=pixels", "--metrics", "vgg"], "choose one or more of frechet"),
+        (
+            ["{full}", "{full}", "--directions=ab", "--num-segments=4"],
+            "full is no run of a translator, which alone has directions, num_segments: leave it out",
+        ),
         (["{full}", "{full}", "--extractor=pixels", "--num-images=31"], "num_images is 31, but there are 30 images"),
     ],
 )
