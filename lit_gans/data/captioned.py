@@ -39,10 +39,7 @@ class CaptionedSet(ImageSet):
 
     def __init__(self, captions: Captions, encoding: Encoding, groups: Tensor, labels: Tensor | None) -> None:
         self.captions, self.encoding, self.groups, self.labels = captions, encoding, groups, labels
-        order = groups.argsort(stable=True).numpy()
-        _, own, sizes = groups.unique(return_inverse=True, return_counts=True)
-        self._order = order
-        self._start, self._size = ((each[own]).numpy() for each in (sizes.cumsum(0) - sizes, sizes))
+        self._partners = Partners(torch.zeros_like(groups), groups)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -65,19 +62,46 @@ class CaptionedSet(ImageSet):
         return {**batch, **self.encoding.encode(self.captions.first[chosen], 0, "fetch", chosen)}
 
     def others(self, indices: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """indices int64 [N], share float64 [N] in [0, 1) -> int64 [N]: pictures of other groups, all equally likely.
-
-        With the pictures of a group side by side, the others are all but one run: a number below their count, moved
-        past the run where it does not lie before it.
-        """
-        start, size = self._start[indices], self._size[indices]
-        place = (share * (len(self) - size)).astype(np.int64)
-        return self._order[np.where(place < start, place, place + size)]
+        """indices int64 [N], share float64 [N] in [0, 1) -> int64 [N]: pictures of other groups, all equally likely."""
+        return self._partners.draw(indices, share)
 
     def digest(self) -> str:
         content = hashlib.sha256(f"{self.pictures_digest()} {self.captions.digest()} {self.encoding.digest()}".encode())
         content.update(self.groups.numpy().tobytes() + (b"" if self.labels is None else self.labels.numpy().tobytes()))
         return content.hexdigest()
+
+
+class Partners:
+    """For each picture those of the same `bucket` int64 [len] that have another `value` int64 [len].
+
+    With a bucket's pictures of one value side by side, the partners of one are the whole bucket but one run: a number
+    below their count, moved past the run where it does not lie before it.
+    """
+
+    def __init__(self, bucket: Tensor, value: Tensor) -> None:
+        keys = [bucket.numpy(), value.numpy()]
+        self._order = np.lexsort(keys[::-1])
+        self._start, self._size = _runs(keys[:1], self._order)
+        self._own_start, self._own_size = _runs(keys, self._order)
+
+    def count(self, indices: np.ndarray) -> np.ndarray:
+        """indices int64 [N] -> int64 [N]: how many partners each picture has."""
+        return self._size[indices] - self._own_size[indices]
+
+    def draw(self, indices: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """indices int64 [N], share float64 [N] in [0, 1) -> int64 [N]: a partner of each, which must have one."""
+        place = self._start[indices] + (share * self.count(indices)).astype(np.int64)
+        return self._order[np.where(place < self._own_start[indices], place, place + self._own_size[indices])]
+
+
+def _runs(keys: list[np.ndarray], order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the run of equal keys that each picture is in starts, in this order, and how long it is: int64 [len]."""
+    rows = np.stack(keys, 1)[order]
+    first = np.append(True, (rows[1:] != rows[:-1]).any(1))
+    starts = np.flatnonzero(first)
+    run = np.empty(len(order), dtype=np.int64)
+    run[order] = np.cumsum(first) - 1
+    return starts[run], np.diff(starts, append=len(order))[run]
 
 
 class CaptionStream(Stream):

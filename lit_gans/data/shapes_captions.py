@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_gans.data.captioned import CaptionedSet, Encode, TextData, Wrong
+from lit_gans.data.captioned import CaptionedSet, Encode, Partners, TextData, Wrong
 from lit_gans.data.captions import Captions, Encoding
 from lit_gans.data.shapes import (
     ATTRIBUTES,
@@ -41,12 +41,27 @@ _TURNS = 24  # of the templates, where shapes may be turned
 
 
 class CaptionedShapes(CaptionedSet):
-    """Shapes drawn when asked for, each in every form of sentence. A wrong partner differs in colour or in shape."""
+    """Shapes drawn when asked for, each in every form of sentence.
+
+    A wrong partner differs in one thing that captions name, shape, colour or position by turns; the size and ground,
+    which only some of them name, are free. Where there is no such picture it is one of another shape or colour.
+    """
 
     def __init__(self, shapes: ShapeSet, captions: Captions, encoding: Encoding, labels: Tensor | None) -> None:
         pairs = shapes.attributes["shape"] * len(COLOURS) + shapes.attributes["colour"]
         super().__init__(captions, encoding, pairs, labels)
         self.shapes = shapes
+        told = [shapes.attributes[name] for name in TOLD]
+        self._near = [Partners(100 * told[k - 2] + told[k - 1], told[k]) for k in range(3)]  # the two others agree
+
+    def others(self, indices: np.ndarray, share: np.ndarray) -> np.ndarray:
+        turn = (share * len(self._near)).astype(np.int64)
+        rest = share * len(self._near) - turn
+        chosen = super().others(indices, share)
+        for k, partners in enumerate(self._near):
+            rows = (turn == k) & (partners.count(indices) > 0)
+            chosen[rows] = partners.draw(indices[rows], rest[rows])
+        return chosen
 
     def images(self, indices: Tensor) -> Tensor:
         return self.shapes.images(indices)

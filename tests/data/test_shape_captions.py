@@ -2,11 +2,13 @@
 
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from lit_gans.data import ShapeCaptions
+from lit_gans.data.captioned import Partners
 from lit_gans.data.shapes import ATTRIBUTES, COLOURS, SHAPES, held_out
 from lit_gans.data.shapes_captions import FORMS, TOLD, parse
 
@@ -105,8 +107,9 @@ def test_held_out_combinations_are_for_the_test_split_alone() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["image", "caption"])
-def test_wrong_partners_are_wrong_in_colour_or_shape(wrong: str) -> None:
-    data = shapes(wrong=wrong)
+def test_a_wrong_partner_differs_in_one_thing_by_turns(wrong: str) -> None:
+    data = shapes(wrong=wrong, images=20_000)
+    counts = dict.fromkeys(TOLD, 0)
     for batch in islice(iter(data.stream()), 10):
         own = parse([data.vocabulary.decode(row.tolist()) for row in batch["words"]])
         assert data.right(batch["image"], own)["all"].all()
@@ -114,7 +117,30 @@ def test_wrong_partners_are_wrong_in_colour_or_shape(wrong: str) -> None:
             other = data.read(batch["wrong"])
         else:
             other = parse([data.vocabulary.decode(row.tolist()) for row in batch["wrong_words"]])
-        assert ((own["shape"] != other["shape"]) | (own["colour"] != other["colour"])).all()
+        different = torch.stack([own[name] != other[name] for name in TOLD])
+        assert (different.sum(0) == 1).all()
+        counts = {name: counts[name] + int(rows.sum()) for name, rows in zip(TOLD, different, strict=True)}
+    assert min(counts.values()) > 0.2 * sum(counts.values())
+
+
+def test_where_no_picture_differs_in_one_thing_alone_partners_are_wrong_all_the_same() -> None:
+    data = shapes(wrong="caption", images=6)
+    for batch in islice(iter(data.stream()), 3):
+        own, other = (
+            parse([data.vocabulary.decode(row.tolist()) for row in batch[name]]) for name in ("words", "wrong_words")
+        )
+        assert torch.stack([own[name] != other[name] for name in TOLD]).any(0).all()
+
+
+def test_all_partners_of_a_bucket_are_equally_likely_and_no_others() -> None:
+    bucket, value = torch.tensor([1, 0, 1, 1, 0, 1, 1]), torch.tensor([2, 5, 1, 2, 5, 3, 1])
+    partners = Partners(bucket, value)
+    assert partners.count(np.arange(7)).tolist() == [3, 0, 3, 3, 0, 4, 3]
+    share = (np.arange(12) + 0.5) / 12
+    for own, expected in ((0, [2, 5, 6]), (2, [0, 3, 5]), (5, [0, 2, 3, 6])):
+        drawn = partners.draw(np.full(12, own), share)
+        assert sorted(set(drawn.tolist())) == expected
+        assert set(np.bincount(drawn)[expected].tolist()) == {12 // len(expected)}
 
 
 def test_processes_workers_and_restarts_change_nothing() -> None:
