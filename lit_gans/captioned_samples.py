@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lit_gans.adversarial import GAN, TextGAN
+from lit_gans.adversarial.caption_encoders import TextFeatures
 from lit_gans.data.captioned_files import caption_lines
 from lit_gans.files import replacing
 from lit_gans.images import save_png, to_uint8
@@ -94,6 +95,48 @@ def save_captioned(
     return paths
 
 
+def save_sentences(
+    gan: GAN,
+    seeds: Sequence[int],
+    captions: Sequence[str],
+    target: Path,
+    *,
+    steps: int,
+    psi: float = 1.0,
+    ema: bool = True,
+    batch_size: int = 64,
+) -> Path:
+    """One picture: under each caption and its next a row per seed, `steps` images from the one to the other.
+
+    Sentences are mixed linearly, latents stay the same (StackGAN, Sec. 4.3); of words, which AttnGAN attends to, those
+    of the nearer caption are read.
+
+    Raises:
+        ValueError: the model reads no text, or not this, or there is one caption alone.
+    """
+    if not isinstance(gan, TextGAN):
+        raise ValueError(f"this {type(gan).__name__} draws no captions: leave text out, or give a text-to-image run")
+    if len(captions) < 2:
+        raise ValueError(f"interpolate walks from caption to caption, and there is {len(captions)}: give two or more")
+    features, draw = gan.read(captions), {"psi": psi, "ema": ema, "batch_size": batch_size}
+    mixtures = [mixed(features, k, t) for k in range(len(captions) - 1) for t in torch.linspace(0, 1, steps).tolist()]
+    images = draw_features(gan, seeds, TextFeatures(*(stacked(parts) for parts in zip(*mixtures, strict=True))), **draw)
+    rows = images.unflatten(0, (-1, steps)).transpose(1, 2)  # [pairs, seeds, steps, C, H, W]
+    pairs = [f"{a} \u2192 {b}" for a, b in zip(captions, captions[1:], strict=False)]
+    heads = [pair if k == 0 else "" for pair in pairs for k in range(len(seeds))]
+    return save_png(captioned_grid(rows.flatten(0, 1), heads), target)
+
+
+def mixed(features: TextFeatures, first: int, share: float) -> TextFeatures:
+    """One caption's features, [1, ...]: on the way from caption `first` to the next, at `share` in [0, 1] of it."""
+    a, b = features.rows(slice(first, first + 1)), features.rows(slice(first + 1, first + 2))
+    return (a if share < 0.5 else b)._replace(sentence=torch.lerp(a.sentence, b.sentence, share))
+
+
+def stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
+    return None if parts[0] is None else torch.cat(list(parts))
+
+
 def draw_captions(
     gan: TextGAN,
     seeds: Sequence[int],
@@ -104,19 +147,31 @@ def draw_captions(
     batch_size: int = 64,
 ) -> Tensor:
     """uint8 [captions, seeds, C, H, W] on the CPU, `batch_size` images at a time: every seed for each caption."""
-    features = gan.read(captions)
-    z, noise = gan.seeded_latents(seeds), gan.seeded_noise(seeds)
-    rows = torch.arange(len(captions), device=z.device).repeat_interleave(len(seeds))
-    columns = torch.arange(len(seeds), device=z.device).repeat(len(captions))
+    return draw_features(gan, seeds, gan.read(captions), psi=psi, ema=ema, batch_size=batch_size)
+
+
+def draw_features(
+    gan: TextGAN,
+    seeds: Sequence[int],
+    features: TextFeatures,
+    *,
+    psi: float = 1.0,
+    ema: bool = True,
+    batch_size: int = 64,
+) -> Tensor:
+    """As `draw_captions`, of captions that were read before."""
+    count, z, noise = len(features.sentence), gan.seeded_latents(seeds), gan.seeded_noise(seeds)
+    rows = torch.arange(count, device=z.device).repeat_interleave(len(seeds))
+    columns = torch.arange(len(seeds), device=z.device).repeat(count)
     parts = []
     for row, column in zip(rows.split(batch_size), columns.split(batch_size), strict=True):
         images = gan.generate(z[column], features=features.rows(row), noise=noise[column], psi=psi, ema=ema)
         parts.append(to_uint8(images).cpu())
-    return torch.cat(parts).unflatten(0, (len(captions), len(seeds)))
+    return torch.cat(parts).unflatten(0, (count, len(seeds)))
 
 
 def captioned_grid(images: Tensor, captions: Sequence[str]) -> Tensor:
-    """uint8 [rows, columns, C, H, W] and a caption for each row -> one picture uint8 [3, H', W'], black on white.
+    """uint8 [rows, columns, C, H, W] and a caption for each row, "" for none -> one picture uint8 [3, H', W'].
 
     Images below 64 pixels are enlarged to about that; a caption is broken into as many lines as it needs.
     """
@@ -130,7 +185,7 @@ def captioned_grid(images: Tensor, captions: Sequence[str]) -> Tensor:
     font_px = max(height // 10, LEAST_FONT_PX)
     font = _font(font_px)
     lines = [_broken(caption, font, columns * width - font_px) for caption in captions]
-    heads = [round((len(of_one) + 0.5) * 1.3 * font_px) for of_one in lines]
+    heads = [round((len(of_one) + 0.5) * 1.3 * font_px) if of_one != [""] else 0 for of_one in lines]
     canvas = Image.new("RGB", (columns * width, sum(heads) + rows * height), "white")
     pen, top = ImageDraw.Draw(canvas), 0
     for row, of_one, head in zip(cells, lines, heads, strict=True):

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from lit_gans.metrics.path_length import WSpace
 
 Format = Literal["gif", "mp4"]
-Form = Literal["singles", "grid", "film", "mixing", "truncation", "noise"]
+Form = Literal["singles", "grid", "film", "sentences", "mixing", "truncation", "noise"]
 SEED_LIMIT = 2**63
-WHAT = {"singles": "single images", "grid": "a grid", "film": "a film", "mixing": "a table of mixed styles",
+WHAT = {"singles": "single images", "grid": "a grid", "film": "a film",
+        "sentences": "a sheet from caption to caption", "mixing": "a table of mixed styles",
         "truncation": "a table of psi", "noise": "a table of noise"}  # fmt: skip
-FILES = {"grid": "grid.png", "mixing": "mixing.png", "truncation": "truncation.png", "noise": "noise.png"}
+FILES = {
+    "grid": "grid.png",
+    "sentences": "sentences.png",
+    "mixing": "mixing.png",
+    "truncation": "truncation.png",
+    "noise": "noise.png",
+}
 
 
 def sample(
@@ -64,7 +71,8 @@ def sample(
         raw: the generator as trained, not its average.
         grid: one picture of all images. With `interpolate`, a film of cells: one per class and group of seeds.
         interpolate: a looping film through the first so many seeds; `grid` takes a group for each column. `space` "w"
-            walks straight from style to style.
+            walks straight from style to style. With captions: one picture of so many steps from each caption to the
+            next, a row per seed, whose latent stays the same.
         mix: seeds of rows and seeds of columns, for a table in which the layers `mix_layers` have the column's style
             and all others the row's; the unmixed images are on the margins. `seeds` are not used. The layers are
             numbers such as "0-3", or "coarse" (4 and 8 px, the default), "middle" (16 and 32 px), "fine" (from 64 px).
@@ -75,7 +83,7 @@ def sample(
     Raises:
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
-    from lit_gans.captioned_samples import captions_to_draw, save_captioned
+    from lit_gans.captioned_samples import captions_to_draw, save_captioned, save_sentences
     from lit_gans.editing.styles import noise_table, style_mixing, truncation_sweep
     from lit_gans.films import save_film
     from lit_gans.run import find_device, load_gan
@@ -83,8 +91,9 @@ def sample(
     seeds = _numbers(seeds, "seeds")
     classes = None if classes is None else _numbers(classes, "classes")
     psis = [psi] if isinstance(psi, int | float) else list(psi)
-    _check_counts(seeds, interpolate, frames=frames, fps=fps, batch_size=batch_size)
-    form = _form(psis, interpolate, mix, grid=grid, noise=noise)
+    between = interpolate is not None and (text is not None or captions is not None)
+    _check_counts(seeds, interpolate, between=between, frames=frames, fps=fps, batch_size=batch_size)
+    form = _form(psis, interpolate, mix, grid=grid, noise=noise, between=between)
     layers, mix = _mixed(mix, mix_layers)
     if space == "w" and form != "film":
         raise ValueError("space 'w' is where a film walks: give interpolate too")
@@ -94,8 +103,13 @@ def sample(
     gan = gan.to(find_device(device))
     draw = {"psi": psis[0], "ema": not raw, "batch_size": batch_size}
     if asked := captions_to_draw(gan, run, text, captions):
+        if form == "sentences":
+            return [save_sentences(gan, seeds, asked, target, steps=interpolate, **draw)]
         if form not in ("singles", "grid"):
-            raise ValueError(f"captions go with single images or a grid, not with {WHAT[form]}: leave one out")
+            raise ValueError(
+                f"captions go with single images, a grid or a sheet, not with {WHAT[form]}: leave one out"
+                + (", or give the captions between which to interpolate" if form == "film" else "")
+            )
         return save_captioned(gan, seeds, asked, target, grid=form == "grid", **draw)
     if form == "film":
         walk = {"count": interpolate, "frames": frames, "grid": grid, "space": space}
@@ -143,16 +157,21 @@ def _numbers(given: str | Sequence[int], what: str) -> list[int]:
     return list(dict.fromkeys(numbers))
 
 
-def _check_counts(seeds: list[int], interpolate: int | None, **counts: int) -> None:
+def _check_counts(seeds: list[int], interpolate: int | None, *, between: bool, **counts: int) -> None:
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} is {value}: give 1 or more")
-    if interpolate is not None and not 2 <= interpolate <= len(seeds):
+    if between and interpolate < 2:
+        raise ValueError(f"interpolate is {interpolate}: from caption to caption there are 2 steps or more")
+    if interpolate is not None and not between and not 2 <= interpolate <= len(seeds):
         raise ValueError(f"interpolate is {interpolate}: a film needs 2 seeds or more, and {len(seeds)} are given")
 
 
-def _form(psis: list[float], interpolate: int | None, mix: Sequence | None, *, grid: bool, noise: bool) -> Form:
-    asked = {"truncation": len(psis) > 1, "film": interpolate is not None, "mixing": mix is not None, "noise": noise}
+def _form(
+    psis: list[float], interpolate: int | None, mix: Sequence | None, *, grid: bool, noise: bool, between: bool
+) -> Form:
+    walk = "sentences" if between else "film"
+    asked = {"truncation": len(psis) > 1, walk: interpolate is not None, "mixing": mix is not None, "noise": noise}
     forms = [form for form, wanted in asked.items() if wanted]
     if not psis:
         raise ValueError("psi is empty: give one or more, as 0.5 0.7 1")
@@ -385,7 +404,8 @@ def _parser() -> argparse.ArgumentParser:
         "0.5 0.7 1: one picture with a row for each")  # fmt: skip
     add("--raw", action="store_true", help="the generator as trained, not its average")
     add("--grid", action="store_true", help="one picture; a row per class on a conditional model")
-    add("--interpolate", type=int, metavar="K", help="a looping film through K of the seeds")
+    add("--interpolate", type=int, metavar="K", help="a looping film through K of the seeds; with captions, K steps "
+        "from each to the next, in one picture")  # fmt: skip
     add("--space", default="z", choices=["z", "w"], help="where the film walks (default: %(default)s)")
     add("--mix", nargs=2, metavar=("ROWS", "COLUMNS"), help="seeds of a table of mixed styles, as 0-4 10-14")
     add("--mix-layers", help="which of them are the column's: numbers such as 0-3, or coarse (4 and 8 px), middle (16 "

@@ -133,11 +133,21 @@ def encoder_arguments(
     """
     if weights is not None and is_run(weights):
         return _arguments_of_run(weights, encoder)
+    words = known_words(vocabulary) if encoder == "words" or vocabulary is not None else None
+    return {"encoder": encoder, "vocabulary": words, **sizes}
+
+
+def known_words(vocabulary: Sequence[str] | str | None) -> list[str]:
+    """The words themselves, or those of the file that they are in. ValueError for None, and a file of another kind."""
+    if vocabulary is None:
+        raise ValueError(
+            "encoder 'words' has no vocabulary: give encoder_weights a run that trained one, or vocabulary a list "
+            "of words or the path of one (JSON, or AttnGAN's captions.pickle)"
+        )
     if isinstance(vocabulary, str):
         path = Path(vocabulary)
         vocabulary = (read_vocabulary(path) if path.suffix == ".pickle" else Vocabulary.read(path)).words
-    words = None if vocabulary is None else list(vocabulary)
-    return {"encoder": encoder, "vocabulary": words, **sizes}
+    return list(vocabulary)
 
 
 def build_encoder(
@@ -157,11 +167,6 @@ def build_encoder(
     a vocabulary.
     """
     if encoder == "words":
-        if vocabulary is None:
-            raise ValueError(
-                "encoder 'words' has no vocabulary: give encoder_weights a run that trained one, or vocabulary a list "
-                "of words or the path of one (JSON, or AttnGAN's captions.pickle)"
-            )
         return WordReader(
             vocabulary, sentence_dim=sentence_dim, max_words=max_words, word_dim=word_dim, rnn=encoder_rnn or "lstm"
         )

@@ -144,7 +144,8 @@ class Shapes(ImageData):
 
     Picture i depends on (seed, split, i) alone, whatever the resolution. `label` names the attribute that is the class,
     or None. With `rotate` the shapes are turned at random. `holdout` keeps 8 of the 48 combinations of shape and colour
-    for split "test" and shows it no others. `channels` 1: luma on black, colours go unnamed in the captions.
+    for split "test" and shows it no others. `only` keeps some values of an attribute, as {"position": ["at the top"]}.
+    `channels` 1: luma on black, colours go unnamed in the captions.
     """
 
     ATTRIBUTES: ClassVar[dict[str, tuple[str, ...]]] = ATTRIBUTES
@@ -160,6 +161,7 @@ class Shapes(ImageData):
         channels: int = 3,
         rotate: bool = False,
         holdout: bool = False,
+        only: dict[str, list[str]] | None = None,
         mirror: bool = False,
         num_workers: int = 0,
         seed: int = 0,
@@ -178,6 +180,7 @@ class Shapes(ImageData):
         self.counts = {"train": _whole("images", images, 1), "test": _whole("test_images", test_images, 1)}
         self.label, self.channels, self.rotate, self.holdout = label, channels, rotate, holdout
         self.class_names = () if label is None else ATTRIBUTES[label]
+        self.only = _values(only or {})
 
     def transform(self) -> dict[str, object]:
         return {"drawing": 1}
@@ -212,14 +215,17 @@ class Shapes(ImageData):
     def _attributes(self, split: str) -> dict[str, Tensor]:
         pairs = np.array([
             (shape, colour)
-            for shape in range(len(SHAPES))
-            for colour in range(len(COLOURS))
+            for shape in self.only["shape"]
+            for colour in self.only["colour"]
             if not self.holdout or held_out(shape, colour) == (split == "test")
         ])  # fmt: skip
+        if not len(pairs):
+            raise ValueError(f"only leaves split {split!r} no pair of shape and colour: keep more of them")
         drawn = pairs[(self._uniform(split, "pair") * len(pairs)).astype(np.int64)]
         attributes = {"shape": drawn[:, 0], "colour": drawn[:, 1]}
         for name in ("size", "position", "background"):
-            attributes[name] = (self._uniform(split, name) * len(ATTRIBUTES[name])).astype(np.int64)
+            kept = np.array(self.only[name])
+            attributes[name] = kept[(self._uniform(split, name) * len(kept)).astype(np.int64)]
         if self.channels == 1:
             attributes["background"] = np.zeros_like(attributes["background"])
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in attributes.items()}
@@ -234,6 +240,19 @@ class Shapes(ImageData):
         ]
         angle = self._uniform(split, "angle") * 2 * math.pi * self.rotate
         return torch.from_numpy(np.stack([*columns, radius, angle], 1))
+
+
+def _values(only: dict[str, list[str]]) -> dict[str, list[int]]:
+    """The numbers of the values of each attribute that are drawn, all where `only` says nothing of it."""
+    for name, values in only.items():
+        unknown = [value for value in values if value not in ATTRIBUTES.get(name, ())]
+        if name not in ATTRIBUTES or unknown or not values:
+            known = ", ".join(ATTRIBUTES.get(name, tuple(ATTRIBUTES)))
+            raise ValueError(f"only is {{{name!r}: {values!r}}}; it must name some of {known}")
+    return {
+        name: [number for number, value in enumerate(values) if value in only.get(name, values)]
+        for name, values in ATTRIBUTES.items()
+    }
 
 
 def _spread(radius: np.ndarray, place: np.ndarray, share: np.ndarray) -> np.ndarray:

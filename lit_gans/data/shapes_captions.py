@@ -92,6 +92,7 @@ class ShapeCaptions(TextData):
         label: str | None = None,
         rotate: bool = False,
         holdout: bool = True,
+        only: dict[str, list[str]] | None = None,
         encode: Encode = "words",
         max_words: int = 18,
         max_characters: int = 201,
@@ -112,7 +113,7 @@ class ShapeCaptions(TextData):
             raise ValueError("mirror swaps left and right, which the captions name: use mirror=False")
         self.shapes = Shapes(
             batch_size=batch_size, resolution=resolution, label=label, images=images, test_images=test_images,
-            rotate=rotate, holdout=holdout, seed=seed,
+            rotate=rotate, holdout=holdout, only=only, seed=seed,
         )  # fmt: skip
         self.class_names = self.shapes.class_names
 

@@ -15,6 +15,7 @@ from lit_gans.metrics.plots import (
     plot_nearest_reals,
     plot_precision_recall,
     plot_tsne,
+    plot_tsne_grid,
     realism,
 )
 from lit_gans.metrics.reals import RealImages
@@ -24,7 +25,7 @@ _NEIGHBOURS, _ROWS = 5, 12
 
 
 def draw_pictures(seen: Seen, data: RealImages, folder: Path, *, split: str = "train") -> list[Path]:
-    """Writes tsne.png, precision_recall.png, best_and_worst.png, nearest_reals.png into `folder`; the paths.
+    """Writes tsne.png, tsne_grid.png, precision_recall.png, best_and_worst.png, nearest_reals.png; the paths.
 
     `seen` is what `evaluate_gan` or `evaluate_images` hands to `show`, `data` the reals. Pictures that need more images
     than there are, 20 on either side, are left out.
@@ -34,9 +35,10 @@ def draw_pictures(seen: Seen, data: RealImages, folder: Path, *, split: str = "t
         return []
     real, fake = spread(seen.real, MOST_ROWS), spread(seen.fake, MOST_ROWS)
     written = [_tsne(seen, folder / "tsne.png")]
+    shown = seen.fake[: len(seen.images)]
+    written.append(plot_tsne_grid(seen.images, shown, folder / "tsne_grid.png"))
     plot_precision_recall(real, fake, folder / "precision_recall.png")
     written.append(folder / "precision_recall.png")
-    shown = seen.fake[: len(seen.images)]
     scores = realism(real, shown)
     written.append(plot_best_and_worst(seen.images, scores, folder / "best_and_worst.png"))
     written.append(_nearest(seen, data, folder / "nearest_reals.png", split=split))

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lit_gans.files import replacing
+from lit_gans.images import grid, save_png
 from lit_gans.metrics.extractors import as_channels
 from lit_gans.metrics.manifold import neighbour_radii, precision_recall
 
@@ -34,6 +36,7 @@ _PERPLEXITY = 30
 _DPI = 100
 _CAPTION = 0.22  # height of the line below a picture, in pictures
 _MIN_PICTURES = 6  # in a row, for the title's sake
+_THUMBNAIL_PX = 96
 _REAL, _FAKE, _GREY = "#0072B2", "#D55E00", "#BBBBBB"  # blue and vermilion of Okabe and Ito, told apart by everyone
 _CLASSES = (  # Tol's muted scheme and black, for the same reason
     "#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#AA4499", "#44AA99", "#999933", "#882255", "#000000",
@@ -169,6 +172,31 @@ def plot_tsne(
     if panels == 2:
         _classes(_map_axes(figure, panels, 2, "classes: real as dots, generated as crosses"), sides, labels)
     return _save(figure, path)
+
+
+def plot_tsne_grid(images: Tensor, features: Tensor, path: str | os.PathLike, *, side: int = 20, seed: int = 0) -> Path:
+    """Writes images where a t-SNE map of their features has them, pressed onto a grid; returns the path.
+
+    Images of one kind are neighbours, so that a mode that many samples fell into is seen as a patch (StackGAN++,
+    Sec. 5). images uint8 [N, C, H, W], C 1 or 3, features [N, D]; at most side x side of them, evenly chosen, larger
+    ones scaled down to 96 pixels. Of all ways to fill the grid it is that of the least squared distances. ValueError
+    for fewer than 9 images.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    _check_features(features, features, least=9, purpose="a t-SNE grid")
+    side = min(side, math.isqrt(len(images)))
+    chosen = torch.linspace(0, len(images) - 1, side**2, dtype=torch.float64).round().long()
+    places = _tsne(features[chosen.to(features.device)], seed)
+    places = (places - places.min(0).values) / (places.max(0).values - places.min(0).values)
+    ticks = (torch.arange(side, dtype=places.dtype) + 0.5) / side
+    cells = torch.cartesian_prod(ticks, ticks).flip(1)  # rows from the top, x first
+    order = linear_sum_assignment(torch.cdist(cells, places).square().numpy())[1]
+    shown = as_channels(images.cpu()[chosen][torch.from_numpy(order)], 3)
+    if max(shown.shape[2:]) > _THUMBNAIL_PX:
+        factor = _THUMBNAIL_PX / max(shown.shape[2:])
+        shown = F.interpolate(shown.float(), scale_factor=factor, mode="bilinear", antialias=True).round().byte()
+    return save_png(grid(shown, side, min_cell_px=48), path)
 
 
 def plot_precision_recall(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,9 +13,10 @@ import yaml
 from lit_gans.adversarial.caption_encoders import share_vocabulary
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.callbacks import Checkpoint
-from lit_gans.captioned_samples import captioned_grid, captions_of, save_captioned
+from lit_gans.captioned_samples import captioned_grid, captions_of, mixed, save_captioned
 from lit_gans.data import ShapeCaptions
 from lit_gans.data.captions import Vocabulary
+from lit_gans.images import to_uint8
 from lit_gans.nn.text_encoder import WordEncoder
 from lit_gans.papers import DCGAN
 from lit_gans.run import load_gan
@@ -226,6 +228,28 @@ def test_a_grid_has_a_row_for_each_caption(run: Path, tmp_path: Path) -> None:
     assert width == 4 * 64 and height > 2 * 64
 
 
+def test_a_sheet_leads_from_caption_to_caption(run: Path, tmp_path: Path) -> None:
+    arguments = [str(run), "--output", str(tmp_path), "--interpolate", "5", "--seeds", "0,3", "--trust", "tests"]
+    assert main([*arguments, "--text", RED, "--text", BLUE, "--text", RED]) == 0
+    from PIL import Image
+
+    sheet = torch.from_numpy(np.array(Image.open(tmp_path / "sentences.png"))).permute(2, 0, 1)
+    head = sheet.shape[1] // 2 - 2 * 64  # above the rows of a pair
+    assert sheet.shape[2] == 5 * 64 and head > 0
+    small = sheet[:, :, 2::4][:, head:][:, 2 : 2 * 64 : 4].unflatten(1, (2, 16)).unflatten(3, (5, 16))
+    first, last = (load_gan(run, trust="tests").sample([0, 3], captions=[text, text]) for text in (RED, BLUE))
+    assert torch.equal(small[:, :, :, 0], to_uint8(first).transpose(0, 1))
+    assert torch.equal(small[:, :, :, 4], to_uint8(last).transpose(0, 1))
+    assert len({small[:, 0, :, k].numpy().tobytes() for k in range(5)}) == 5
+
+
+def test_words_on_the_way_are_those_of_the_nearer_caption() -> None:
+    features = painter().read([RED, BLUE])
+    near, far = mixed(features, 0, 0.25), mixed(features, 0, 0.75)
+    torch.testing.assert_close(near.sentence[0], features.sentence[0] * 0.75 + features.sentence[1] * 0.25)
+    assert torch.equal(near.words[0], features.words[0]) and torch.equal(far.mask[0], features.mask[1])
+
+
 def test_a_long_caption_is_broken_into_lines() -> None:
     images = torch.zeros(1, 2, 3, 16, 16, dtype=torch.uint8)
     short, long = (captioned_grid(images, [text]) for text in ("a bird", "a small red bird " * 9))
@@ -238,9 +262,11 @@ def test_a_long_caption_is_broken_into_lines() -> None:
     [
         ({"text": [" "]}, "blank caption"),
         ({"captions": "nowhere.txt"}, "no file of captions nowhere.txt"),
+        ({"text": [RED], "interpolate": 4}, "walks from caption to caption, and there is 1"),
+        ({"text": [RED, BLUE], "interpolate": 1}, "there are 2 steps or more"),
         (
-            {"text": [RED], "interpolate": 2, "seeds": "0-3"},
-            "captions go with single images or a grid, not with a film",
+            {"text": [RED], "psi": [0.5, 1.0]},
+            "captions go with single images, a grid or a sheet, not with a table of psi",
         ),
     ],
 )

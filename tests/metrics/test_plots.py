@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
@@ -17,6 +18,7 @@ from lit_gans.metrics.plots import (
     plot_nearest_reals,
     plot_precision_recall,
     plot_tsne,
+    plot_tsne_grid,
     prd_curve,
     prd_f_beta,
     prd_of_histograms,
@@ -149,6 +151,25 @@ def test_map_without_labels_has_one_panel_and_many_classes_a_colour_bar(tmp_path
     assert size(plot_tsne(real, fake, tmp_path / "one" / "map.png")) == (600, 660)
     classes = {"labels_real": torch.arange(14) * 5, "labels_fake": torch.arange(3)}
     assert size(plot_tsne(real, fake, tmp_path / "two" / "map.png", **classes)) == (1200, 660)
+
+
+def test_a_tsne_grid_shows_each_image_once_and_puts_those_of_one_kind_together(tmp_path: Path) -> None:
+    kinds = torch.arange(36) % 2
+    features = 20.0 * F.one_hot(kinds, 4) + normal(36, 4)
+    images = (torch.arange(36) * 2 + 100 * kinds).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+    path = plot_tsne_grid(images, features, tmp_path / "new" / "grid.png", side=20)
+    assert size(path) == (6 * 48, 6 * 48)
+    cells = np.array(Image.open(path))[24::48, 24::48, 0]
+    assert sorted(cells.flatten().tolist()) == sorted(images[:, 0, 0, 0].tolist())
+    kind = cells % 4 // 2  # an image's number, whose parity is its kind
+    same = (kind[1:] == kind[:-1]).mean() / 2 + (kind[:, 1:] == kind[:, :-1]).mean() / 2
+    assert same > 0.75  # of neighbours; 0.5 by chance
+    again = plot_tsne_grid(images, features, tmp_path / "again.png", side=20)
+    assert again.read_bytes() == path.read_bytes()
+    large = plot_tsne_grid(images.repeat(1, 1, 16, 16), features, tmp_path / "large.png", side=3)
+    assert Image.open(large).size == (288, 288)
+    with pytest.raises(ValueError, match="t-SNE grid"):
+        plot_tsne_grid(images[:8], features[:8], tmp_path / "few.png")
 
 
 def test_precision_and_recall_are_drawn_and_returned(tmp_path: Path) -> None:

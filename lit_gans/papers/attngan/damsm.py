@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_gans.adversarial.caption_encoders import TextFeatures, WordReader, encoder_arguments
+from lit_gans.adversarial.caption_encoders import TextFeatures, WordReader, known_words
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.optim import lazy_adam
 from lit_gans.adversarial.preview import MAX_SIDE_PX, spread
@@ -43,7 +43,8 @@ class DAMSM(Game):
     `lit_gans.metrics.text.RPrecision`: see `images` and `texts`.
 
     Args:
-        vocabulary: the words that captions are read with: a list, or the path of one (JSON, or captions.pickle).
+        vocabulary: the words that captions are read with: a list, or the path of one (JSON, or captions.pickle). The
+            command line fills it with those of the data's captions.
         sentence_dim: D, of words, sentences, regions and pictures.
         max_words: of longer captions only so many are read.
         word_dim, encoder_rnn: of the LSTM; see `WordEncoder`.
@@ -65,7 +66,7 @@ class DAMSM(Game):
     def __init__(
         self,
         *,
-        vocabulary: list[str] | str,
+        vocabulary: list[str] | str | None = None,
         sentence_dim: int = 256,
         max_words: int = 18,
         word_dim: int = 300,
@@ -89,10 +90,10 @@ class DAMSM(Game):
                 f"lr_decay {lr_decay} at every {lr_decay_kimg} kimg: give a factor in (0, 1], 1 for a constant rate, "
                 "and the thousands of images of an epoch"
             )
-        sizes = {"sentence_dim": sentence_dim, "max_words": max_words, "word_dim": word_dim, "rnn": encoder_rnn}
-        read = encoder_arguments(encoder="words", weights=None, vocabulary=vocabulary, **sizes)
-        self.hparams.update(vocabulary=read["vocabulary"], image_weights=None)
-        self.text_encoder = WordReader(read["vocabulary"], **sizes)
+        sizes = {"sentence_dim": sentence_dim, "max_words": max_words, "word_dim": word_dim}
+        words = known_words(vocabulary)
+        self.hparams.update(vocabulary=words, image_weights=None)
+        self.text_encoder = WordReader(words, **sizes, rnn=encoder_rnn)
         self.image_encoder = build_image_encoder(
             image_encoder, embed_dim=sentence_dim, width=image_width, input_px=image_px
         )
