@@ -169,32 +169,37 @@ class ImageEncoder(nn.Module):
     """images [N, C, R, R] -> features [N, F, 4, 4], whose F is that of a discriminator of `base_px`.
 
     Convolutions halve `base_px` to 4 pixels, from `width` maps on, twice as many each time; larger images are halved
-    further, and then convolutions of 3 pixels make the maps as many as at `base_px` again.
+    further, and then convolutions of 3 pixels make the maps as many as at `base_px` again. `norm`: of batches, or none.
     """
 
-    def __init__(self, *, resolution: int, base_px: int, channels: int, width: int) -> None:
+    def __init__(self, *, resolution: int, base_px: int, channels: int, width: int, norm: bool = True) -> None:
         super().__init__()
         halvings = doublings(4, resolution)
         self.features = width * 2 ** (doublings(4, base_px) - 1)
         widths = [channels, *(width * 2**k for k in range(halvings))]
         layers: list[nn.Module] = []
         for k, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
-            norm = [BatchNorm(fan_out)] if k else []  # none on the image itself
+            after = [normed(fan_out, norm)] if k else []  # none on the image itself
             conv = nn.Conv2d(fan_in, fan_out, 4, stride=2, padding=1, bias=False)
-            layers.append(nn.Sequential(conv, *norm, nn.LeakyReLU(0.2)))
+            layers.append(nn.Sequential(conv, *after, nn.LeakyReLU(0.2)))
         self.down = nn.Sequential(*layers)
         narrow = []
         while (wide := widths[-1] >> len(narrow)) > self.features:
-            narrow.append(nn.Sequential(conv3(wide, wide // 2), BatchNorm(wide // 2), nn.LeakyReLU(0.2)))
+            narrow.append(mixed(wide, wide // 2, norm))
         self.narrow = nn.Sequential(*narrow)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.narrow(self.down(images))
 
 
-def mixed(fan_in: int, fan_out: int) -> nn.Sequential:
+def normed(maps: int, norm: bool) -> nn.Module:
+    """Without a norm something that does nothing, so that parameters keep their names."""
+    return BatchNorm(maps) if norm else nn.Identity()
+
+
+def mixed(fan_in: int, fan_out: int, norm: bool = True) -> nn.Sequential:
     """What mixes features with a condition, which is the same at each of the 4 x 4 places."""
-    return nn.Sequential(conv3(fan_in, fan_out), BatchNorm(fan_out), nn.LeakyReLU(0.2))
+    return nn.Sequential(conv3(fan_in, fan_out), normed(fan_out, norm), nn.LeakyReLU(0.2))
 
 
 class Discriminator(nn.Module):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn.functional import glu, mse_loss
 from lit_gans.adversarial import TextGAN, lazy_adam
 from lit_gans.adversarial.caption_encoders import TextFeatures
 from lit_gans.adversarial.losses import divergence, is_fake, is_real
+from lit_gans.adversarial.penalties import r1
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.nn import BatchNorm
 from lit_gans.papers.stackgan import ImageEncoder, augmented, conv3, doublings, mixed
@@ -176,12 +178,14 @@ class Logits(NamedTuple):
 class Discriminator(nn.Module):
     """images [N, C, R, R], c [N, C] or None -> `Logits`; condition_dim 0: without captions."""
 
-    def __init__(self, *, resolution: int, base_px: int, channels: int, condition_dim: int, width: int) -> None:
+    def __init__(
+        self, *, resolution: int, base_px: int, channels: int, condition_dim: int, width: int, norm: bool = True
+    ) -> None:
         super().__init__()
-        self.encoder = ImageEncoder(resolution=resolution, base_px=base_px, channels=channels, width=width)
+        self.encoder = ImageEncoder(resolution=resolution, base_px=base_px, channels=channels, width=width, norm=norm)
         size = self.encoder.features
         self.logits = nn.Conv2d(size, 1, 4)
-        self.joint = mixed(size + condition_dim, size) if condition_dim else None
+        self.joint = mixed(size + condition_dim, size, norm) if condition_dim else None
         self.alone = nn.Conv2d(size, 1, 4) if condition_dim else None
         init_weights(self)
 
@@ -255,11 +259,16 @@ class StackGAN2(TextGAN):
             full size.
         condition_dim: C of the condition that the discriminators see.
         width, discriminator_width: maps of the first branch, and of a discriminator's first layer.
+        discriminator_norm: of batches, as published. Right, wrong and generated pairs are batches of their own, and
+            each is centred: how well a whole batch matches is lost. Without it R1 keeps the discriminators smooth.
         residuals: blocks of each later stage.
         alone_weight: of the unconditional part of both losses; 0 is without it (no JCU).
         colour_weight: of the colour consistency between neighbouring branches: 50 in the code without captions, 0
             on CUB, where captions say what colours there are.
         kl_weight: of the divergence of the conditions, 2 in the code.
+        detach_condition: the generator cannot win by moving the condition: its losses take it as given, as StackGAN's
+            do. Narrow networks need it; the code of StackGAN++ lets their gradient in.
+        r1_gamma, r1_interval: weight of R1 on all logits of real images, in every so many batches; 0 as published.
         **text: encoder, total_kimg, ... of `TextGAN`.
 
     Raises:
@@ -277,10 +286,14 @@ class StackGAN2(TextGAN):
         condition_dim: int = 128,
         width: int = 64,
         discriminator_width: int = 64,
+        discriminator_norm: bool = True,
         residuals: int = 2,
         alone_weight: float = 1.0,
         colour_weight: float = 0.0,
         kl_weight: float = 2.0,
+        detach_condition: bool = False,
+        r1_gamma: float = 0.0,
+        r1_interval: int = 8,
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.5, 0.999),
         encoder: str = "embeddings",
@@ -302,6 +315,10 @@ class StackGAN2(TextGAN):
             )
         if colour_weight and (branches == 1 or topology == "last"):
             raise ValueError("colour_weight is about neighbouring branches: set it to 0, or give two branches or more")
+        if r1_gamma < 0 or r1_interval < 1:
+            raise ValueError(
+                f"r1_gamma {r1_gamma} in every {r1_interval} batches: give a weight, 0 for none, and 1 batch or more"
+            )
         base_px = resolution >> (branches - 1)
         if base_px < 8 or resolution & (resolution - 1):
             raise ValueError(
@@ -319,13 +336,14 @@ class StackGAN2(TextGAN):
         )
         self.discriminator = nn.ModuleList(
             Discriminator(
-                resolution=side, base_px=base_px, channels=channels, width=discriminator_width,
+                resolution=side, base_px=base_px, channels=channels, width=discriminator_width, norm=discriminator_norm,
                 condition_dim=condition_dim if captions else 0,
             )
             for side in self.sides
         )  # fmt: skip
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.alone_weight, self.colour_weight, self.kl_weight = alone_weight, colour_weight, kl_weight
+        self.detach_condition, self.r1_gamma, self.r1_interval = detach_condition, r1_gamma, r1_interval
         self.lr, self.betas = lr, betas
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -334,11 +352,14 @@ class StackGAN2(TextGAN):
         with self.updating(opt_d):
             for fake, (real, wrong) in zip(fakes, self.split(batch["image"], batch.get("wrong")), strict=True):
                 self.accumulate(self.judged(real, wrong, fake))
+                if self.r1_gamma and self.every(self.r1_interval):
+                    self.accumulate(self.r1_gamma / 2 * self.r1_interval * self.r1_penalty(real, fake.mu))
         with self.updating(opt_g):
             for fake in fakes:
                 branches = zip(self.discriminator, fake.images, strict=True)
-                # The condition is mu; the generator's layers that make it learn from the discriminators too.
-                losses = [generator_loss(d(x, fake.mu), alone_weight=self.alone_weight) for d, x in branches]
+                # The condition is mu; as published, the layers that make it learn from the discriminators too.
+                c = fake.mu.detach() if self.detach_condition and fake.mu is not None else fake.mu
+                losses = [generator_loss(d(x, c), alone_weight=self.alone_weight) for d, x in branches]
                 g_loss = torch.stack(losses).sum()
                 self.report(loss_g=g_loss)
                 if fake.mu is not None:
@@ -372,6 +393,16 @@ class StackGAN2(TextGAN):
         self.report_discriminator(d_loss, of_real.pair, of_fake.pair)  # logits of the finest
         return d_loss
 
+    def r1_penalty(self, real: Tensor, mu: Tensor | None) -> Tensor:
+        """The sum over all scales, of all logits of real images [N, C, R, R] with their own conditions."""
+        c = None if mu is None else mu.detach().float()
+        penalties = []
+        for discriminator, images in zip(self.discriminator, scaled_images(real, self.sides), strict=True):
+            penalties.append(r1(partial(_all_logits, discriminator.forward, c=c), images))
+        penalty = torch.stack(penalties).sum()
+        self.report(r1=penalty)
+        return penalty
+
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One for the generators, one for all discriminators: Adam treats each parameter for itself."""
         players = self.generator, self.discriminator
@@ -393,6 +424,12 @@ class StackGAN2(TextGAN):
                 f"StackGAN++ learns from wrong images beside the right ones, and the data have wrong {data.wrong!r}: "
                 "set data.init_args.wrong=image"
             )
+
+
+def _all_logits(judge: Callable[..., Logits], images: Tensor, *, c: Tensor | None) -> Tensor:
+    """[N]: that of the pair and, where there is one, that of the image alone."""
+    pair, alone = judge(images, c)
+    return pair if alone is None else pair + alone
 
 
 # ---- official names --------------------------------------------------------------------------------------------------

@@ -12,12 +12,14 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from lit_gans import metrics, papers
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.configs import shipped_configs
 from lit_gans.data import ShapeCaptions, Shapes
 from lit_gans.evaluate import evaluate
+from lit_gans.nn import BatchNorm
 from lit_gans.papers import JointEmbedding, StackGAN2
 from lit_gans.papers.stackgan2 import (
     TOPOLOGIES,
@@ -45,6 +47,9 @@ CASES = {
     "colours": lambda **o: tiny(alone_weight=0.0, colour_weight=5.0, **o),
     "none": lambda **o: tiny(encoder="none", vocabulary=None, colour_weight=50.0, **o),
     "stack": lambda **o: tiny(topology="stack", **o),
+    "smooth": lambda **o: tiny(
+        **{"discriminator_norm": False, "r1_gamma": 1.0, "r1_interval": 2, "detach_condition": True, **o}
+    ),
 }
 
 
@@ -162,6 +167,36 @@ def test_the_losses_of_a_step(name: str, tmp_path: Path) -> None:
     assert ("kl" in found) == (name == "captions") and ("colour" in found) == (name == "none")
 
 
+def test_the_condition_moves_by_what_it_draws_or_also_by_how_it_is_judged(tmp_path: Path) -> None:
+    """The last layer of the heads at 0: images do not depend on the condition any more, its judgement does."""
+    for detached in (True, False):
+        gan = tiny(detach_condition=detached, kl_weight=0.0, resolution=32)
+        for head in gan.generator.trees[0].heads.values():
+            nn.init.zeros_(head[0].weight)
+        before = gan.generator.augment.fc.weight.clone()
+        fit(gan, tmp_path / str(detached), data("captions"), batches=1)
+        assert torch.equal(before, gan.generator.augment.fc.weight) == detached
+
+
+def test_r1_is_the_squared_slope_of_all_logits_of_all_scales() -> None:
+    gan = CASES["smooth"]()
+    real, c = torch.randn(3, 3, 32, 32), torch.randn(3, 3)
+    expected = 0.0
+    for discriminator, images in zip(gan.discriminator, scaled_images(real, gan.sides), strict=True):
+        images = images.requires_grad_(True)
+        of_real = discriminator(images, c)
+        (slope,) = torch.autograd.grad((of_real.pair + of_real.alone).sum(), images)
+        expected += slope.square().sum() / 3
+    torch.testing.assert_close(gan.r1_penalty(real, c), expected)
+
+
+def test_without_norm_a_discriminator_judges_each_pair_alone() -> None:
+    judge = CASES["smooth"]().discriminator[1]
+    images, c = torch.randn(4, 3, 32, 32), torch.randn(4, 3)
+    assert not any(isinstance(m, BatchNorm) for m in judge.modules())
+    torch.testing.assert_close(judge(images, c).pair[:1], judge(images[:1], c[:1]).pair)
+
+
 @pytest.mark.parametrize("stop_at", [1, 4])
 @pytest.mark.parametrize("name", CASES)
 def test_a_resumed_run_equals_an_unbroken_one(name: str, stop_at: int, tmp_path: Path) -> None:
@@ -222,6 +257,8 @@ def test_a_saved_run_draws_the_same(tmp_path: Path) -> None:
         ({"resolution": 48}, "resolution 48 with 2 branches"),
         ({"colour_weight": 1.0, "topology": "last"}, "colour_weight is about neighbouring branches"),
         ({"num_classes": 3}, "num_classes"),
+        ({"r1_gamma": -1.0}, "r1_gamma -1.0"),
+        ({"r1_interval": 0}, "in every 0 batches"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
