@@ -62,7 +62,7 @@ class WordReader(CaptionEncoder):
         sentence_dim: int,
         max_words: int,
         word_dim: int,
-        rnn: Literal["lstm", "gru"],
+        rnn: Literal["lstm", "gru", "bag"],
     ) -> None:
         super().__init__()
         self.vocabulary, self.max_words, self.sentence_dim = Vocabulary(tuple(vocabulary)), max_words, sentence_dim

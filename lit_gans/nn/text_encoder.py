@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from lit_gans.nn.random import Dropout
 
 RNNS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+BAG = "bag"
 ALPHABET_SIZE = 70
 
 
@@ -21,6 +22,9 @@ class WordEncoder(nn.Module):
 
     `feature_dim` is D, what both directions have together. Dropout acts on the embedded words alone. It is trained
     with the DAMSM loss, its gradients clipped at 0.25.
+
+    `rnn` "bag" is a bag of words: a linear layer in the network's place, whose mean is the sentence. What words mean
+    then adds up, so that pairs of them that were never read together are understood; their order is lost.
     """
 
     def __init__(
@@ -29,14 +33,14 @@ class WordEncoder(nn.Module):
         *,
         embed_dim: int = 300,
         feature_dim: int = 256,
-        rnn: Literal["lstm", "gru"] = "lstm",
+        rnn: Literal["lstm", "gru", "bag"] = "lstm",
         bidirectional: bool = True,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
         directions = 1 + bidirectional
-        if rnn not in RNNS:
-            raise ValueError(f"rnn is {rnn!r}; it must be one of {', '.join(RNNS)}")
+        if rnn not in (*RNNS, BAG):
+            raise ValueError(f"rnn is {rnn!r}; it must be one of {', '.join((*RNNS, BAG))}")
         if num_words < 1 or feature_dim % directions:
             raise ValueError(
                 f"{num_words} words and feature_dim {feature_dim}: give one word or more, and a multiple of "
@@ -44,7 +48,11 @@ class WordEncoder(nn.Module):
             )
         self.num_words, self.feature_dim = num_words, feature_dim
         self.embedding, self.dropout = nn.Embedding(num_words, embed_dim), Dropout(dropout)
-        self.rnn = RNNS[rnn](embed_dim, feature_dim // directions, batch_first=True, bidirectional=bidirectional)
+        self.rnn = (
+            nn.Linear(embed_dim, feature_dim)
+            if rnn == BAG
+            else RNNS[rnn](embed_dim, feature_dim // directions, batch_first=True, bidirectional=bidirectional)
+        )
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
 
     def forward(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,9 +61,11 @@ class WordEncoder(nn.Module):
         The sentence is the last state of each direction. The official code wants captions sorted by length and cuts T
         to the longest; ours takes them in any order and keeps T: nothing depends on what else is in the batch.
         """
-        packed = pack_padded_sequence(
-            self.dropout(self.embedding(words)), lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
+        embedded = self.dropout(self.embedding(words))
+        if isinstance(self.rnn, nn.Linear):
+            features = self.rnn(embedded) * word_mask(lengths, words.shape[1])[..., None]
+            return features, features.sum(1) / lengths[:, None]
+        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
         features, state = self.rnn(packed)
         features, _ = pad_packed_sequence(features, batch_first=True, total_length=words.shape[1])
         hidden = state[0] if isinstance(self.rnn, nn.LSTM) else state

@@ -394,11 +394,12 @@ class StackGAN2(TextGAN):
         return d_loss
 
     def r1_penalty(self, real: Tensor, mu: Tensor | None) -> Tensor:
-        """The sum over all scales, of all logits of real images [N, C, R, R] with their own conditions."""
+        """The sum over all scales, of all logits in use of real images [N, C, R, R] with their own conditions."""
         c = None if mu is None else mu.detach().float()
         penalties = []
         for discriminator, images in zip(self.discriminator, scaled_images(real, self.sides), strict=True):
-            penalties.append(r1(partial(_all_logits, discriminator.forward, c=c), images))
+            judge = partial(_summed, discriminator.forward, c=c, alone=self.alone_weight > 0)
+            penalties.append(r1(judge, images))
         penalty = torch.stack(penalties).sum()
         self.report(r1=penalty)
         return penalty
@@ -426,10 +427,10 @@ class StackGAN2(TextGAN):
             )
 
 
-def _all_logits(judge: Callable[..., Logits], images: Tensor, *, c: Tensor | None) -> Tensor:
-    """[N]: that of the pair and, where there is one, that of the image alone."""
-    pair, alone = judge(images, c)
-    return pair if alone is None else pair + alone
+def _summed(judge: Callable[..., Logits], images: Tensor, *, c: Tensor | None, alone: bool) -> Tensor:
+    """[N]: the logits of the pairs and, with `alone` where there are any, those of the images alone."""
+    logits = judge(images, c)
+    return logits.pair if logits.alone is None or not alone else logits.pair + logits.alone
 
 
 # ---- official names --------------------------------------------------------------------------------------------------

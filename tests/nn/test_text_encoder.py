@@ -44,8 +44,19 @@ def test_features_and_sentence(rnn: str, bidirectional: bool) -> None:
         assert torch.equal(sentence[:, 3:], features[:, 0, 3:])
 
 
-def test_each_caption_is_read_alone() -> None:
-    encoder = word_encoder()
+def test_in_a_bag_what_words_mean_adds_up_and_order_is_lost() -> None:
+    encoder = word_encoder(rnn="bag")
+    features, sentence = encoder(words(), LENGTHS)
+    mask = word_mask(LENGTHS, 7)
+    assert features.shape == (4, 7, 6) and features[~mask].eq(0).all()
+    torch.testing.assert_close(sentence, torch.stack([f[m].mean(0) for f, m in zip(features, mask, strict=True)]))
+    turned = torch.stack([torch.cat([w[:n].flip(0), w[n:]]) for w, n in zip(words(), LENGTHS, strict=True)])
+    torch.testing.assert_close(encoder(turned, LENGTHS)[1], sentence)
+
+
+@pytest.mark.parametrize("rnn", ["lstm", "bag"])
+def test_each_caption_is_read_alone(rnn: str) -> None:
+    encoder = word_encoder(rnn=rnn)
     features, sentence = encoder(words(), LENGTHS)
     for i in range(4):
         alone, own = encoder(words()[i : i + 1, : LENGTHS[i]], LENGTHS[i : i + 1])

@@ -1,0 +1,67 @@
+"""How often a text-to-image model of drawn shapes draws what its captions ask for, as the exact checker reads it."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+
+from lit_gans.adversarial import TextGAN
+from lit_gans.adversarial.text_gan import held_out
+from lit_gans.data import ShapeCaptions
+from lit_gans.data.shapes_captions import parse
+from lit_gans.images import to_uint8
+
+
+class CaptionFit(NamedTuple):
+    """Shares of the images in [0, 1] that have the named colour, shape, both of them, and position.
+
+    colour_difference: between neighbouring scales, of an image's mean colour in [-1, 1], the mean absolute difference
+    over images and channels; None where there is one scale.
+    """
+
+    colour: float
+    shape: float
+    colour_and_shape: float
+    position: float
+    colour_difference: float | None
+
+
+def caption_fit(
+    gan: TextGAN, data: ShapeCaptions, *, num_images: int = 2000, ema: bool = True, batch_size: int = 64
+) -> CaptionFit:
+    """Image i is drawn with seed i from the i-th caption of split "test", modulo their number.
+
+    With the data's `holdout` these are of pairs of shape and colour that no training picture had.
+    """
+    gan.take_captions(data)
+    captions = data.split_captions(held_out(data)).all
+    right, differences = [], []
+    for numbers in torch.arange(num_images).split(batch_size):
+        asked = [captions[i % len(captions)] for i in numbers.tolist()]
+        scales = gan.multi_scale(numbers, captions=asked, ema=ema)
+        right.append(data.right(to_uint8(scales[-1]).cpu(), parse(asked)))
+        means = [images.mean((2, 3)) for images in scales]
+        differences += [(a - b).abs().mean(1) for a, b in zip(means, means[1:], strict=False)]
+    found = {name: torch.cat([part[name] for part in right]) for name in right[0]}
+    found["colour_and_shape"] = found["colour"] & found["shape"]
+    shares = {name: found[name].double().mean().item() for name in CaptionFit._fields[:-1]}
+    return CaptionFit(**shares, colour_difference=torch.cat(differences).mean().item() if differences else None)
+
+
+def caption_fit_of_run(run: str | os.PathLike, *, num_images: int = 2000) -> CaptionFit:
+    """`caption_fit` of a run, on the data of its config.
+
+    Raises:
+        ValueError, FileNotFoundError: a run that is missing, of another kind, or of other data.
+    """
+    from lit_gans.run import build_data, find_device, load_run, run_config
+
+    gan, data = load_run(run), build_data(run_config(run))
+    if not isinstance(gan, TextGAN) or not isinstance(data, ShapeCaptions):
+        raise ValueError(
+            f"only captions of drawn shapes can be checked exactly: {run} is a {type(gan).__name__} of "
+            f"{type(data).__name__}, and a text-to-image model of ShapeCaptions is needed"
+        )
+    return caption_fit(gan.to(find_device("auto")), data, num_images=num_images)
