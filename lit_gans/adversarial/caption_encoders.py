@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lit_gans.data.captions import Vocabulary, characters
 from lit_gans.data.embeddings import read_vocabulary
-from lit_gans.nn.text_encoder import OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, WordEncoder, word_mask
+from lit_gans.nn.text_encoder import BAG, OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, WordEncoder, word_mask
 
 CLIP = "clip:"
 # Constructor arguments that say what an encoder is built from; a run's are taken over with its weights.
@@ -36,10 +36,14 @@ class TextFeatures(NamedTuple):
 
 
 class CaptionEncoder(nn.Module, ABC):
-    """Captions to features. `reads` is the `encode` of the data whose batches it takes, `sentence_dim` is D."""
+    """Captions to features. `reads` is the `encode` of the data whose batches it takes, `sentence_dim` is D.
+
+    needs_training: whether random weights would make little of captions.
+    """
 
     reads: Literal["words", "characters", "embeddings"]
     sentence_dim: int
+    needs_training = True
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Tensor], *, prefix: str = "") -> TextFeatures:
@@ -67,6 +71,7 @@ class WordReader(CaptionEncoder):
         super().__init__()
         self.vocabulary, self.max_words, self.sentence_dim = Vocabulary(tuple(vocabulary)), max_words, sentence_dim
         self.network = WordEncoder(len(self.vocabulary), embed_dim=word_dim, feature_dim=sentence_dim, rnn=rnn)
+        self.needs_training = rnn != BAG
 
     def forward(self, batch: Mapping[str, Tensor], *, prefix: str = "") -> TextFeatures:
         numbers, lengths = batch[f"{prefix}words"], batch[f"{prefix}lengths"]
@@ -104,6 +109,7 @@ class EmbeddingReader(CaptionEncoder):
     """Embeddings that the data bring: "embedding" float32 [N, E]. `clip`, where named, makes those of text."""
 
     reads = "embeddings"
+    needs_training = False
 
     def __init__(self, *, sentence_dim: int, clip: str | None = None) -> None:
         super().__init__()

@@ -90,7 +90,7 @@ class TextGAN(GAN):
         self.text_encoder = build_encoder(**self.encoder_arguments)
         if encoder_weights is not None:
             load_encoder(self.text_encoder, encoder_weights)
-        self._random_encoder = encoder_weights is None and not isinstance(self.text_encoder, EmbeddingReader)
+        self._random_encoder = encoder_weights is None and self.text_encoder.needs_training
         self.text_encoder.eval().requires_grad_(False)
 
     def keep_encoder(self) -> None:

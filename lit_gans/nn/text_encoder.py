@@ -23,8 +23,9 @@ class WordEncoder(nn.Module):
     `feature_dim` is D, what both directions have together. Dropout acts on the embedded words alone. It is trained
     with the DAMSM loss, its gradients clipped at 0.25.
 
-    `rnn` "bag" is a bag of words: a linear layer in the network's place, whose mean is the sentence. What words mean
-    then adds up, so that pairs of them that were never read together are understood; their order is lost.
+    `rnn` "bag" is a bag of words: a linear layer in the network's place; the sentence is the sum over the root of the
+    number of words. Their order is lost, but what words mean adds up, so that pairs that were never read together are
+    understood. Untrained it tells all words apart already: each has a random vector of unit variance.
     """
 
     def __init__(
@@ -53,7 +54,11 @@ class WordEncoder(nn.Module):
             if rnn == BAG
             else RNNS[rnn](embed_dim, feature_dim // directions, batch_first=True, bidirectional=bidirectional)
         )
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        if rnn == BAG:
+            nn.init.normal_(self.embedding.weight, std=(feature_dim / min(embed_dim, feature_dim)) ** 0.5)
+            nn.init.orthogonal_(self.rnn.weight)
+        else:
+            nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
 
     def forward(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """words int64 [N, T], lengths int64 [N] -> features [N, T, D], 0 past each length, and sentence [N, D].
@@ -64,7 +69,7 @@ class WordEncoder(nn.Module):
         embedded = self.dropout(self.embedding(words))
         if isinstance(self.rnn, nn.Linear):
             features = self.rnn(embedded) * word_mask(lengths, words.shape[1])[..., None]
-            return features, features.sum(1) / lengths[:, None]
+            return features, features.sum(1) / lengths[:, None].sqrt()
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
         features, state = self.rnn(packed)
         features, _ = pad_packed_sequence(features, batch_first=True, total_length=words.shape[1])

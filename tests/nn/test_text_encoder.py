@@ -49,9 +49,14 @@ def test_in_a_bag_what_words_mean_adds_up_and_order_is_lost() -> None:
     features, sentence = encoder(words(), LENGTHS)
     mask = word_mask(LENGTHS, 7)
     assert features.shape == (4, 7, 6) and features[~mask].eq(0).all()
-    torch.testing.assert_close(sentence, torch.stack([f[m].mean(0) for f, m in zip(features, mask, strict=True)]))
+    torch.testing.assert_close(
+        sentence, torch.stack([f[m].sum(0) / m.sum().sqrt() for f, m in zip(features, mask, strict=True)])
+    )
     turned = torch.stack([torch.cat([w[:n].flip(0), w[n:]]) for w, n in zip(words(), LENGTHS, strict=True)])
     torch.testing.assert_close(encoder(turned, LENGTHS)[1], sentence)
+    wide = WordEncoder(500, embed_dim=16, feature_dim=32, rnn="bag").eval()
+    vectors = wide(torch.arange(500)[:, None], torch.ones(500, dtype=torch.int64))[1]
+    assert 0.9 < vectors.std() < 1.1
 
 
 @pytest.mark.parametrize("rnn", ["lstm", "bag"])
