@@ -122,7 +122,7 @@ def save_sentences(
     mixtures = [mixed(features, k, t) for k in range(len(captions) - 1) for t in torch.linspace(0, 1, steps).tolist()]
     images = draw_features(gan, seeds, TextFeatures(*(stacked(parts) for parts in zip(*mixtures, strict=True))), **draw)
     rows = images.unflatten(0, (-1, steps)).transpose(1, 2)  # [pairs, seeds, steps, C, H, W]
-    pairs = [f"{a} \u2192 {b}" for a, b in zip(captions, captions[1:], strict=False)]
+    pairs = [f"{a} -> {b}" for a, b in zip(captions, captions[1:], strict=False)]
     heads = [pair if k == 0 else "" for pair in pairs for k in range(len(seeds))]
     return save_png(captioned_grid(rows.flatten(0, 1), heads), target)
 

@@ -130,3 +130,31 @@ def test_edges_are_antialiased_and_sizes_agree_between_resolutions() -> None:
 def test_options_are_checked_at_once(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         shapes(**options)
+
+
+def test_only_some_values_of_attributes_are_drawn() -> None:
+    kept = {"position": ["in the centre", "at the top"], "size": ["large"], "colour": ["red", "pink"]}
+    data = Shapes(batch_size=4, images=200, only=kept, label=None)
+    found = data.attributes(torch.arange(200))
+    for name, values in data.ATTRIBUTES.items():
+        drawn = {values[i] for i in found[name].tolist()}
+        assert drawn == set(kept.get(name, values)), name
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ({"place": ["top"]}, "only is {'place': .*shape, colour, size, position, background"),
+        ({"size": ["huge"]}, "only is {'size': .*small, medium, large"),
+        ({"size": []}, "small, medium, large"),
+    ],
+)
+def test_values_that_there_are_not(only: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Shapes(batch_size=4, only=only)
+
+
+def test_values_that_leave_a_split_no_picture() -> None:
+    data = Shapes(batch_size=4, only={"shape": ["circle"], "colour": ["red"]}, holdout=True)
+    with pytest.raises(ValueError, match="only leaves split 'train' no pair of shape and colour"):
+        data.setup()
