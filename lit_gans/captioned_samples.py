@@ -127,6 +127,34 @@ def save_sentences(
     return save_png(captioned_grid(rows.flatten(0, 1), heads), target)
 
 
+def save_attention(
+    gan: GAN,
+    seeds: Sequence[int],
+    captions: Sequence[str],
+    target: Path,
+    *,
+    psi: float = 1.0,
+    ema: bool = True,
+    batch_size: int = 64,
+) -> Path:
+    """One picture: for each caption and seed the image, then the same for each of its most attended words.
+
+    ValueError for a model that attends to no words, or cannot read these.
+    """
+    from lit_gans.papers.attngan import AttnGAN, attention_sheet
+
+    if not isinstance(gan, AttnGAN):
+        raise ValueError(
+            f"this {type(gan).__name__} attends to no words: leave attention out, or give a run of AttnGAN"
+        )
+    pairs = [(seed, caption) for caption in captions for seed in seeds]
+    sheets = []
+    for start in range(0, len(pairs), batch_size):
+        chosen, asked = zip(*pairs[start : start + batch_size], strict=True)
+        sheets.append(attention_sheet(gan.attention(chosen, asked, psi=psi, ema=ema)))
+    return save_png(torch.cat(sheets, 1), target)
+
+
 def mixed(features: TextFeatures, first: int, share: float) -> TextFeatures:
     """One caption's features, [1, ...]: on the way from caption `first` to the next, at `share` in [0, 1] of it."""
     a, b = features.rows(slice(first, first + 1)), features.rows(slice(first + 1, first + 2))

@@ -16,14 +16,22 @@ if TYPE_CHECKING:
     from lit_gans.metrics.path_length import WSpace
 
 Format = Literal["gif", "mp4"]
-Form = Literal["singles", "grid", "film", "sentences", "mixing", "truncation", "noise"]
+Form = Literal["singles", "grid", "film", "sentences", "attention", "mixing", "truncation", "noise"]
 SEED_LIMIT = 2**63
-WHAT = {"singles": "single images", "grid": "a grid", "film": "a film",
-        "sentences": "a sheet from caption to caption", "mixing": "a table of mixed styles",
-        "truncation": "a table of psi", "noise": "a table of noise"}  # fmt: skip
+WHAT = {
+    "singles": "single images",
+    "grid": "a grid",
+    "film": "a film",
+    "sentences": "a sheet from caption to caption",
+    "attention": "a sheet of attention",
+    "mixing": "a table of mixed styles",
+    "truncation": "a table of psi",
+    "noise": "a table of noise",
+}
 FILES = {
     "grid": "grid.png",
     "sentences": "sentences.png",
+    "attention": "attention.png",
     "mixing": "mixing.png",
     "truncation": "truncation.png",
     "noise": "noise.png",
@@ -42,6 +50,7 @@ def sample(
     raw: bool = False,
     grid: bool = False,
     interpolate: int | None = None,
+    attention: bool = False,
     space: Literal["z", "w"] = "z",
     mix: Sequence[str | Sequence[int]] | None = None,
     mix_layers: str | Sequence[int] | None = None,
@@ -73,6 +82,7 @@ def sample(
         interpolate: a looping film through the first so many seeds; `grid` takes a group for each column. `space` "w"
             walks straight from style to style. With captions: one picture of so many steps from each caption to the
             next, a row per seed, whose latent stays the same.
+        attention: of AttnGAN: each image, and the same where each of its most attended words is drawn.
         mix: seeds of rows and seeds of columns, for a table in which the layers `mix_layers` have the column's style
             and all others the row's; the unmixed images are on the margins. `seeds` are not used. The layers are
             numbers such as "0-3", or "coarse" (4 and 8 px, the default), "middle" (16 and 32 px), "fine" (from 64 px).
@@ -83,7 +93,7 @@ def sample(
     Raises:
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
-    from lit_gans.captioned_samples import captions_to_draw, save_captioned, save_sentences
+    from lit_gans.captioned_samples import captions_to_draw, save_attention, save_captioned, save_sentences
     from lit_gans.editing.styles import noise_table, style_mixing, truncation_sweep
     from lit_gans.films import save_film
     from lit_gans.run import find_device, load_gan
@@ -93,7 +103,7 @@ def sample(
     psis = [psi] if isinstance(psi, int | float) else list(psi)
     between = interpolate is not None and (text is not None or captions is not None)
     _check_counts(seeds, interpolate, between=between, frames=frames, fps=fps, batch_size=batch_size)
-    form = _form(psis, interpolate, mix, grid=grid, noise=noise, between=between)
+    form = _form(psis, interpolate, mix, grid=grid, noise=noise, attention=attention, between=between)
     layers, mix = _mixed(mix, mix_layers)
     if space == "w" and form != "film":
         raise ValueError("space 'w' is where a film walks: give interpolate too")
@@ -102,7 +112,10 @@ def sample(
     _check_classes(gan, classes)
     gan = gan.to(find_device(device))
     draw = {"psi": psis[0], "ema": not raw, "batch_size": batch_size}
-    if asked := captions_to_draw(gan, run, text, captions):
+    asked = captions_to_draw(gan, run, text, captions)
+    if form == "attention":
+        return [save_attention(gan, seeds, asked, target, **draw)]
+    if asked:
         if form == "sentences":
             return [save_sentences(gan, seeds, asked, target, steps=interpolate, **draw)]
         if form not in ("singles", "grid"):
@@ -168,10 +181,18 @@ def _check_counts(seeds: list[int], interpolate: int | None, *, between: bool, *
 
 
 def _form(
-    psis: list[float], interpolate: int | None, mix: Sequence | None, *, grid: bool, noise: bool, between: bool
+    psis: list[float],
+    interpolate: int | None,
+    mix: Sequence | None,
+    *,
+    grid: bool,
+    noise: bool,
+    attention: bool,
+    between: bool,
 ) -> Form:
     walk = "sentences" if between else "film"
-    asked = {"truncation": len(psis) > 1, walk: interpolate is not None, "mixing": mix is not None, "noise": noise}
+    asked = {"truncation": len(psis) > 1, walk: interpolate is not None, "mixing": mix is not None}
+    asked |= {"noise": noise, "attention": attention}
     forms = [form for form, wanted in asked.items() if wanted]
     if not psis:
         raise ValueError("psi is empty: give one or more, as 0.5 0.7 1")
@@ -406,6 +427,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--grid", action="store_true", help="one picture; a row per class on a conditional model")
     add("--interpolate", type=int, metavar="K", help="a looping film through K of the seeds; with captions, K steps "
         "from each to the next, in one picture")  # fmt: skip
+    add("--attention", action="store_true", help="of AttnGAN: each image, and where its most attended words are drawn")
     add("--space", default="z", choices=["z", "w"], help="where the film walks (default: %(default)s)")
     add("--mix", nargs=2, metavar=("ROWS", "COLUMNS"), help="seeds of a table of mixed styles, as 0-4 10-14")
     add("--mix-layers", help="which of them are the column's: numbers such as 0-3, or coarse (4 and 8 px), middle (16 "

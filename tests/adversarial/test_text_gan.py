@@ -263,6 +263,7 @@ def test_a_long_caption_is_broken_into_lines() -> None:
         ({"text": [" "]}, "blank caption"),
         ({"captions": "nowhere.txt"}, "no file of captions nowhere.txt"),
         ({"text": [RED], "interpolate": 4}, "walks from caption to caption, and there is 1"),
+        ({"text": [RED], "attention": True}, "attends to no words"),
         ({"text": [RED, BLUE], "interpolate": 1}, "there are 2 steps or more"),
         (
             {"text": [RED], "psi": [0.5, 1.0]},

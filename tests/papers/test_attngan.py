@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor
 
 from lit_gans import fit
@@ -26,7 +28,8 @@ from lit_gans.papers.attngan.maps import LABEL_PX, most_attended, overlay
 from lit_gans.papers.attngan.matching import SmallEncoder
 from lit_gans.papers.attngan.networks import Discriminator, Discriminators, Generator, scales
 from lit_gans.papers.attngan.retrieval import picture_groups
-from lit_gans.run import load_run
+from lit_gans.run import load_gan, load_run
+from lit_gans.sample import sample
 from tests.adversarial.painter import Painter
 from tests.cases import StopAt, largest_difference, state
 from tests.distributed.launch import run_processes
@@ -419,6 +422,17 @@ def test_attention_maps_and_their_sheet(tmp_path: Path) -> None:
     words = sheet[:, LABEL_PX + 64 : 2 * LABEL_PX + 64, 64:]
     assert words.lt(100).any() and words.eq(255).any(), "the words are written"
     assert save_attention_sheet(found, tmp_path / "sheet.png", top=30).is_file()
+
+
+def test_the_verb_draws_attention(matched: Path, tmp_path: Path) -> None:
+    train(attngan(encoder_weights=str(matched)), tmp_path / "run", batches=1)
+    asked = {"attention": True, "text": [RED, BLUE], "seeds": "3,5", "output": tmp_path}
+    (path,) = sample(tmp_path / "run", **asked)
+    sheet = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
+    expected = attention_sheet(load_gan(tmp_path / "run").attention([3, 5, 3, 5], [RED, RED, BLUE, BLUE]))
+    assert path.name == "attention.png" and torch.equal(sheet, expected)
+    with pytest.raises(ValueError, match="a sheet from caption to caption and a sheet of attention were asked"):
+        sample(tmp_path / "run", **asked, interpolate=3)
 
 
 def test_most_attended_words() -> None:

@@ -227,11 +227,17 @@ class AttnGAN(TextGAN):
 
     @torch.no_grad()
     def attention(
-        self, seeds: Sequence[int] | Tensor, captions: Sequence[str], *, stage: int = -1, ema: bool = True
+        self,
+        seeds: Sequence[int] | Tensor,
+        captions: Sequence[str],
+        *,
+        stage: int = -1,
+        psi: float = 1.0,
+        ema: bool = True,
     ) -> WordMaps:
         """Images of seeds and captions, and where the words of each are drawn; see `lit_gans.papers.attngan.maps`.
 
-        stage: 0 is the attention that the second images are made by, -1 that of the finest.
+        stage: 0 is the attention that the second images are made by, -1 that of the finest. psi, ema: as in `sample`.
 
         Raises:
             ValueError: no such stage, captions that cannot be read, or not one for each seed.
@@ -246,7 +252,7 @@ class AttnGAN(TextGAN):
         network = self.generator_ema if ema else self.generator
         with evaluating(network):
             z, eps = self.seeded_latents(seeds), self.seeded_noise(seeds)
-            drawn = network(z, text.sentence, text.words, text.mask, eps=eps)
+            drawn = network(psi * z, text.sentence, text.words, text.mask, eps=psi * eps)
         numbers = self.text_encoder.tensors(captions)
         vocabulary = self.text_encoder.vocabulary
         rows = zip(numbers["words"], numbers["lengths"].tolist(), strict=True)
