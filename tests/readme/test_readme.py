@@ -60,6 +60,7 @@ def materials(folder: Path) -> str:
     for number, picture in enumerate(pictures):
         save_png(picture, folder / "photos" / f"{number}.png")
     save_png(pictures[0], folder / "photo.png")
+    (folder / "captions.txt").write_text("a large green star in the centre on black\n")
     state = official_state("Generator", G_CONFIG, seed=0)
     buffers = frozenset(name for name in state if name.rpartition(".")[2] in BUFFERS)
     modules = {"": "Generator"} | {path: "Module" for name in state for path in _owners(name)}
@@ -108,8 +109,8 @@ def test_commands_run(tmp_path: Path) -> None:
         ran += 1
     assert ran >= 18
     made = ["out/grid.png", "film.gif", "walk.gif", "projected/w.safetensors", "again.pkl", "photos256.zip",
-            "photos256/index.json", "compare.html", "plots/tsne.png", "translated/0.png",
-            "translated/sheets/001.png"]  # fmt: skip
+            "photos256/index.json", "compare.html", "plots/tsne.png", "translated/0.png", "out/captions.json",
+            "out/sentences.png", "translated/sheets/001.png"]  # fmt: skip
     assert [name for name in made if not (tmp_path / name).is_file()] == []
 
 
