@@ -30,9 +30,9 @@ def test_two_processes_equal_one(name: str, two_processes: Path, tmp_path: Path)
     assert largest_difference(alone["state"], before) > 1e-4, "nothing was learned"
     for key, tensor in alone["state"].items():
         # Weights of a mapping network are stored in hundreds. How Adam amplifies rounding depends on the processor:
-        # 4 % of a way of 0.004 was seen. Processes that do not share gradients differ by the way itself.
+        # a hundredth of the way is common. Processes that do not share gradients differ by the way itself.
         exact, moved = 1e-5 * max(1.0, tensor.abs().max().item()), largest_difference(tensor, before[key])
-        assert largest_difference(tensor, first["state"][key]) < max(exact, min(0.1 * moved, 2e-4)), key
+        assert largest_difference(tensor, first["state"][key]) < max(exact, min(0.1 * moved, 1e-3)), key
 
 
 FALLBACK = "ddp_find_unused_parameters_true"
