@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from lit_gans.adversarial.preview import spread
 from lit_gans.metrics.evaluator import Seen
 from lit_gans.metrics.plots import (
     memorised_share,
@@ -33,7 +33,7 @@ def draw_pictures(seen: Seen, data: RealImages, folder: Path, *, split: str = "t
     few = min(len(seen.real), len(seen.fake))
     if few < 20:
         return []
-    real, fake = spread(seen.real, MOST_ROWS), spread(seen.fake, MOST_ROWS)
+    real, fake = thinned(seen.real, MOST_ROWS), thinned(seen.fake, MOST_ROWS)
     written = [_tsne(seen, folder / "tsne.png")]
     shown = seen.fake[: len(seen.images)]
     written.append(plot_tsne_grid(seen.images, shown, folder / "tsne_grid.png"))
@@ -45,11 +45,9 @@ def draw_pictures(seen: Seen, data: RealImages, folder: Path, *, split: str = "t
     return written
 
 
-def spread(rows: Tensor, most: int) -> Tensor:
+def thinned(rows: Tensor, most: int) -> Tensor:
     """At most `most` rows, evenly spread over all."""
-    if len(rows) <= most:
-        return rows
-    return rows[torch.linspace(0, len(rows) - 1, most, dtype=torch.float64).round().long()]
+    return rows if len(rows) <= most else rows[spread(len(rows), most)]
 
 
 def _tsne(seen: Seen, path: Path) -> Path:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_gans.adversarial.preview import spread
 from lit_gans.files import replacing
 from lit_gans.images import grid, save_png
 from lit_gans.metrics.extractors import as_channels
@@ -186,9 +187,10 @@ def plot_tsne_grid(images: Tensor, features: Tensor, path: str | os.PathLike, *,
 
     _check_features(features, features, least=9, purpose="a t-SNE grid")
     side = min(side, math.isqrt(len(images)))
-    chosen = torch.linspace(0, len(images) - 1, side**2, dtype=torch.float64).round().long()
+    chosen = spread(len(images), side**2)
     places = _tsne(features[chosen.to(features.device)], seed)
-    places = (places - places.min(0).values) / (places.max(0).values - places.min(0).values)
+    low, high = places.aminmax(dim=0)
+    places = (places - low) / (high - low).clamp(min=torch.finfo(places.dtype).tiny)
     ticks = (torch.arange(side, dtype=places.dtype) + 0.5) / side
     cells = torch.cartesian_prod(ticks, ticks).flip(1)  # rows from the top, x first
     order = linear_sum_assignment(torch.cdist(cells, places).square().numpy())[1]
@@ -341,11 +343,13 @@ def _shares(means: MiniBatchKMeans, rows: Tensor, clusters: int) -> Tensor:
 
 
 def _tsne(features: Tensor, seed: int) -> Tensor:
-    """[N, D] -> [N, 2]."""
+    """[N, D] -> [N, 2]; of a generator that draws one image alone all in one point, where scikit-learn crashes."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
     rows = features.detach().double().cpu().numpy()
+    if (rows == rows[0]).all():
+        return torch.zeros(len(rows), 2)
     reduced = PCA(min(_PCA_FEATURES, *rows.shape), random_state=seed).fit_transform(rows)
     perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)  # scikit-learn wants less than the number of rows
     init = "pca" if reduced.shape[1] > 1 else "random"

@@ -168,6 +168,8 @@ def test_a_tsne_grid_shows_each_image_once_and_puts_those_of_one_kind_together(t
     assert again.read_bytes() == path.read_bytes()
     large = plot_tsne_grid(images.repeat(1, 1, 16, 16), features, tmp_path / "large.png", side=3)
     assert Image.open(large).size == (288, 288)
+    one = plot_tsne_grid(images[:9], torch.ones(9, 4), tmp_path / "collapsed.png")
+    assert Image.open(one).size == (3 * 48, 3 * 48)
     with pytest.raises(ValueError, match="t-SNE grid"):
         plot_tsne_grid(images[:8], features[:8], tmp_path / "few.png")
 
