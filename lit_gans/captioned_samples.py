@@ -80,9 +80,7 @@ def save_captioned(
     Raises:
         ValueError: the model reads no text, or not this.
     """
-    if not isinstance(gan, TextGAN):
-        raise ValueError(f"this {type(gan).__name__} draws no captions: leave text out, or give a text-to-image run")
-    images = draw_captions(gan, seeds, captions, psi=psi, ema=ema, batch_size=batch_size)
+    images = draw_captions(_reader(gan), seeds, captions, psi=psi, ema=ema, batch_size=batch_size)
     if grid:
         return [save_png(captioned_grid(images, captions), target)]
     paths = []
@@ -114,13 +112,10 @@ def save_sentences(
     Raises:
         ValueError: the model reads no text, or not this, or there is one caption alone.
     """
-    if not isinstance(gan, TextGAN):
-        raise ValueError(f"this {type(gan).__name__} draws no captions: leave text out, or give a text-to-image run")
     if len(captions) < 2:
         raise ValueError(f"interpolate walks from caption to caption, and there is {len(captions)}: give two or more")
-    features, draw = gan.read(captions), {"psi": psi, "ema": ema, "batch_size": batch_size}
-    mixtures = [mixed(features, k, t) for k in range(len(captions) - 1) for t in torch.linspace(0, 1, steps).tolist()]
-    images = draw_features(gan, seeds, TextFeatures(*(stacked(parts) for parts in zip(*mixtures, strict=True))), **draw)
+    features = between(_reader(gan).read(captions), steps)
+    images = draw_features(gan, seeds, features, psi=psi, ema=ema, batch_size=batch_size)
     rows = images.unflatten(0, (-1, steps)).transpose(1, 2)  # [pairs, seeds, steps, C, H, W]
     pairs = [f"{a} -> {b}" for a, b in zip(captions, captions[1:], strict=False)]
     heads = [pair if k == 0 else "" for pair in pairs for k in range(len(seeds))]
@@ -155,14 +150,19 @@ def save_attention(
     return save_png(torch.cat(sheets, 1), target)
 
 
-def mixed(features: TextFeatures, first: int, share: float) -> TextFeatures:
-    """One caption's features, [1, ...]: on the way from caption `first` to the next, at `share` in [0, 1] of it."""
-    a, b = features.rows(slice(first, first + 1)), features.rows(slice(first + 1, first + 2))
-    return (a if share < 0.5 else b)._replace(sentence=torch.lerp(a.sentence, b.sentence, share))
+def between(features: TextFeatures, steps: int) -> TextFeatures:
+    """Features of K captions -> those of (K - 1) * steps: from each to its next, both ends among them."""
+    count = len(features.sentence) - 1
+    share = torch.linspace(0, 1, steps, device=features.sentence.device).repeat(count)
+    first = torch.arange(count, device=share.device).repeat_interleave(steps)
+    sentence = torch.lerp(features.sentence[first], features.sentence[first + 1], share[:, None])
+    return features.rows(first + (share >= 0.5))._replace(sentence=sentence)
 
 
-def stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
-    return None if parts[0] is None else torch.cat(list(parts))
+def _reader(gan: GAN) -> TextGAN:
+    if not isinstance(gan, TextGAN):
+        raise ValueError(f"this {type(gan).__name__} draws no captions: leave text out, or give a text-to-image run")
+    return gan
 
 
 def draw_captions(

@@ -13,7 +13,7 @@ import yaml
 from lit_gans.adversarial.caption_encoders import share_vocabulary
 from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.callbacks import Checkpoint
-from lit_gans.captioned_samples import captioned_grid, captions_of, mixed, save_captioned
+from lit_gans.captioned_samples import between, captioned_grid, captions_of, save_captioned
 from lit_gans.data import ShapeCaptions
 from lit_gans.data.captions import Vocabulary
 from lit_gans.images import to_uint8
@@ -244,10 +244,13 @@ def test_a_sheet_leads_from_caption_to_caption(run: Path, tmp_path: Path) -> Non
 
 
 def test_words_on_the_way_are_those_of_the_nearer_caption() -> None:
-    features = painter().read([RED, BLUE])
-    near, far = mixed(features, 0, 0.25), mixed(features, 0, 0.75)
-    torch.testing.assert_close(near.sentence[0], features.sentence[0] * 0.75 + features.sentence[1] * 0.25)
-    assert torch.equal(near.words[0], features.words[0]) and torch.equal(far.mask[0], features.mask[1])
+    features = painter().read([RED, BLUE, RED])
+    walk = between(features, 5)
+    assert len(walk.sentence) == 10
+    torch.testing.assert_close(walk.sentence[1], features.sentence[0] * 0.75 + features.sentence[1] * 0.25)
+    torch.testing.assert_close(walk.sentence[[0, 4, 5, 9]], features.sentence[[0, 1, 1, 2]])
+    assert torch.equal(walk.words[1], features.words[0]) and torch.equal(walk.mask[3], features.mask[1])
+    assert torch.equal(walk.words[6], features.words[1]) and torch.equal(walk.words[9], features.words[2])
 
 
 def test_a_long_caption_is_broken_into_lines() -> None:
