@@ -9,6 +9,8 @@ from tests.cases import BATCH, CASES, IN_PARTS, largest_difference, state, train
 from tests.distributed.launch import run_processes
 
 BATCHES = 20
+# Where Adam amplifies rounding, on processors whose matrix products round otherwise: up to 4 % of the way was seen.
+AMPLIFIED = ("msg-gan-wgan", "stylegan1")
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +31,10 @@ def test_two_processes_equal_one(name: str, two_processes: Path, tmp_path: Path)
     assert alone["clock"] == first["clock"] == (BATCHES * BATCH, BATCHES)
     assert largest_difference(alone["state"], before) > 1e-4, "nothing was learned"
     for key, tensor in alone["state"].items():
-        # Weights of a mapping network are stored in hundreds. How Adam amplifies rounding depends on the processor:
-        # a hundredth of the way is common. Processes that do not share gradients differ by the way itself.
-        exact, moved = 1e-5 * max(1.0, tensor.abs().max().item()), largest_difference(tensor, before[key])
-        assert largest_difference(tensor, first["state"][key]) < max(exact, min(0.1 * moved, 1e-3)), key
+        bound = 1e-5 * max(1.0, tensor.abs().max().item())  # weights of a mapping network are stored in hundreds
+        if name in AMPLIFIED:
+            bound = max(bound, min(0.1 * largest_difference(tensor, before[key]), 1e-3))
+        assert largest_difference(tensor, first["state"][key]) < bound, key
 
 
 FALLBACK = "ddp_find_unused_parameters_true"
