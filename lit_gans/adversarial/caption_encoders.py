@@ -169,8 +169,8 @@ def build_encoder(
 ) -> CaptionEncoder:
     """The encoder of this name: "words", "characters", "embeddings" or "clip:<owner>/<name>"; see `TextGAN`.
 
-    encoder_rnn: None is "lstm" for words and "gru" for characters. ValueError for another name, and for words without
-    a vocabulary.
+    encoder_rnn: None is "lstm" for words and "gru" for characters. "words" needs a vocabulary, which
+    `encoder_arguments` sees to. ValueError for another name.
     """
     if encoder == "words":
         return WordReader(

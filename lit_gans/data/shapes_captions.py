@@ -79,7 +79,8 @@ class ShapeCaptions(TextData):
     Picture and captions of sample i depend on (seed, split, i) alone. `holdout` keeps 8 of the 48 combinations of shape
     and colour for split "test": pictures of them show whether a model puts together what it has learnt apart. `read`
     says what a picture shows (without fail for drawn ones of 32 pixels or more), `right` whether that is what a caption
-    asks for, the function `parse` what that is. Options as those of `Shapes` and of `TextData`.
+    asks for, the function `parse` what that is. A wrong partner differs in shape, colour or position alone, by turns:
+    see `CaptionedShapes`. Options as those of `Shapes` and of `TextData`.
     """
 
     def __init__(

@@ -267,7 +267,7 @@ class StackGAN2(TextGAN):
             on CUB, where captions say what colours there are.
         kl_weight: of the divergence of the conditions, 2 in the code.
         detach_condition: the generator cannot win by moving the condition: its losses take it as given, as StackGAN's
-            do. Narrow networks need it; the code of StackGAN++ lets their gradient in.
+            do; the code of StackGAN++ lets their gradient in. Short runs of narrow networks learned colours only so.
         r1_gamma, r1_interval: weight of R1 on all logits of real images, in every so many batches; 0 as published.
         **text: encoder, total_kimg, ... of `TextGAN`.
 

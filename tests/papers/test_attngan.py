@@ -464,6 +464,7 @@ def test_previews() -> None:
         (attngan, {"channels": 1}, "channels 1 and num_classes 0: AttnGAN draws colours"),
         (attngan, {"image_encoder": "vgg"}, "image_encoder is 'vgg'; it must be 'inception' .* or 'small'"),
         (attngan, {"vocabulary": None}, "encoder 'words' has no vocabulary"),
+        (damsm, {"vocabulary": None}, "encoder 'words' has no vocabulary"),
         (damsm, {"image_px": 20}, "image_px 20 is no multiple of 16 from 32"),
         (damsm, {"lr_decay": 0.0}, "lr_decay 0.0 at every 8.855 kimg: give a factor in"),
     ],
