@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lit_gans.fit import FitCLI
+    from lit_gans.training.cli import FitCLI
 
 EXCLUDED = ("Evaluate", "ImageGrid", "Checkpoint")
 COLUMNS = ("config", "commit", "hardware", "threads", "torch", "precision", "batch", "img/s", "s/kimg", "MiB",
@@ -104,7 +104,7 @@ def benchmark(argv: list[str], *, batches: int = 100, repeats: int = 5, warmup: 
 def _parse(argv: list[str], folder: str) -> FitCLI:
     import torch
 
-    from lit_gans.fit import parse
+    from lit_gans.training.cli import parse
 
     cli = parse(argv, run_folder=folder)
     torch.set_float32_matmul_precision(cli.config["float32_matmul_precision"])
@@ -122,8 +122,8 @@ def _median(loops: tuple[Loop, ...]) -> Loop:
 def _identity(argv: list[str], cli: FitCLI) -> dict[str, Any]:
     import torch
 
-    from lit_gans.fit import _config_values
-    from lit_gans.run import describe
+    from lit_gans.runs.records import describe
+    from lit_gans.training.cli import _config_values
 
     told = describe(cli.trainer, argv)
     return {

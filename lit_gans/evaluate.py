@@ -16,9 +16,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lit_gans.base.processes import rank_and_world
 from lit_gans.evaluation.folders import evaluate_folder
 from lit_gans.evaluation.runs import config_of, evaluate_run, evaluate_translator_run, is_run, run_folder
-from lit_gans.evaluation.settings import Networks, Where, rank_and_world, settings_of
+from lit_gans.evaluation.settings import Networks, Where, settings_of
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +74,8 @@ def evaluate(
     ValueError, FileNotFoundError or ConnectionError say what is missing.
     """
     from lit_gans.adversarial import GAN
-    from lit_gans.run import find_device, load_run
+    from lit_gans.base.processes import find_device
+    from lit_gans.runs.load import load_run
 
     target = Path(target)
     if not target.exists():

@@ -1,126 +1,16 @@
 """The verb that trains: `python -m lit_gans.fit --config experiments/cgan/digits.yaml`."""
 
-import json
-import logging
 import os
 import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
-import torch
-import yaml
-from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_gans import callbacks
-from lit_gans.adversarial import GAN, Game, TextGAN
-from lit_gans.adversarial.caption_encoders import share_vocabulary
-from lit_gans.adversarial.strategy import SyncAtStep
-from lit_gans.configs import find_config, unknown_key_message
-from lit_gans.data import ImageData
-from lit_gans.loggers import LoggerName, build_logger, close
-from lit_gans.page import write_page
-from lit_gans.run import describe, find_checkpoint, last_run_folder, new_run_folder, read_checkpoint
-from lit_gans.translators import Translator
-
-# In the order of their work after a batch; each is configured by its name, as in --ema.half_life_kimg=20.
-CALLBACKS = {
-    "fade_in": callbacks.FadeIn,
-    "ema": callbacks.EMA,
-    "adaptive_augmentation": callbacks.AdaptiveAugmentation,
-    "report": callbacks.Report,
-    "throughput": callbacks.Throughput,
-    "health": callbacks.Health,
-    "image_grid": callbacks.ImageGrid,
-    "evaluate": callbacks.Evaluate,
-    "evaluate_translation": callbacks.EvaluateTranslation,
-    "separability": callbacks.Separability,
-    "checkpoint": callbacks.Checkpoint,
-    "progress": callbacks.Progress,
-}
-
-TRAINER_DEFAULTS = {
-    "max_epochs": -1,  # the image clock ends training, and the stream of batches is endless
-    "limit_val_batches": 0,
-    "use_distributed_sampler": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "logger": False,  # ours is built for the run folder
-}
-
-
-class Parser(LightningArgumentParser):
-    """Names the nearest known keys when one is unknown."""
-
-    def error(self, message: str, ex: Exception | None = None) -> None:
-        super().error(unknown_key_message(message, self), ex)
-
-
-class FitCLI(LightningCLI):
-    """LightningCLI with the image clock's callbacks; `run` is the folder that the run writes to."""
-
-    def __init__(self, argv: list[str], *, run_folder: str | None) -> None:
-        self.argv, self.wanted_run = argv, run_folder
-        super().__init__(
-            Game,
-            ImageData,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            save_config_callback=None,
-            seed_everything_default=0,
-            trainer_defaults=TRAINER_DEFAULTS,
-            parser_class=Parser,
-            parser_kwargs={"prog": "lit-gans fit", "description": __doc__},
-            args=argv,
-            run=False,
-        )
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument(
-            "--run_folder", type=str | None, help="run folder; default runs/<config's folder>-<config's name>"
-        )
-        parser.add_argument("--ckpt_path", type=str | None, help="'last' continues the run; or a .ckpt file")
-        parser.add_argument("--logger", type=LoggerName, default="wandb", help="where curves and grids go")
-        parser.add_argument(
-            "--float32_matmul_precision", default="high", choices=["highest", "high", "medium"],
-            help="'high' lets GPUs multiply float32 in TF32; 'highest' does not",
-        )  # fmt: skip
-        for name, callback in CALLBACKS.items():
-            parser.add_lightning_class_args(callback, name)
-        parser.set_defaults({"adaptive_augmentation.interval": 0})  # most models have no augmentation
-        parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
-        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
-
-    def before_instantiate_classes(self) -> None:
-        self.run = Path(self.wanted_run) if self.wanted_run else _run_folder(self.config, self.argv)
-        self.config["trainer"]["default_root_dir"] = str(self.run)
-        share_vocabulary(self.config["model"], self.config["data"])
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        trainer = super().instantiate_trainer(**kwargs)
-        strategy = trainer.strategy
-        if type(strategy) is DDPStrategy and not strategy._ddp_kwargs.get("find_unused_parameters"):
-            # What "auto" and "ddp" mean on several devices; see SyncAtStep.
-            trainer = super().instantiate_trainer(**{**kwargs, "strategy": "sync_at_step"})
-            assert isinstance(trainer.strategy, SyncAtStep)
-        return trainer
-
-
-def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
-    """Builds everything that `argv` describes and runs nothing: `.trainer`, `.model`, `.datamodule`, `.config`.
-
-    `run_folder` is where the run will write; by default as `fit` chooses it.
-    """
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*treespec.*|.*intended to run from within Python.*")
-        return FitCLI(_with_shipped_configs(argv), run_folder=run_folder)
+from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial.capabilities import Translator
+from lit_gans.papers.text.game import TextGAN
+from lit_gans.training.cli import FitCLI, parse, train
 
 
 def fit(config: str | os.PathLike, *overrides: str, run: str | None = None, ckpt_path: str | None = None) -> Path:
@@ -132,86 +22,6 @@ def fit(config: str | os.PathLike, *overrides: str, run: str | None = None, ckpt
     argv += [f"--run_folder={run}"] if run else []
     argv += [f"--ckpt_path={ckpt_path}"] if ckpt_path else []
     return train(parse(argv), argv)
-
-
-def train(cli: FitCLI, argv: list[str]) -> Path:
-    """Trains what was parsed; the run folder."""
-    torch.set_float32_matmul_precision(cli.config["float32_matmul_precision"])
-    checkpoint = _checkpoint_to_resume(cli)
-    trainer = cli.trainer
-    if trainer.is_global_zero:
-        _write_identity(cli, argv)
-        logger = build_logger(cli.config["logger"], cli.run)
-    else:
-        logger = False
-    trainer.loggers = [logger] if logger else []
-    for each in trainer.loggers:
-        each.log_hyperparams(_plain_config(cli))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*treespec.*|.*does not have many workers.*|.*pre-optimization state.*")
-        try:
-            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-        finally:
-            if trainer.is_global_zero:
-                write_page(cli.run)
-            for each in trainer.loggers:
-                close(each)
-    return cli.run
-
-
-def _run_folder(config: Any, argv: list[str]) -> Path:
-    wanted = Path(config["run_folder"]) if config["run_folder"] else Path("runs") / _experiment_name(argv)
-    resume = config["ckpt_path"]
-    if resume == "last":
-        return last_run_folder(wanted)
-    if resume and Path(resume).parent.name == "checkpoints" and not config["run_folder"]:
-        return Path(resume).parent.parent
-    return new_run_folder(wanted)
-
-
-def _experiment_name(argv: list[str]) -> str:
-    """`experiments/cgan/digits.yaml` is cgan-digits; without a config file, "run"."""
-    names = [Path(value) for value in _config_values(argv)]
-    return "-".join([*names[-1].parts[-2:-1], names[-1].stem]) if names else "run"
-
-
-def _config_values(argv: list[str]) -> list[str]:
-    values = [a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-c="))]
-    return values + [argv[i + 1] for i, a in enumerate(argv[:-1]) if a in ("--config", "-c")]
-
-
-def _with_shipped_configs(argv: list[str]) -> list[str]:
-    """Config files that are not on disk but came with the package are found there."""
-    given = set(_config_values(argv))
-    found = {value: str(find_config(value)) for value in given}
-    return [
-        found.get(a) or (a.split("=", 1)[0] + "=" + found[a.split("=", 1)[1]] if a.startswith("--config=") else a)
-        for a in argv
-    ]
-
-
-def _checkpoint_to_resume(cli: FitCLI) -> str | None:
-    wanted = cli.config["ckpt_path"]
-    if not wanted:
-        return None
-    path = find_checkpoint(cli.run if wanted == "last" else wanted)
-    from lit_gans.adversarial.checks import check_same_architecture
-
-    check_same_architecture(cli.model, read_checkpoint(path))
-    return str(path)
-
-
-def _plain_config(cli: FitCLI) -> dict[str, Any]:
-    return yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
-
-
-def _write_identity(cli: FitCLI, argv: list[str]) -> None:
-    """config.yaml and run.json; a resumed run adds its own line to run.json's history."""
-    cli.run.mkdir(parents=True, exist_ok=True)
-    (cli.run / "config.yaml").write_text(cli.parser.dump(cli.config, skip_unset=False))
-    path = cli.run / "run.json"
-    starts = json.loads(path.read_text())["starts"] if path.is_file() else []
-    path.write_text(json.dumps({"starts": [*starts, describe(cli.trainer, ["lit-gans", "fit", *argv])]}, indent=1))
 
 
 def main(argv: list[str] | None = None) -> int:

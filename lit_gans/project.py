@@ -54,16 +54,17 @@ def project(
         lpips: "vgg", "alex" or "squeeze", with torchvision's weights from the file `lpips_weights`, else the cache or
             a download. `distance` takes another network instead.
         raw: the generator as trained, not its average. format: of the film; "mp4" needs the extra `video`.
-        device: "auto" is the accelerator where there is one. trust: see `lit_gans.run.load_run`.
+        device: "auto" is the accelerator where there is one. trust: see `lit_gans.runs.load.load_run`.
 
     Raises:
         ValueError, FileNotFoundError, ConnectionError: no run, picture or weights, or a setting that cannot be met.
     """
     from lit_gans import editing
-    from lit_gans.films import mp4_encoder
-    from lit_gans.images import from_uint8
+    from lit_gans.base.images import from_uint8
+    from lit_gans.base.processes import find_device
+    from lit_gans.base.video import mp4_encoder
     from lit_gans.metrics.perceptual import build_lpips
-    from lit_gans.run import find_device, load_gan
+    from lit_gans.runs.load import load_gan
 
     image = Path(image)
     folder = Path(output) if output is not None else Path(f"{image.stem}-projected")
@@ -115,10 +116,10 @@ def save_pictures(found: Projection, folder: Path, *, format: Literal["gif", "mp
     """Writes the five pictures and the film of a projection."""
     import torch
 
-    from lit_gans.callbacks.image_grid import readable_grid
+    from lit_gans.base.grids import readable_grid
+    from lit_gans.base.images import save_png, to_uint8
+    from lit_gans.base.video import save_film
     from lit_gans.editing.projector import compared
-    from lit_gans.films import save_film
-    from lit_gans.images import save_png, to_uint8
 
     image, target, small = to_uint8(found.image), to_uint8(found.target), to_uint8(compared(found.target))
     save_png(image[0], folder / "projected.png")
@@ -133,7 +134,7 @@ def save_pictures(found: Projection, folder: Path, *, format: Literal["gif", "mp
 
 def _stamp(gan: GAN, image: Path, *, ema: bool) -> dict[str, object]:
     """What the styles belong to."""
-    from lit_gans.metrics.cache import digest
+    from lit_gans.base.cache import digest
 
     player = gan.generator_ema if ema and gan.generator_ema is not None else gan.generator
     return {
@@ -167,7 +168,7 @@ class _Reporter:
 
     def line(self, step: Step, now: float) -> str:
         """ "120/1000  12%  distance 0.3142  0:00:25 < 0:03:03"."""
-        from lit_gans.callbacks.progress import clock
+        from lit_gans.base.progress import clock
 
         done, elapsed = step.step + 1, now - self.started
         left = clock(elapsed / done * (self.steps - done))

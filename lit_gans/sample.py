@@ -88,15 +88,16 @@ def sample(
             numbers such as "0-3", or "coarse" (4 and 8 px, the default), "middle" (16 and 32 px), "fine" (from 64 px).
         noise: a table of the seeds without noise, with the constant noise, and with noise drawn anew.
         frames: of the whole film. format: "gif", or "mp4" with the extra `video`; by default the output's suffix.
-        device: "auto" is the accelerator where there is one. trust: see `lit_gans.run.load_run`.
+        device: "auto" is the accelerator where there is one. trust: see `lit_gans.runs.load.load_run`.
 
     Raises:
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
-    from lit_gans.captioned_samples import captions_to_draw, save_attention, save_captioned, save_sentences
+    from lit_gans.base.processes import find_device
+    from lit_gans.base.video import save_film
+    from lit_gans.editing.captions import captions_to_draw, save_attention, save_captioned, save_sentences
     from lit_gans.editing.styles import noise_table, style_mixing, truncation_sweep
-    from lit_gans.films import save_film
-    from lit_gans.run import find_device, load_gan
+    from lit_gans.runs.load import load_gan
 
     seeds = _numbers(seeds, "seeds")
     classes = None if classes is None else _numbers(classes, "classes")
@@ -251,7 +252,7 @@ def _target(output: Path, format: Format | None, form: Form) -> Path:
 
 
 def _save_singles(gan: "GAN", seeds: list[int], classes: list[int] | None, folder: Path, draw: dict) -> list[Path]:
-    from lit_gans.images import save_png
+    from lit_gans.base.images import save_png
 
     pairs = [(s, None) for s in seeds] if gan.num_classes == 0 else [
         (s, c) for s in seeds for c in (classes or [s % gan.num_classes])
@@ -276,8 +277,8 @@ def _images(gan: "GAN", pairs: list[tuple[int, int | None]], draw: dict) -> "Ten
 
 
 def _save_grid(gan: "GAN", seeds: list[int], classes: list[int] | None, path: Path, draw: dict) -> Path:
-    from lit_gans.callbacks.image_grid import readable_grid
-    from lit_gans.images import save_png
+    from lit_gans.base.grids import readable_grid
+    from lit_gans.base.images import save_png
 
     rows = _rows(gan, classes)
     columns = math.ceil(math.sqrt(len(seeds))) if rows == [None] else len(seeds)
@@ -286,7 +287,7 @@ def _save_grid(gan: "GAN", seeds: list[int], classes: list[int] | None, path: Pa
 
 def _rows(gan: "GAN", classes: list[int] | None) -> list[int] | list[None]:
     """The class of each row of a grid; [None] on an unconditional model."""
-    from lit_gans.adversarial.preview import MAX_CLASSES, spread
+    from lit_gans.base.grids import MAX_CLASSES, spread
 
     if gan.num_classes == 0:
         return [None]
@@ -295,8 +296,8 @@ def _rows(gan: "GAN", classes: list[int] | None) -> list[int] | list[None]:
 
 def _save_table(images: "Tensor", path: Path) -> Path:
     """uint8 [rows, columns, C, H, W] as one picture."""
-    from lit_gans.callbacks.image_grid import readable_grid
-    from lit_gans.images import save_png
+    from lit_gans.base.grids import readable_grid
+    from lit_gans.base.images import save_png
 
     return save_png(readable_grid(images.flatten(0, 1), images.shape[1]), path)
 

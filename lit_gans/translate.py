@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lit_gans.translators import Input, Translator
+    from lit_gans.adversarial.capabilities import Input, Translator
 
 SHEETS, SHEET_PAIRS, SHEET_COLUMNS, THUMBNAIL_PX = "sheets", 16, 4, 256
 TOLD_EVERY_S = 10.0
@@ -64,15 +64,15 @@ def translate(
         instances: for a model of label maps (pix2pixHD), the maps of instance ids of up to 16 bits: a folder with files
             of the same names, or a file for a file.
         device: "auto" is the accelerator where there is one. seed: of the noise of models that have some (pix2pix).
-        trust: see `lit_gans.run.load_run`.
+        trust: see `lit_gans.runs.load.load_run`.
 
     Raises:
         ValueError, FileNotFoundError: an argument that cannot be met, or nothing there; each says the way out.
     """
-    from lit_gans.images import save_png
-    from lit_gans.run import find_device
-    from lit_gans.tiles import tile_size
-    from lit_gans.translators import load_translator
+    from lit_gans.base.images import save_png
+    from lit_gans.base.processes import find_device
+    from lit_gans.base.tiles import tile_size
+    from lit_gans.runs.translators import load_translator
 
     source = Path(source)
     pictures = _pictures(source)
@@ -127,9 +127,9 @@ def translate_picture(
     """
     import torch
 
-    from lit_gans.images import from_uint8, to_uint8
+    from lit_gans.base.images import from_uint8, to_uint8
+    from lit_gans.base.tiles import in_tiles, reflect_to
     from lit_gans.nn import Draws
-    from lit_gans.tiles import in_tiles, reflect_to
 
     height, width = picture.shape[-2:]
     if instance is not None and instance.shape != picture.shape[-2:]:
@@ -270,7 +270,8 @@ class Sheets:
     def _write(self) -> None:
         import torch
 
-        from lit_gans.images import grid, save_png
+        from lit_gans.base.grids import grid
+        from lit_gans.base.images import save_png
 
         columns = 2 * min(SHEET_COLUMNS, len(self.cells) // 2)
         path = self.folder / f"{len(self.paths) + 1:03d}.png"
@@ -284,7 +285,7 @@ def thumbnail(picture: Tensor) -> Tensor:
     import torch
     from PIL import Image, ImageOps
 
-    from lit_gans.images import to_pil
+    from lit_gans.base.images import to_pil
 
     size = (THUMBNAIL_PX, THUMBNAIL_PX)
     small = ImageOps.pad(to_pil(picture).convert("RGB"), size, Image.Resampling.LANCZOS, color=(128, 128, 128))
@@ -353,7 +354,7 @@ class Lines:
 
 def _clock(seconds: float) -> str:
     """Seconds as h:mm:ss."""
-    from lit_gans.callbacks.progress import clock
+    from lit_gans.base.progress import clock
 
     return clock(seconds)
 

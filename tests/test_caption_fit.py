@@ -9,9 +9,9 @@ import yaml
 from torch import Tensor
 
 from lit_gans import fit
+from lit_gans.base.images import from_uint8
 from lit_gans.data import ShapeCaptions
-from lit_gans.evaluation.caption_fit import caption_fit, caption_fit_of_run
-from lit_gans.images import from_uint8
+from lit_gans.runs.caption_fit import caption_fit, caption_fit_of_run
 from tests.adversarial.painter import Painter
 
 FORMS = 5

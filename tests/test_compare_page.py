@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lit_gans.compare import compare
-from lit_gans.compare_page import _picture
+from lit_gans.runs.comparison_page import _picture
 from tests.test_compare import evaluation, write_run
 
 EVIL = "<script>alert(1)</script>"

@@ -12,7 +12,7 @@ from torch import Tensor
 from lit_gans.convert import convert, main
 from lit_gans.official import fingerprint, read_official
 from lit_gans.papers import stylegan2
-from lit_gans.pretrained import from_pretrained
+from lit_gans.runs.pretrained import from_pretrained
 
 from .official import hostile
 from .official.layout import EasyDict, official_modules, tree, written
@@ -99,7 +99,7 @@ def test_the_verbs_take_the_folder_as_they_take_a_run(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     from lit_gans.evaluate import evaluate
-    from lit_gans.run import load_run
+    from lit_gans.runs.load import load_run
     from lit_gans.sample import main as sample
 
     monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path / "cache"))

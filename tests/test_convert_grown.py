@@ -12,8 +12,8 @@ from lit_gans.adversarial.progressive import enlarged, stage_at
 from lit_gans.convert import convert
 from lit_gans.official import fingerprint, invert, write_named_states, write_state_dict
 from lit_gans.papers import msg_gan, pggan, stylegan1
-from lit_gans.pretrained import from_pretrained
-from lit_gans.run import load_run
+from lit_gans.runs.load import load_run
+from lit_gans.runs.pretrained import from_pretrained
 from lit_gans.sample import main as sample
 from tests.parity.golden import Golden, assert_close, cases
 
@@ -95,7 +95,7 @@ def test_msg_gan_is_recognised(golden: Golden, tmp_path: Path) -> None:
 def test_a_converted_stylegan_is_sampled_and_mixed(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = stylegan1.Generator(z_dim=8, w_dim=8, num_layers=2, **SMALL)
-    from lit_gans.pretrained import save_pretrained
+    from lit_gans.runs.pretrained import save_pretrained
 
     arguments = {"z_dim": 8, "w_dim": 8, "num_layers": 2, **SMALL}
     save_pretrained(network, tmp_path / "ours", arguments=arguments)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lit_gans.base.images import save_png
 from lit_gans.convert import convert, main
-from lit_gans.images import save_png
 from lit_gans.official import write_state_dict
 from lit_gans.papers.cyclegan import ResNet
 from lit_gans.papers.pix2pix import PatchGAN

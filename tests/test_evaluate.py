@@ -11,10 +11,10 @@ from PIL import Image
 
 from lit_gans import metrics
 from lit_gans.adversarial import GAN
+from lit_gans.base.images import save_png
 from lit_gans.data import Digits
 from lit_gans.evaluate import evaluate, main
 from lit_gans.evaluation.settings import settings_of
-from lit_gans.images import save_png
 from tests.metrics.common import PixelFeatures
 
 from .callbacks.common import tiny_cgan
@@ -220,7 +220,7 @@ def test_an_image_of_another_shape_is_measured_by_its_shorter_side(tmp_path: Pat
 
 
 def test_the_loaded_model_is_the_trained_one(run: Path) -> None:
-    from lit_gans.run import load_run
+    from lit_gans.runs.load import load_run
 
     gan: GAN = load_run(run)
     plan = metrics.Plan(num_images=40, num_real=90, batch_size=10)

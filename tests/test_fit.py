@@ -18,9 +18,11 @@ import yaml
 from PIL import Image
 
 from lit_gans import fit as verb
+from lit_gans.base.checkpoints import checkpoints, read_checkpoint
 from lit_gans.callbacks import checkpoint as checkpoint_module
-from lit_gans.configs import shipped_configs
-from lit_gans.run import checkpoints, load_run, new_run_folder, read_checkpoint
+from lit_gans.runs.configs import shipped_configs
+from lit_gans.runs.folder import new_run_folder
+from lit_gans.runs.load import load_run
 from tests.cases import largest_difference
 from tests.distributed.launch import ROOT, free_port
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lit_gans.images import from_uint8, grid, save_png, to_uint8
+from lit_gans.base.grids import grid
+from lit_gans.base.images import from_uint8, save_png, to_uint8
 
 
 def test_ends_and_middle_of_the_range() -> None:

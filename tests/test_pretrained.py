@@ -11,7 +11,7 @@ from torch import nn
 
 from lit_gans.metrics import Evaluation
 from lit_gans.papers.dcgan import Discriminator, Generator
-from lit_gans.pretrained import from_pretrained, push_to_hub, save_pretrained
+from lit_gans.runs.pretrained import from_pretrained, push_to_hub, save_pretrained
 
 from .callbacks.common import tiny_cgan, tiny_gan
 

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from lit_gans.base.cache import digest
+from lit_gans.base.images import from_uint8, save_png, to_uint8
 from lit_gans.editing import Step, read_projection, render
-from lit_gans.images import from_uint8, save_png, to_uint8
-from lit_gans.metrics.cache import digest
 from lit_gans.project import _Reporter, main, project, read_picture
-from lit_gans.run import load_run
+from lit_gans.runs.load import load_run
 
 from .callbacks.common import tiny_gan
 from .editing.test_projector import Blurs

@@ -1,6 +1,6 @@
 import pytest
 
-from lit_gans.protocol import differing, direction, stamp
+from lit_gans.metrics.protocol import differing, direction, stamp
 
 PROTOCOL = {
     "extractor": "inception", "n_fake": 10, "versions": {"torch": "1"}, "numbers": {"kid": {"kid_subsets": 100}}

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from lit_gans.adversarial import GAN
+from lit_gans.base.images import to_uint8
 from lit_gans.editing import style_mixing
-from lit_gans.images import to_uint8
-from lit_gans.run import load_run
+from lit_gans.runs.load import load_run
 from lit_gans.sample import loop, main, parse_numbers, sample, slerp, style_loop
 
 from .callbacks.common import tiny_cgan, tiny_gan, tiny_trainer

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_gans.tiles import in_tiles, reflect_to, tile_size
+from lit_gans.base.tiles import in_tiles, reflect_to, tile_size
 
 
 def images(height: int, width: int, *, channels: int = 2) -> Tensor:

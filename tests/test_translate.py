@@ -14,14 +14,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lit_gans.adversarial import Game
-from lit_gans.images import from_uint8, to_pil, to_uint8
+from lit_gans.adversarial.capabilities import Input
+from lit_gans.base.images import from_uint8, to_pil, to_uint8
 from lit_gans.nn import Draws
 from lit_gans.papers.cyclegan import CycleGAN, ResNet
 from lit_gans.papers.pix2pix import PatchGAN, Pix2Pix
 from lit_gans.papers.pix2pixhd import GlobalGenerator, Pix2PixHD
-from lit_gans.pretrained import save_pretrained
+from lit_gans.runs.pretrained import save_pretrained
+from lit_gans.runs.translators import _input
 from lit_gans.translate import Lines, main, read_ids, read_picture, thumbnail, translate, translate_picture
-from lit_gans.translators import Input, _input
 
 from .callbacks.common import tiny_gan
 

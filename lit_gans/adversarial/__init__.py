@@ -5,6 +5,5 @@ from lit_gans.adversarial.gan import GAN
 from lit_gans.adversarial.optim import lazy_adam, learning_rate_factor
 from lit_gans.adversarial.progressive import Growing, Progressive
 from lit_gans.adversarial.strategy import SyncAtStep
-from lit_gans.adversarial.text_gan import TextGAN
 
-__all__ = ["GAN", "Game", "Growing", "Progressive", "SyncAtStep", "TextGAN", "lazy_adam", "learning_rate_factor"]
+__all__ = ["GAN", "Game", "Growing", "Progressive", "SyncAtStep", "lazy_adam", "learning_rate_factor"]

@@ -17,7 +17,7 @@ from lit_gans.adversarial.checks import check_batch_size, check_precision, check
 from lit_gans.adversarial.optim import Schedule, learning_rate_factor
 from lit_gans.adversarial.reports import Reports
 from lit_gans.adversarial.strategy import SyncAtStep, average_gradients
-from lit_gans.nn.random import Draws, drawing
+from lit_gans.base.random import Draws, drawing
 
 
 class Game(pl.LightningModule, ABC):

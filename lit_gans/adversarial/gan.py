@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from lit_gans.adversarial.checks import check_against_data
 from lit_gans.adversarial.game import Game
-from lit_gans.adversarial.preview import draw, grid_shape, layout
+from lit_gans.adversarial.preview import draw
+from lit_gans.base.grids import grid_shape, layout
+from lit_gans.base.random import derive_seed
 from lit_gans.nn.mode import evaluating
-from lit_gans.nn.random import derive_seed
 
 Prior = Literal["normal", "uniform"]
 

@@ -5,33 +5,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lit_gans.images import to_uint8
+from lit_gans.base.images import to_uint8
 
 if TYPE_CHECKING:
     from lit_gans.adversarial.gan import GAN
-
-MAX_CLASSES = 20
-MAX_SIDE_PX = 7680
-
-
-def grid_shape(rows: int, columns: int, *, num_classes: int, resolution: int) -> tuple[int, int]:
-    """(rows, columns) of a grid: with classes a row for each of at most 20, and no side above 7,680 pixels."""
-    rows = min(num_classes, MAX_CLASSES) or rows
-    most = max(MAX_SIDE_PX // resolution, 1)
-    return min(rows, most), min(columns, most)
-
-
-def layout(rows: int, columns: int, *, num_classes: int) -> tuple[Tensor, Tensor | None]:
-    """(seeds [rows * columns], labels [rows * columns] or None), row by row: a class per row, a seed per column."""
-    if num_classes == 0:
-        return torch.arange(rows * columns), None
-    classes = spread(num_classes, rows)
-    return torch.arange(columns).repeat(len(classes)), classes.repeat_interleave(columns)
-
-
-def spread(total: int, count: int) -> Tensor:
-    """int64 [min(count, total)]: numbers below `total`, evenly spread from the first to the last."""
-    return torch.linspace(0, total - 1, min(count, total), dtype=torch.float64).round().long()
 
 
 def draw(

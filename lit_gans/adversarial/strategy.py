@@ -14,22 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-
-def broadcast_state(module: nn.Module, *, buffers_only: bool = False) -> None:
-    """Makes every process hold rank 0's parameters and buffers (all dtypes)."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return
-    tensors = list(module.buffers()) + ([] if buffers_only else list(module.parameters()))
-    for tensor in tensors:
-        dist.broadcast(tensor.detach(), src=0)
-
-
-def mean_over_processes(x: Tensor) -> Tensor:
-    """The mean of equal-sized tensors of all processes."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return x
-    dist.all_reduce(x)
-    return x / dist.get_world_size()
+from lit_gans.base.processes import broadcast_state
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ from lit_gans.augment.transforms import (
     translation,
     warp,
 )
-from lit_gans.nn.random import Draws
+from lit_gans.base.random import Draws
 
 BLIT = ("xflip", "rotate90", "xint")
 GEOM = ("scale", "rotate", "aniso", "xfrac")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gans.nn.random import Draws, current_draws
+from lit_gans.base.random import Draws, current_draws
 
 POLICIES = ("color", "translation", "cutout")
 

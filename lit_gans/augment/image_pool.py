@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lit_gans.nn.random import Draws
+from lit_gans.base.random import Draws
 
 
 class ImagePool(nn.Module):

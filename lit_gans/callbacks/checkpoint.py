@@ -16,10 +16,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lit_gans.adversarial import Game
-from lit_gans.adversarial.strategy import broadcast_state
+from lit_gans.base.checkpoints import checkpoints
+from lit_gans.base.files import replacing
+from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
-from lit_gans.files import replacing
-from lit_gans.run import checkpoints
 
 
 class Checkpoint(EveryKimg, LightningCheckpoint):

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from lightning.pytorch import Trainer
 
 from lit_gans.adversarial import GAN, Game
-from lit_gans.adversarial.strategy import broadcast_state
+from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.metrics import DEFAULT_METRICS, Evaluation, Extractor, Plan, build_extractor, evaluate_gan
 from lit_gans.metrics.evaluator import check_generator
 from lit_gans.metrics.reals import RealImages, real_indices
-from lit_gans.run import record, record_table
+from lit_gans.runs.records import record, record_table
 
 
 class Evaluate(EveryKimg):

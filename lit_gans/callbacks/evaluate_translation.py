@@ -9,7 +9,8 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from lit_gans.adversarial import Game
-from lit_gans.adversarial.strategy import broadcast_state
+from lit_gans.adversarial.capabilities import Translator
+from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.data import TranslationData
 from lit_gans.data.unpaired import UnpairedData
@@ -29,8 +30,7 @@ from lit_gans.metrics.translation import (
     evaluate_translator,
     samples_of,
 )
-from lit_gans.run import record, record_table
-from lit_gans.translators import Translator
+from lit_gans.runs.records import record, record_table
 
 
 class EvaluateTranslation(EveryKimg):

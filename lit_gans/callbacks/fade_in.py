@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +12,10 @@ from torch import Tensor
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.progressive import SMALLEST_PX, Progressive
+from lit_gans.base.cache import cache_folder
+from lit_gans.base.progress import progress_of
 from lit_gans.data import ImageData
-from lit_gans.data.pyramid import Progress, Pyramid
-from lit_gans.metrics.cache import cache_folder
+from lit_gans.data.pyramid import Pyramid
 
 
 @dataclass(frozen=True)
@@ -221,18 +221,3 @@ class FadeIn(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         phase = state_dict["phase"]
         self._phase = None if phase is None else tuple(phase)
-
-
-@contextmanager
-def progress_of(what: str, *, shown: bool) -> Iterator[Progress | None]:
-    """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    if not shown or not console.is_terminal:
-        yield None
-        return
-    with Bars(console=console, transient=True) as bars:
-        task = bars.add_task(what)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -11,12 +11,13 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lit_gans.adversarial import GAN, Game
-from lit_gans.adversarial.preview import spread
+from lit_gans.base.checkpoints import checkpoints, read_checkpoint
+from lit_gans.base.grids import spread
+from lit_gans.base.images import from_uint8
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
 from lit_gans.callbacks.report import Report
 from lit_gans.data import ImageData, ImageSet
-from lit_gans.images import from_uint8
-from lit_gans.run import checkpoints, read_checkpoint, record
+from lit_gans.runs.records import record
 
 CHECK_EVERY_BATCHES = 50
 MAX_CLASSES = 10

@@ -4,19 +4,17 @@ import shutil
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lit_gans.adversarial import GAN, Game
-from lit_gans.adversarial.preview import grid_shape, spread
+from lit_gans.base.files import replacing
+from lit_gans.base.grids import grid_shape, readable_grid, spread
+from lit_gans.base.images import save_png
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.data import ImageData, ImageSet
-from lit_gans.files import replacing
-from lit_gans.images import grid, save_png
-from lit_gans.run import record_image
+from lit_gans.runs.records import record_image
 
-READABLE_CELL_PX, READABLE_WIDTH_PX, LINE_PX = 64, 1600, 2
 FILM_FRAMES, FILM_SIDE_PX, FILM_FPS = 150, 640, 10
 
 
@@ -94,7 +92,7 @@ def save_growth(folder: Path) -> Path | None:
     """`film.gif` of the grids in a run's folder of samples, in their order, if there are any."""
     from PIL import Image
 
-    from lit_gans.films import save_pictures
+    from lit_gans.base.video import save_pictures
 
     paths = sorted(folder.glob("fakes-*.png"))
     if not paths:
@@ -105,19 +103,6 @@ def save_growth(folder: Path) -> Path | None:
     size = (round(size[0] * scale), round(size[1] * scale))
     frames = [picture if picture.size == size else picture.resize(size, Image.Resampling.BOX) for picture in pictures]
     return save_pictures(frames, folder / "film.gif", fps=FILM_FPS)
-
-
-def readable_grid(images: Tensor, columns: int) -> Tensor:
-    """uint8 [N, C, H, W] -> one image [C, H', W'].
-
-    Cells below 64 pixels are enlarged to about that, while the whole is at most 1,600 wide, and parted by grey lines.
-    """
-    side = images.shape[-1]
-    if side >= READABLE_CELL_PX:
-        return grid(images, columns)
-    factor = max(min(-(-READABLE_CELL_PX // side), READABLE_WIDTH_PX // (columns * side)), 1)
-    large = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    return grid(F.pad(large, (0, LINE_PX, 0, LINE_PX), value=128), columns)[:, :-LINE_PX, :-LINE_PX]
 
 
 def _samples(trainer: Trainer) -> Path:

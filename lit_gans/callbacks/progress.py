@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar as Bar
 from rich.table import Table
 
 from lit_gans.adversarial import Game
+from lit_gans.base.progress import clock
 
 SHORT = ("loss_d", "loss_g", "diversity")
 EVALUATIONS = ("fid", "frechet")
@@ -134,10 +135,3 @@ def figures(metrics: dict[str, float]) -> list[str]:
     """The few that are worth a place on the line, as "name value"."""
     chosen = {name: metrics[name] for name in SHORT if name in metrics} | evaluations(metrics)
     return [f"{name} {value:.4g}" for name, value in list(chosen.items())[:MAX_FIGURES]]
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -6,9 +6,9 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from lit_gans.adversarial import Game
+from lit_gans.base.files import replacing
 from lit_gans.callbacks.clock import EveryKimg
-from lit_gans.files import replacing
-from lit_gans.run import record
+from lit_gans.runs.records import record
 
 
 class Report(EveryKimg):

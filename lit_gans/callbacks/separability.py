@@ -6,12 +6,12 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from lit_gans.adversarial import GAN, Game
-from lit_gans.adversarial.strategy import broadcast_state
+from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.metrics.evaluator import undisturbed
 from lit_gans.metrics.path_length import WSpace
 from lit_gans.metrics.separability import NUM_SAMPLES, measure_separability
-from lit_gans.run import record
+from lit_gans.runs.records import record
 
 
 class Separability(EveryKimg):

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 
 from lit_gans.adversarial import Game
 from lit_gans.callbacks.clock import EveryKimg, synchronize
-from lit_gans.run import record
+from lit_gans.runs.records import record
 
 
 class Throughput(EveryKimg):

@@ -1,6 +1,6 @@
 """Data modules: what a GAN is trained on, and the order in which it sees it."""
 
-from lit_gans.data.base import ImageData, ImageSet, TensorSet
+from lit_gans.data.base import ImageData
 from lit_gans.data.captioned import CaptionedSet, CaptionStream, TextData
 from lit_gans.data.captioned_files import CaptionFolder, CocoCaptions
 from lit_gans.data.captions import Vocabulary
@@ -12,6 +12,7 @@ from lit_gans.data.images import Images
 from lit_gans.data.mixtures import grid, ring, sample_mixture
 from lit_gans.data.mnist import KMNIST, MNIST, FashionMNIST
 from lit_gans.data.paired import Paired
+from lit_gans.data.sets import ImageSet, TensorSet
 from lit_gans.data.shapes import Shapes
 from lit_gans.data.shapes_captions import ShapeCaptions
 from lit_gans.data.shapes_domains import ShapeDomains, ShapePairs

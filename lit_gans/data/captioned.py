@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lit_gans.data.base import ImageData, ImageSet, _whole
+from lit_gans.base.images import from_uint8
+from lit_gans.data.base import ImageData
 from lit_gans.data.captions import (
     Captions,
     CharacterEncoding,
@@ -23,10 +24,10 @@ from lit_gans.data.captions import (
     report_characters,
     report_words,
 )
+from lit_gans.data.checks import _one_of, _whole
 from lit_gans.data.embeddings import clip_embeddings, published_embeddings, read_vocabulary
-from lit_gans.data.images import _one_of
+from lit_gans.data.sets import ImageSet
 from lit_gans.data.stream import Stream, uniform
-from lit_gans.images import from_uint8
 
 Encode = Literal["words", "characters", "embeddings"]
 Wrong = Literal["none", "image", "caption"]

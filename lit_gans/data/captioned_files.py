@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lit_gans.data.captioned import CaptionedSet, Encode, TextData, Wrong
 from lit_gans.data.captions import Captions, Encoding, _listed
+from lit_gans.data.checks import _one_of
 from lit_gans.data.decode import MAX_PIXELS, UNREADABLE
-from lit_gans.data.images import _failures, _one_of, folder_labels, has_class_folders
+from lit_gans.data.images import _failures, folder_labels, has_class_folders
 from lit_gans.data.sides import Side
 from lit_gans.data.sources import Source, open_source
 

@@ -20,8 +20,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from lit_gans.base.files import replacing
 from lit_gans.data.stream import random_bits, uniform
-from lit_gans.files import replacing
 
 END, UNKNOWN = "<end>", "<unk>"
 MAX_WORDS = 2**12  # in one caption; their numbers are part of what is drawn from

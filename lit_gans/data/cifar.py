@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.data.base import ImageData, ImageSet, TensorSet
+from lit_gans.data.base import ImageData
+from lit_gans.data.sets import ImageSet, TensorSet
 
 ARCHIVE, FOLDER, BINARY = "cifar-10-python.tar.gz", "cifar-10-batches-py", "cifar-10-batches-bin"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"

@@ -12,9 +12,9 @@ from torch import Tensor
 from lit_gans.data.captioned import Encode, Wrong
 from lit_gans.data.captioned_files import BoxCrop, CaptionedFileData, caption_lines
 from lit_gans.data.captions import Captions, _listed
+from lit_gans.data.checks import _one_of
 from lit_gans.data.decode import MAX_PIXELS
 from lit_gans.data.embeddings import NAMES, read_names
-from lit_gans.data.images import _one_of
 from lit_gans.data.sources import Folder, Source
 
 TEST_CLASSES = "testclasses.txt"  # of Reed et al.: a class folder on each line

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from lit_gans.data.base import ImageData, ImageSet, TensorSet
+from lit_gans.data.base import ImageData
+from lit_gans.data.sets import ImageSet, TensorSet
 
 
 class Digits(ImageData):

@@ -140,8 +140,8 @@ def cached_embeddings(encoder: TextEncoder, captions: Sequence[str], *, folder: 
     `folder` is where they are kept, by default "embeddings" in the cache folder. In a process group every process calls
     it: process 0 makes them while the others wait.
     """
-    from lit_gans.metrics.cache import cache_folder, key_of, read_tensors, write_tensors
-    from lit_gans.metrics.ranks import first_on_rank_zero
+    from lit_gans.base.cache import cache_folder, key_of, read_tensors, write_tensors
+    from lit_gans.base.processes import first_on_rank_zero
 
     content = hashlib.sha256(json.dumps(list(captions)).encode()).hexdigest()
     key = key_of(version=_VERSION, encoder=encoder.fingerprint, captions=content)
@@ -161,6 +161,6 @@ def cached_embeddings(encoder: TextEncoder, captions: Sequence[str], *, folder: 
 
 def clip_embeddings(name: str, captions: Sequence[str], *, folder: Path | None = None) -> Tensor:
     """float32 [N, E] of N captions by the CLIP that Hugging Face calls `name`, as `lit_gans.metrics.text` reads it."""
-    from lit_gans.metrics.text import build_clip
+    from lit_gans.nn.clip import build_clip
 
     return cached_embeddings(build_clip(name), captions, folder=folder)

@@ -14,8 +14,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from lit_gans.data.base import ImageData, ImageSet
+from lit_gans.data.base import ImageData
+from lit_gans.data.checks import _one_of
 from lit_gans.data.decode import MAX_PIXELS, RESIZES, UNREADABLE, Framing
+from lit_gans.data.sets import ImageSet
 from lit_gans.data.sources import Folder, Source, open_source
 
 LABELS = ("auto", "none", "folders", "json")
@@ -259,8 +261,3 @@ def folder_labels(source: Source) -> dict[str, str]:
             f"put every picture into the folder of its class, or use labels='none'"
         )
     return {name: name.split("/", 1)[0] for name in source.names}
-
-
-def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.data.base import _whole
+from lit_gans.data.checks import _whole
 from lit_gans.data.stream import uniform
 
 RING_SIGMA = 0.02

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_gans.data.base import ImageData, ImageSet, TensorSet
+from lit_gans.data.base import ImageData
+from lit_gans.data.sets import ImageSet, TensorSet
 
 _PREFIX = {"train": "train", "test": "t10k"}
 

@@ -22,8 +22,8 @@ from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from lit_gans.base.files import replacing
 from lit_gans.data.pictures import Pictures, Recipe
-from lit_gans.files import replacing
 
 if TYPE_CHECKING:
     import numpy as np

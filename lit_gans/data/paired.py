@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from lit_gans.data.base import _whole
+from lit_gans.data.checks import _one_of, _whole
 from lit_gans.data.decode import MAX_PIXELS
-from lit_gans.data.images import _one_of
 from lit_gans.data.sides import FRAMINGS, SampleSet, Side
 from lit_gans.data.sources import Source, open_source
 from lit_gans.data.translation import TranslationData

@@ -226,7 +226,7 @@ class ArrayPictures(Pictures):
         self.names = [f"{split}/{i:05d}" for i in range(len(images))]
 
     def image(self, index: int) -> Image:
-        from lit_gans.images import to_pil
+        from lit_gans.base.images import to_pil
 
         return to_pil(self.pixels[index])
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from torch.utils.data import get_worker_info
 
-from lit_gans.data.base import ImageSet
+from lit_gans.base.files import replacing
+from lit_gans.data.sets import ImageSet
 from lit_gans.data.stream import Stream
-from lit_gans.files import replacing
 
 IN_MEMORY_BYTES = 2**30
 _CHUNK, _THREADS = 64, 8

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_gans.data.base import ImageData, ImageSet, _whole
+from lit_gans.data.base import ImageData
+from lit_gans.data.checks import _whole
+from lit_gans.data.sets import ImageSet
 from lit_gans.data.stream import uniform
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")

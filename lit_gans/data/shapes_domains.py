@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.data.base import ImageSet, _whole
-from lit_gans.data.images import _one_of
+from lit_gans.base.random import derive_seed
+from lit_gans.data.checks import _one_of, _whole
+from lit_gans.data.sets import ImageSet
 from lit_gans.data.shapes import BACKGROUNDS, COLOURS, Shapes, ShapeSet, palette
 from lit_gans.data.translation import OneSide, TranslationData, TranslationSet
 from lit_gans.data.unpaired import TwoSets, UnpairedData
-from lit_gans.nn.random import derive_seed
 
 INPUTS = ("edges", "labels")
 _LINE = 1 / 32  # width of an edge as a share of the picture's, at least 1 pixel

@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.data.base import ImageData, ImageSet, _whole, resize
-from lit_gans.files import replacing
+from lit_gans.base.files import replacing
+from lit_gans.data.base import ImageData
+from lit_gans.data.checks import _whole
+from lit_gans.data.sets import ImageSet, resize
 
 FORMAT = "lit-gans shards 1"
 INDEX, LABELS_FILE = "index.json", "labels.npy"

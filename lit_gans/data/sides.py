@@ -12,9 +12,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from lit_gans.data.base import ImageSet
 from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, open_picture, to_mode
 from lit_gans.data.images import _failures
+from lit_gans.data.sets import ImageSet
 from lit_gans.data.sources import Source
 from lit_gans.data.translation import OneSide, TranslationSet
 

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.data.base import ImageData, ImageSet, _whole
+from lit_gans.data.base import ImageData
+from lit_gans.data.checks import _whole
 from lit_gans.data.mnist import MNIST
+from lit_gans.data.sets import ImageSet
 from lit_gans.data.stream import uniform
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from lit_gans.nn.random import derive_seed
+from lit_gans.base.random import derive_seed
 
 if TYPE_CHECKING:
-    from lit_gans.data.base import ImageSet
+    from lit_gans.data.sets import ImageSet
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

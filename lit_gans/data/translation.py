@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.data.base import ImageData, ImageSet, _whole
+from lit_gans.base.images import from_uint8
+from lit_gans.data.base import ImageData
+from lit_gans.data.checks import _whole
+from lit_gans.data.sets import ImageSet
 from lit_gans.data.stream import Stream, uniform
-from lit_gans.images import from_uint8
 
 
 class TranslationSet(ImageSet):

@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from lit_gans.data.base import ImageSet
+from lit_gans.base.random import derive_seed
 from lit_gans.data.decode import MAX_PIXELS
 from lit_gans.data.paired import check_options
+from lit_gans.data.sets import ImageSet
 from lit_gans.data.sides import SampleSet, Side
 from lit_gans.data.sources import open_source
 from lit_gans.data.stream import Stream
 from lit_gans.data.translation import CropStream, OneSide, TranslationData, TranslationSet
-from lit_gans.nn.random import derive_seed
 
 
 class TwoSets(TranslationSet):

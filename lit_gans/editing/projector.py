@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lit_gans.adversarial import GAN
+from lit_gans.base.cache import digest, write_tensors
+from lit_gans.base.images import to_uint8
+from lit_gans.base.random import Draws
 from lit_gans.editing.styles import check_styles
-from lit_gans.images import to_uint8
-from lit_gans.metrics.cache import digest, write_tensors
 from lit_gans.metrics.perceptual import FrozenDistance
 from lit_gans.nn.mode import evaluating
-from lit_gans.nn.random import Draws
 
 Space = Literal["w", "w+"]
 COMPARED_PX = 256  # larger images are averaged down to it before they are compared
@@ -339,4 +339,6 @@ def _check(model: GAN, image: Tensor, *, space: str, label: int | None, **counts
         raise ValueError(f"image {image.dtype} {list(image.shape)}, expected float {shape} in [-1, 1]")
     low, high = image.aminmax()
     if not (low >= -1 and high <= 1):
-        raise ValueError(f"image values from {low:.3g} to {high:.3g}, expected [-1, 1]: see lit_gans.images.from_uint8")
+        raise ValueError(
+            f"image values from {low:.3g} to {high:.3g}, expected [-1, 1]: see lit_gans.base.images.from_uint8"
+        )

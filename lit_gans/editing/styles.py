@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from lit_gans.adversarial import GAN
-from lit_gans.images import to_uint8
+from lit_gans.base.images import to_uint8
+from lit_gans.base.random import Draws, drawing
 from lit_gans.metrics.path_length import WSpace
-from lit_gans.nn.random import Draws, drawing
 
 # Two layers at each size (Karras et al., 2019, Sec. 3.1): pose and shape; hair, eyes; colours. No model has over 32.
 GROUPS = {"coarse": range(4), "middle": range(4, 8), "fine": range(8, 32)}

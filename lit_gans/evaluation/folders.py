@@ -6,16 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_gans.evaluation.settings import (
-    Networks,
-    Settings,
-    Where,
-    extractor_of,
-    plan_of,
-    progress_bars,
-    rank_and_world,
-    tell_pictures,
-)
+from lit_gans.base.processes import rank_and_world
+from lit_gans.base.progress import progress_bars
+from lit_gans.evaluation.settings import Networks, Settings, Where, extractor_of, plan_of, tell_pictures
 
 if TYPE_CHECKING:
     from lit_gans.data import ImageData
@@ -148,7 +141,8 @@ def _add_clip_score(
 ) -> None:
     import torch
 
-    from lit_gans.metrics.text import CLIPScore, build_clip, read_captions
+    from lit_gans.metrics.text import CLIPScore, read_captions
+    from lit_gans.nn.clip import build_clip
 
     images = image_folder(target, image_px(target), channels=3)
     names = list(images.dataset("train").names)[:num_images]

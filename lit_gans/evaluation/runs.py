@@ -5,17 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lit_gans.base.processes import rank_and_world
+from lit_gans.base.progress import progress_bars
 from lit_gans.evaluation.folders import image_folder, metrics_of_folders
-from lit_gans.evaluation.settings import (
-    Networks,
-    Settings,
-    Where,
-    extractor_of,
-    plan_of,
-    progress_bars,
-    rank_and_world,
-    tell_pictures,
-)
+from lit_gans.evaluation.settings import Networks, Settings, Where, extractor_of, plan_of, tell_pictures
 
 if TYPE_CHECKING:
     from lit_gans.adversarial import GAN, Game
@@ -25,7 +18,7 @@ if TYPE_CHECKING:
 
 def is_run(path: Path) -> bool:
     """True for a .ckpt file, and for a folder with a config or checkpoints, or of a pretrained model."""
-    from lit_gans.run import is_pretrained
+    from lit_gans.runs.folder import is_pretrained
 
     return (
         path.suffix == ".ckpt"
@@ -44,7 +37,7 @@ def run_folder(target: Path) -> Path:
 
 def config_of(target: Path) -> dict[str, Any] | None:
     """The run's config, or None where there is none beside a lone checkpoint."""
-    from lit_gans.run import run_config
+    from lit_gans.runs.folder import run_config
 
     try:
         return run_config(target)
@@ -94,8 +87,8 @@ def evaluate_run(
 
 def give_captions(gan: GAN, data: ImageData, target: Path, config: dict[str, Any] | None) -> None:
     """Samples of a text-to-image model are of the captions of `data`, or of the run's own data where it has none."""
-    from lit_gans.adversarial import TextGAN
     from lit_gans.data import TextData
+    from lit_gans.papers.text.game import TextGAN
 
     if isinstance(gan, TextGAN) and gan.text_encoder is not None:
         gan.take_captions(data if isinstance(data, TextData) else _own_data(target, config, "evaluate a run folder"))
@@ -108,7 +101,7 @@ def _reals_of_run(target: Path, other: str | Path | None, config: dict[str, Any]
 
 
 def _own_data(target: Path, config: dict[str, Any] | None, way_out: str) -> ImageData:
-    from lit_gans.run import build_data
+    from lit_gans.runs.load import build_data
 
     if config is None:
         raise FileNotFoundError(

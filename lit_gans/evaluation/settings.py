@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,35 +93,6 @@ def extractor_of(settings: Settings, plan: Plan, data: ImageData, where: Where) 
 
 
 # ---- processes and progress ------------------------------------------------------------------------------------------
-
-
-def rank_and_world() -> tuple[int, int]:
-    """(rank, processes) of the process group, or (0, 1)."""
-    import torch.distributed as dist
-
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-
-
-@contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar per kind of work on standard error, where that is a terminal; of the first process alone."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal or rank_and_world()[0] != 0:
-        yield None
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, Any] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield progress
 
 
 def tell_pictures(written: Sequence[Path]) -> None:

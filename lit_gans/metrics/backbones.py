@@ -13,19 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gans.base.download import weights_file
+from lit_gans.base.images import as_channels
+from lit_gans.base.processes import first_on_rank_zero
 from lit_gans.metrics.extractors import (
-    CLIP_MEAN,
-    CLIP_STD,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Extractor,
     Features,
     ambient_randomness_kept,
-    as_channels,
     opening,
 )
-from lit_gans.metrics.ranks import first_on_rank_zero
-from lit_gans.metrics.weights import read_published, weights_file
+from lit_gans.nn.clip import CLIP_MEAN, CLIP_STD
+from lit_gans.official.weights import read_published
 
 _HINT = "or pass weights_path, a file of its weights"
 

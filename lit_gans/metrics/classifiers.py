@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gans.metrics.cache import cache_folder, digest, key_of, read_tensors, write_tensors
-from lit_gans.metrics.extractors import Extractor, Features, as_channels
-from lit_gans.metrics.ranks import first_on_rank_zero
+from lit_gans.base.cache import cache_folder, digest, key_of, read_tensors, write_tensors
+from lit_gans.base.images import as_channels
+from lit_gans.base.processes import first_on_rank_zero
+from lit_gans.metrics.extractors import Extractor, Features
 
 if TYPE_CHECKING:
     from lit_gans.metrics.reals import RealImages

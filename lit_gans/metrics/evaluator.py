@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from lit_gans.base.processes import check_ranks, gather_rows
 from lit_gans.metrics.extractors import Extractor
 from lit_gans.metrics.measures import (
     NO_EXTRACTOR,
@@ -27,10 +28,9 @@ from lit_gans.metrics.measures import (
 from lit_gans.metrics.modes import STACKED_MODES
 from lit_gans.metrics.path_length import SEED_STRIDE, Distance, WSpace, check_space, measure_path_length
 from lit_gans.metrics.plan import OF_GENERATOR, PATHS, WITHOUT_EXTRACTOR, Plan
-from lit_gans.metrics.ranks import check_ranks, gather_rows
+from lit_gans.metrics.protocol import stamp
 from lit_gans.metrics.reals import Progress, RealImages, real_indices, real_statistics
 from lit_gans.metrics.separability import AttributeClassifier, measure_separability
-from lit_gans.protocol import stamp
 
 _SHOWN = 2000
 _SENSIBLE_REACH = 8.0  # networks without a last tanh overshoot by far less
@@ -257,7 +257,7 @@ def undisturbed(module: object, device: torch.device) -> Iterator[None]:
 
 def _sampled(gan: Sampler, labels: Tensor | None, plan: Plan, group: _Group) -> Iterator[FakeBatch]:
     """This process's share of the samples; none if there are fewer samples than processes."""
-    from lit_gans.images import to_uint8
+    from lit_gans.base.images import to_uint8
 
     mine = group.share(plan.num_images)
     for index in mine.split(plan.batch_size) if len(mine) else ():

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import io
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gans.metrics.cache import digest, read_weights
-from lit_gans.metrics.weights import weights_file
+from lit_gans.base.cache import digest
+from lit_gans.base.images import as_channels
+from lit_gans.base.precision import exact_float32
 
 if TYPE_CHECKING:
-    from lit_gans.metrics.reals import RealImages
+    pass
 
 INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -28,7 +27,6 @@ _INCEPTION_SHA256 = "6726825d"  # as the file's name says
 _SPATIAL_CHANNELS, _SPATIAL_PX = 7, 17  # Nash et al. (2021): as many numbers as the pooled features, about
 RANDOM_INCEPTION_SEED = 2020
 RANDOM_INCEPTION_FINGERPRINT = "62910b4f43a7d44e"
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of RGB in [0, 1]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TORCHVISION_PX = 224
 _OWN_INPUT = ("googlenet", "inception_v3")  # published with inputs in [-1, 1], which these networks make themselves
@@ -204,109 +202,6 @@ def ambient_randomness_kept() -> Iterator[None]:
     """Layers draw weights when they are made, which loading replaces: training must not feel it."""
     with torch.random.fork_rng(devices=[]):
         yield
-
-
-@contextmanager
-def exact_float32(device: torch.device) -> Iterator[None]:
-    """No autocast and, on a GPU, no TF32 within; as before afterwards."""
-    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = conv.fp32_precision, matmul.fp32_precision
-    with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
-            yield
-            return
-        try:
-            conv.fp32_precision = matmul.fp32_precision = "ieee"
-            yield
-        finally:
-            conv.fp32_precision, matmul.fp32_precision = before
-
-
-def as_channels(images: Tensor, channels: int) -> Tensor:
-    """uint8 [N, C, H, W] -> uint8 [N, channels, H, W]: grey is repeated, colour averaged. ValueError for others."""
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(
-            f"images {images.dtype} {list(images.shape)}, expected uint8 [N, 1 or 3, H, W]: "
-            f"see lit_gans.images.to_uint8"
-        )
-    if images.shape[1] == channels:
-        return images
-    return images.expand(-1, 3, -1, -1) if channels == 3 else images.float().mean(1, keepdim=True).round().byte()
-
-
-def build_extractor(
-    spec: str, *, weights_path: str | Path | None = None, data: RealImages | None = None, spatial: bool = False
-) -> Extractor:
-    """The extractor called `spec`.
-
-    "inception" (FID's), "random_inception" (never trained), "vgg16", "torchvision:squeezenet1_1" and its like,
-    "timm:<model>", "clip:ViT-B-32" and its like, "dinov2:vit-s-14" and its like; "digits" and "mnist" are small
-    classifiers trained here once and kept (see `classifiers`), and "mnist" and its kin need the `data` to train on.
-    `weights_path` is a .safetensors or .pth file; without it published weights are taken from where they are kept, or
-    downloaded. `spatial` asks "inception" for the features of sFID too.
-    ValueError for an unknown spec, FileNotFoundError or ConnectionError for weights that cannot be had.
-    """
-    from lit_gans.metrics import backbones
-    from lit_gans.metrics.classifiers import DATA_CLASSIFIERS, classifier_of, digits_classifier
-
-    if spatial and spec != "inception":
-        raise ValueError(f"extractor {spec!r} has no spatial features; 'inception' has: they are what sFID is made of")
-    family, colon, model = spec.partition(":")
-    families = {
-        "torchvision": _torchvision,
-        "timm": backbones.timm_features,
-        "clip": backbones.clip_features,
-        "dinov2": backbones.dinov2_features,
-    }
-    if colon and family in families:
-        return families[family](model, weights_path)
-    if spec == "inception":
-        return _inception(weights_path, spatial=spatial)
-    if spec == "vgg16":
-        return backbones.vgg16_features(weights_path)
-    own = ("digits", *DATA_CLASSIFIERS, "random_inception")
-    if spec not in own:
-        known = ", ".join(("inception", *own, "vgg16", *(f"{name}:<model>" for name in families)))
-        raise ValueError(f"unknown extractor {spec!r}; known are {known}, such as torchvision:squeezenet1_1")
-    if weights_path is not None:
-        verb = "draws" if spec == "random_inception" else "trains"
-        raise ValueError(f"extractor {spec!r} {verb} its own weights: leave out weights_path {str(weights_path)!r}")
-    if spec == "random_inception":
-        return RandomInception()
-    return digits_classifier() if spec == "digits" else classifier_of(spec, data)
-
-
-def _inception(weights_path: str | Path | None, *, spatial: bool) -> InceptionFeatures:
-    hint = (
-        "or pass weights_path; extractors 'random_inception' and 'digits' need no file, and 'torchvision:...' takes "
-        "its own"
-    )
-    path = weights_file(INCEPTION_URL, what="Inception", sha256_prefix=_INCEPTION_SHA256, path=weights_path, hint=hint)
-    state = read_weights(path)
-    try:
-        return InceptionFeatures(state, spatial=spatial)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} is not torch-fidelity's Inception v3, which {INCEPTION_URL} has: {opening(error)}"
-        ) from error
-
-
-def _torchvision(name: str, weights_path: str | Path | None) -> TorchvisionFeatures:
-    from torchvision import models
-
-    if name not in models.list_models(module=models):
-        raise ValueError(f"torchvision has no classifier {name!r}; it has {', '.join(models.list_models(models))}")
-    url = models.get_model_weights(name).DEFAULT.url
-    prefix = re.search(r"-([0-9a-f]{8,})\.", url)
-    path = weights_file(
-        url, what=name, sha256_prefix=prefix and prefix[1], path=weights_path,
-        hint="or pass weights_path, a file of its weights",
-    )  # fmt: skip
-    state = read_weights(path)
-    try:
-        return TorchvisionFeatures(name, state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not hold the weights of torchvision's {name}: {opening(error)}") from error
 
 
 def opening(error: Exception) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lit_gans.metrics.ranks import gather_rows
+from lit_gans.base.processes import gather_rows
 
 
 class Moments(Metric):

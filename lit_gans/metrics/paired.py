@@ -7,7 +7,6 @@ https://doi.org/10.1109/ACSSC.2003.1292216.
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +15,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
 
-from lit_gans.metrics.ranks import check_ranks, is_distributed
+from lit_gans.base.processes import check_ranks, is_distributed
+from lit_gans.metrics.pair_mean import PairMean, check_pair
 from lit_gans.metrics.reals import Progress
 
 if TYPE_CHECKING:
@@ -103,59 +102,12 @@ def _windowed(x: Tensor) -> Tensor:
     return x
 
 
-def check_pair(fake: Tensor, real: Tensor) -> None:
-    """ValueError unless both are uint8 [N, 1 or 3, H, W] of one shape."""
-    for name, images in (("fake", fake), ("real", real)):
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(
-                f"{name} images {images.dtype} {list(images.shape)}, expected uint8 [N, 1 or 3, H, W]: "
-                f"see lit_gans.images.to_uint8"
-            )
-    if fake.shape != real.shape:
-        raise ValueError(f"fake images {list(fake.shape)}, real images {list(real.shape)}: pairs have one shape")
-
-
 def _check_side(images: Tensor, least_px: int, what: str) -> None:
     height, width = images.shape[-2:]
     if min(height, width) < least_px:
         raise ValueError(
             f"images of {width} x {height} px are too small for {what}: their sides must be {least_px} px or more"
         )
-
-
-class PairMean(Metric):
-    """Mean over pairs of one value per pair: sums in float64, so that any number of processes finds the same."""
-
-    is_differentiable = False
-    full_state_update = False
-    settings: dict[str, object]
-    """How each value is taken, for the protocol of the number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-
-    @abstractmethod
-    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
-        """uint8 pairs [N, C, H, W] -> [N]."""
-
-    def update(self, fake: Tensor, real: Tensor) -> None:
-        """uint8 pairs [N, C, H, W]; N may be 0."""
-        check_pair(fake, real)
-        if len(fake) > 0:
-            self.add(self.measure(fake, real).double())
-
-    def add(self, values: Tensor) -> None:
-        """values [N], float64."""
-        self.total += values.sum()
-        self.count += len(values)
-
-    def compute(self) -> Tensor:
-        """float64 scalar. ValueError where there was no pair."""
-        if self.count == 0:
-            raise ValueError("a mean over pairs needs one pair or more, got none")
-        return self.total / self.count
 
 
 class PSNR(PairMean):

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_gans.metrics.extractors import exact_float32
+from lit_gans.base.precision import exact_float32
+from lit_gans.base.processes import check_ranks
+from lit_gans.base.random import derive_seed
 from lit_gans.metrics.features import FeatureSet
-from lit_gans.metrics.ranks import check_ranks
-from lit_gans.nn.random import derive_seed
 
 NUM_SAMPLES = 100_000
 DISTANCE_PX = 256  # larger images are averaged down to it

@@ -13,11 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_gans.images import from_uint8
-from lit_gans.metrics.cache import digest, read_weights
-from lit_gans.metrics.extractors import IMAGENET_MEAN, IMAGENET_STD, as_channels, exact_float32
-from lit_gans.metrics.paired import PairMean
-from lit_gans.metrics.weights import weights_file
+from lit_gans.base.cache import digest
+from lit_gans.base.checkpoints import read_weights
+from lit_gans.base.download import weights_file
+from lit_gans.base.images import as_channels, from_uint8
+from lit_gans.base.precision import exact_float32
+from lit_gans.metrics.extractors import IMAGENET_MEAN, IMAGENET_STD
+from lit_gans.metrics.pair_mean import PairMean
 
 _EPS = 1e-8  # under the root, where all channels are 0
 

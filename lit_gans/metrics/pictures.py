@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lit_gans.adversarial.preview import spread
+from lit_gans.base.grids import spread
 from lit_gans.metrics.evaluator import Seen
 from lit_gans.metrics.plots import (
     memorised_share,

@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_gans.adversarial.preview import spread
-from lit_gans.files import replacing
-from lit_gans.images import grid, save_png
-from lit_gans.metrics.extractors import as_channels
+from lit_gans.base.files import replacing
+from lit_gans.base.grids import grid, spread
+from lit_gans.base.images import as_channels, save_png
 from lit_gans.metrics.manifold import neighbour_radii, precision_recall
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from lit_gans.metrics.cache import cache_folder, key_of, read_tensors, write_tensors
+from lit_gans.base.cache import cache_folder, key_of, read_tensors, write_tensors
+from lit_gans.base.processes import as_rank_zero_says
 from lit_gans.metrics.extractors import Extractor
 from lit_gans.metrics.features import FeatureSet, Moments
 from lit_gans.metrics.manifold import neighbour_radii
-from lit_gans.metrics.ranks import as_rank_zero_says
 
 _VERSION = 2  # of the files' content
 

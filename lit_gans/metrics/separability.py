@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from lit_gans.metrics.extractors import exact_float32
+from lit_gans.base.precision import exact_float32
+from lit_gans.base.processes import check_ranks
 from lit_gans.metrics.features import FeatureSet
 from lit_gans.metrics.path_length import SEED_STRIDE, Space, ZSpace, check_space
-from lit_gans.metrics.ranks import check_ranks
 
 NUM_SAMPLES = 200_000  # of which the more confident half is kept
 
@@ -154,7 +154,7 @@ def labelled_latents(
     default i modulo their number). In space "w" the latent is the last of the sample's ws. Classifiers are given uint8
     images, like all that measures here, and bring them to their own size, as extractors do.
     """
-    from lit_gans.images import to_uint8
+    from lit_gans.base.images import to_uint8
 
     if not classifiers:
         raise ValueError("no attribute classifiers were given: separability is of their labels")

@@ -12,9 +12,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lit_gans.metrics.extractors import as_channels
+from lit_gans.base.images import as_channels
+from lit_gans.base.random import derive_seed
 from lit_gans.metrics.features import _arrival, in_order
-from lit_gans.nn.random import derive_seed
 
 _SMALLEST_PX = 16
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)

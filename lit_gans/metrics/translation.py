@@ -11,14 +11,15 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from lit_gans.images import from_uint8, to_uint8
+from lit_gans.base.images import from_uint8, to_uint8
+from lit_gans.base.processes import check_ranks
 from lit_gans.metrics.evaluator import Evaluation, undisturbed, versions
 from lit_gans.metrics.extractors import Extractor
 from lit_gans.metrics.measures import NO_EXTRACTOR, Classes, FakeBatch, FeatureMeasure, identity
-from lit_gans.metrics.paired import PAIR_METRICS, PairMean, pair_measures
+from lit_gans.metrics.pair_mean import PairMean
+from lit_gans.metrics.paired import PAIR_METRICS, pair_measures
 from lit_gans.metrics.perceptual import LPIPS
 from lit_gans.metrics.plan import PUBLISHED
-from lit_gans.metrics.ranks import check_ranks
 from lit_gans.metrics.reals import Progress, RealImages, real_indices, real_statistics
 from lit_gans.metrics.segmentation import IGNORED, Segmentation, confusion, segment
 

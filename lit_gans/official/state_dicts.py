@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lit_gans.files import replacing
+from lit_gans.base.files import replacing
 from lit_gans.official import grown
 from lit_gans.official.grown import IN_ONE_FILE
 from lit_gans.official.names import Table, apply_keys
@@ -157,7 +157,7 @@ def _letter(class_name: str) -> str:
 
 def read_named_states(path: Path) -> dict[str, dict[str, Tensor]]:
     """{"": the state dict} of a file with one, or those of genforce's networks by their names in the file."""
-    from lit_gans.metrics.cache import read_pth
+    from lit_gans.base.checkpoints import read_pth
 
     content = read_pth(path) if path.is_file() else None
     if not isinstance(content, dict) or not content or not set(content) <= {*IN_ONE_FILE}:
@@ -175,7 +175,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     batch norms, which PyTorch did not write before 0.4.1, are added as 0.
     FileNotFoundError where there is none; ValueError where it holds anything but named tensors.
     """
-    from lit_gans.metrics.cache import read_weights
+    from lit_gans.base.checkpoints import read_weights
 
     state = read_weights(Path(path))
     if state and all(name.startswith("module.") for name in state):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_gans.files import replacing
+from lit_gans.base.files import replacing
 from lit_gans.official.pickles import (
     LEGACY_MAGIC,
     LEGACY_PROTOCOL,

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lit_gans.adversarial import Game, lazy_adam
-from lit_gans.adversarial.caption_encoders import EmbeddingReader, build_encoder, encoder_arguments
-from lit_gans.adversarial.preview import MAX_SIDE_PX, spread
-from lit_gans.adversarial.text_gan import check_captions, held_out
-from lit_gans.images import from_uint8
+from lit_gans.base.grids import MAX_SIDE_PX, spread
+from lit_gans.base.images import from_uint8
 from lit_gans.nn import BatchNorm
 from lit_gans.nn.mode import evaluating
-from lit_gans.nn.text_encoder import joint_embedding_loss
+from lit_gans.papers.text.encoders import EmbeddingReader, build_encoder, encoder_arguments
+from lit_gans.papers.text.game import check_captions, held_out
+from lit_gans.papers.text.networks import joint_embedding_loss
 
 CANDIDATES = 100
 

@@ -19,11 +19,11 @@ from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolat
 
 from lit_gans.adversarial import GAN, lazy_adam
 from lit_gans.adversarial.losses import loss_by_path, wasserstein
-from lit_gans.adversarial.strategy import mean_over_processes
+from lit_gans.base.processes import mean_over_processes
+from lit_gans.base.random import random_noise
 from lit_gans.nn.equalized import EqualizedConv2d
 from lit_gans.nn.minibatch_std import MinibatchStd
 from lit_gans.nn.mode import evaluating
-from lit_gans.nn.random import random_noise
 from lit_gans.papers.pggan import pixel_norm
 from lit_gans.papers.stylegan1 import Constant, MappingNetwork, StyledConv, StyledUpConv
 

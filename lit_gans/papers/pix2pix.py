@@ -14,7 +14,7 @@ from torch.nn.functional import instance_norm, leaky_relu, relu
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.losses import loss_by_path
 from lit_gans.adversarial.optim import Schedule, lazy_adam
-from lit_gans.images import to_uint8
+from lit_gans.base.images import to_uint8
 from lit_gans.nn import BatchNorm, Draws, Dropout, drawing
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.dcgan import init_weights

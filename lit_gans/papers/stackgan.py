@@ -7,12 +7,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_gans.adversarial import TextGAN, lazy_adam
-from lit_gans.adversarial.caption_encoders import TextFeatures
+from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import divergence, is_fake, is_real
 from lit_gans.adversarial.progressive import enlarged
-from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.nn import BatchNorm
+from lit_gans.papers.text.encoders import TextFeatures
+from lit_gans.papers.text.game import TextGAN, scaled_images
 
 Stage = Literal["stage1", "stage2"]
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import glu, mse_loss
 
-from lit_gans.adversarial import TextGAN, lazy_adam
-from lit_gans.adversarial.caption_encoders import TextFeatures
+from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import divergence, is_fake, is_real
 from lit_gans.adversarial.penalties import r1
-from lit_gans.adversarial.text_gan import scaled_images
 from lit_gans.nn import BatchNorm
 from lit_gans.papers.stackgan import ImageEncoder, augmented, conv3, doublings, mixed
+from lit_gans.papers.text.encoders import TextFeatures
+from lit_gans.papers.text.game import TextGAN, scaled_images
 
 Topology = Literal["tree", "last", "parallel", "stack"]
 TOPOLOGIES = ("tree", "last", "parallel", "stack")

@@ -18,11 +18,11 @@ from lit_gans.adversarial import GAN, Growing, lazy_adam
 from lit_gans.adversarial.losses import non_saturating, wasserstein
 from lit_gans.adversarial.penalties import gradient_penalty, r1
 from lit_gans.adversarial.progressive import SMALLEST_PX, blended, enlarged, grow_together
-from lit_gans.adversarial.strategy import mean_over_processes
+from lit_gans.base.processes import mean_over_processes
+from lit_gans.base.random import Draws, random_noise
 from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedConv2d, EqualizedLinear
 from lit_gans.nn.mode import evaluating
-from lit_gans.nn.random import Draws, random_noise
 from lit_gans.nn.resample import filter2d, fir_filter
 from lit_gans.official import Change
 from lit_gans.papers.pggan import (

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_gans.adversarial import TextGAN, lazy_adam
-from lit_gans.adversarial.caption_encoders import TextFeatures
+from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import non_saturating
-from lit_gans.adversarial.text_gan import scaled_images
+from lit_gans.papers.text.encoders import TextFeatures
+from lit_gans.papers.text.game import TextGAN, scaled_images
 
 
 class Painter(TextGAN):

@@ -7,12 +7,14 @@ import torch
 import yaml
 from PIL import Image
 
-from lit_gans import fit, papers, pretrained
+from lit_gans import fit, papers
 from lit_gans.adversarial import GAN, Game
+from lit_gans.base.checkpoints import checkpoints
 from lit_gans.callbacks import EMA, Evaluate, Health, ImageGrid, Report, Throughput
 from lit_gans.callbacks.ema import ema_weight
 from lit_gans.data import Digits, ShapeDomains
-from lit_gans.run import checkpoints, load_gan, load_run
+from lit_gans.runs import pretrained
+from lit_gans.runs.load import load_gan, load_run
 from tests.adversarial.tiny import BATCH, TinyTranslator, build, train
 from tests.cases import CASES, largest_difference
 from tests.distributed.launch import run_processes

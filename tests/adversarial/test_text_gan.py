@@ -10,16 +10,16 @@ import pytest
 import torch
 import yaml
 
-from lit_gans.adversarial.caption_encoders import share_vocabulary
-from lit_gans.adversarial.text_gan import scaled_images
+from lit_gans.base.images import to_uint8
 from lit_gans.callbacks import Checkpoint
-from lit_gans.captioned_samples import between, captioned_grid, captions_of, save_captioned
 from lit_gans.data import ShapeCaptions
 from lit_gans.data.captions import Vocabulary
-from lit_gans.images import to_uint8
-from lit_gans.nn.text_encoder import WordEncoder
+from lit_gans.editing.captions import between, captioned_grid, captions_of, save_captioned
 from lit_gans.papers import DCGAN
-from lit_gans.run import load_gan
+from lit_gans.papers.text.game import scaled_images
+from lit_gans.papers.text.networks import WordEncoder
+from lit_gans.runs.load import load_gan
+from lit_gans.runs.vocabulary import share_vocabulary
 from lit_gans.sample import main, sample
 from tests.adversarial.painter import Painter
 

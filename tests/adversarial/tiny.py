@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from lit_gans.adversarial import Game, lazy_adam
 from lit_gans.augment import ImagePool
+from lit_gans.base.images import to_uint8
 from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.data import ShapeDomains
-from lit_gans.images import to_uint8
 
 BATCH = 4
 

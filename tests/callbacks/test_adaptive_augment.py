@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lit_gans.augment import AdaptiveAugment
+from lit_gans.base.checkpoints import checkpoints
 from lit_gans.callbacks.adaptive_augment import AdaptiveAugmentation, adjusted
 from lit_gans.callbacks.report import Report
 from lit_gans.papers.gan import VanillaGAN
-from lit_gans.run import checkpoints
 from tests.cases import largest_difference, state, train
 from tests.distributed.launch import run_processes
 

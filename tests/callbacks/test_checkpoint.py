@@ -9,9 +9,10 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from lit_gans.base.checkpoints import checkpoints, find_checkpoint, read_checkpoint
 from lit_gans.callbacks import Checkpoint
 from lit_gans.callbacks.checkpoint import link_over
-from lit_gans.run import checkpoints, find_checkpoint, read_checkpoint, record
+from lit_gans.runs.records import record
 from tests.cases import BATCH, CASES, train
 
 EVERY = BATCH / 1000

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from lit_gans.adversarial import Game
+from lit_gans.base.images import from_uint8, to_uint8
 from lit_gans.callbacks import evaluate_translation as module
 from lit_gans.callbacks.evaluate_translation import EvaluateTranslation
 from lit_gans.data import Digits, ShapeDomains, ShapePairs, TranslationData
-from lit_gans.images import from_uint8, to_uint8
 from lit_gans.metrics import LPIPS, Evaluation, frechet_distance
 from lit_gans.metrics.translation import Judges, TranslationPlan, evaluate_translator
 from lit_gans.nn import Draws

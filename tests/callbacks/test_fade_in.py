@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from lit_gans.adversarial import GAN, Growing, lazy_adam
 from lit_gans.adversarial.progressive import blended, enlarged
+from lit_gans.base.checkpoints import checkpoints
 from lit_gans.callbacks import EMA, Checkpoint, FadeIn
 from lit_gans.callbacks.fade_in import growth
 from lit_gans.data import Digits
-from lit_gans.run import checkpoints
 from tests.cases import StopAt, largest_difference, state
 
 SCHEDULE: dict[str, Any] = {"start_px": 4, "stabilise_kimg": 0.032, "fade_kimg": 0.032}

@@ -129,9 +129,9 @@ def test_a_generator_that_ignores_z_within_classes_has_collapsed() -> None:
 
 
 def test_real_images_as_samples_have_diversity_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lit_gans.adversarial.preview import spread
+    from lit_gans.base.grids import spread
+    from lit_gans.base.images import from_uint8
     from lit_gans.data import Digits
-    from lit_gans.images import from_uint8
 
     digits = Digits(batch_size=1, resolution=8).dataset()
     gan = tiny_gan(total_kimg=0.016)

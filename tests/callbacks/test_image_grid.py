@@ -4,10 +4,11 @@ import pytest
 import torch
 from PIL import Image
 
-from lit_gans.adversarial.preview import draw, layout, spread
-from lit_gans.callbacks.image_grid import ImageGrid, readable_grid, real_rows, save_growth
+from lit_gans.adversarial.preview import draw
+from lit_gans.base.grids import layout, readable_grid, spread
+from lit_gans.base.images import save_png
+from lit_gans.callbacks.image_grid import ImageGrid, real_rows, save_growth
 from lit_gans.data import Digits, TensorSet
-from lit_gans.images import save_png
 
 from .common import fit, tiny_cgan, tiny_gan
 

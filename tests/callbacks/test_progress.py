@@ -6,9 +6,10 @@ import pytest
 from lightning.pytorch import Callback, Trainer
 
 from lit_gans.adversarial import GAN
-from lit_gans.callbacks.progress import Progress, clock, figures
+from lit_gans.base.progress import clock
+from lit_gans.callbacks.progress import Progress, figures
 from lit_gans.callbacks.report import Report
-from lit_gans.run import record
+from lit_gans.runs.records import record
 
 from .common import fit, tiny_gan
 

@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 from lit_gans.data import Digits, ImageData, ImageSet, TensorSet
-from lit_gans.data.base import resize
+from lit_gans.data.sets import resize
 
 from .common import Numbers
 
@@ -155,7 +155,7 @@ def test_fingerprint_tells_content_split_and_resolution_apart() -> None:
 def test_tensor_set_scales_early_or_late_to_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = torch.randint(0, 256, (5, 3, 7, 7), dtype=torch.uint8)
     early = TensorSet(pixels, resolution=16)
-    monkeypatch.setattr("lit_gans.data.base._KEEP_BYTES", 10)
+    monkeypatch.setattr("lit_gans.data.sets._KEEP_BYTES", 10)
     late = TensorSet(pixels, resolution=16)
     assert early.pixels.shape[-1] == 16 and late.pixels.shape[-1] == 7
     indices = torch.tensor([4, 0])

@@ -19,7 +19,7 @@ from lit_gans.data.embeddings import (
     read_names,
     read_vocabulary,
 )
-from lit_gans.metrics.text import build_clip
+from lit_gans.nn.clip import build_clip
 from tests.metrics.test_text import tiny  # noqa: F401
 
 from .common import taken

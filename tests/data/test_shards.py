@@ -12,7 +12,7 @@ from PIL import Image
 
 from lit_gans.data import Images, Stream
 from lit_gans.data import packing as verb
-from lit_gans.data.base import resize
+from lit_gans.data.sets import resize
 from lit_gans.data.shards import Index, Shard, Shards, read_index
 from lit_gans.prepare import prepare
 

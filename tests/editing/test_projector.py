@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gans.base.images import to_uint8
 from lit_gans.editing import Projection, project, read_projection, render, style_mixing, truncation_sweep
 from lit_gans.editing.projector import (
     compared,
@@ -22,7 +23,6 @@ from lit_gans.editing.projector import (
     pyramid,
     style_statistics,
 )
-from lit_gans.images import to_uint8
 from lit_gans.metrics.perceptual import FrozenDistance
 from lit_gans.papers.stylegan2 import StyleGAN2
 from tests.callbacks.common import tiny_gan

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_gans.metrics import cache as files
+from lit_gans.base import cache as files
 
 
 def test_folder_is_the_environments_or_the_homes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lit_gans.data import MNIST, Digits
-from lit_gans.data.base import TensorSet
+from lit_gans.data.sets import TensorSet
 from lit_gans.metrics import build_extractor, classifiers
 from lit_gans.metrics.classifiers import Training, train_classifier
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lit_gans.adversarial import GAN
+from lit_gans.base.images import to_uint8
 from lit_gans.data import Digits
-from lit_gans.images import to_uint8
 from lit_gans.metrics import Evaluation, Features, Plan, evaluate_gan, evaluate_images, precision_recall
 from lit_gans.metrics.evaluator import intended_labels
 from lit_gans.metrics.frechet import frechet_distance

@@ -6,12 +6,9 @@ import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from lit_gans.base.images import as_channels
 from lit_gans.metrics import build_extractor
-from lit_gans.metrics.extractors import (
-    INCEPTION_URL,
-    RANDOM_INCEPTION_FINGERPRINT,
-    as_channels,
-)
+from lit_gans.metrics.extractors import INCEPTION_URL, RANDOM_INCEPTION_FINGERPRINT
 
 from .common import PixelFeatures, digits
 

@@ -17,18 +17,9 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 from torchmetrics.functional.image import peak_signal_noise_ratio as their_psnr
 from torchmetrics.functional.image import structural_similarity_index_measure as their_ssim
 
-from lit_gans.images import save_png
-from lit_gans.metrics.paired import (
-    PSNR,
-    SSIM,
-    MultiScaleSSIM,
-    PairMean,
-    evaluate_pairs,
-    ms_ssim,
-    pair_measures,
-    psnr,
-    ssim,
-)
+from lit_gans.base.images import save_png
+from lit_gans.metrics.pair_mean import PairMean
+from lit_gans.metrics.paired import PSNR, SSIM, MultiScaleSSIM, evaluate_pairs, ms_ssim, pair_measures, psnr, ssim
 from lit_gans.metrics.perceptual import PerceptualDistance
 from tests.distributed.launch import run_processes
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import lpips as theirs
 from torchvision import models
 
-from lit_gans.images import from_uint8, to_uint8
+from lit_gans.base.images import from_uint8, to_uint8
 from lit_gans.metrics.perceptual import (
     LPIPS,
     LPIPS_NETS,

@@ -11,15 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gans.metrics import text
-from lit_gans.metrics.text import (
-    CLIPScore,
-    RPrecision,
-    build_clip,
-    clip_pixels,
-    clip_scores,
-    r_precision,
-    read_captions,
-)
+from lit_gans.metrics.text import CLIPScore, RPrecision, clip_scores, r_precision, read_captions
+from lit_gans.nn.clip import build_clip, clip_pixels
 from tests.distributed.launch import run_processes
 
 NAME = "somebody/tiny-clip"

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from lit_gans.metrics.weights import read_published, weights_file
+from lit_gans.base.download import weights_file
+from lit_gans.official.weights import read_published
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")  # archives are published, so they are read
 URL = "https://example.org/models/net-0a1b2c3d.pth?raw=1"

@@ -7,10 +7,10 @@ import sys
 import torch
 import torch.distributed as dist
 
+from lit_gans.base.processes import first_on_rank_zero
 from lit_gans.data import Digits
 from lit_gans.metrics import Plan, build_extractor, classifiers, evaluate_gan, extractors
 from lit_gans.metrics.classifiers import Training
-from lit_gans.metrics.ranks import first_on_rank_zero
 
 from .common import PixelFeatures, SpatialFeatures, brightness, conditional, digits, squared
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lit_gans.data.captions import characters
 from lit_gans.nn import Draws, drawing
-from lit_gans.nn.text_encoder import (
+from lit_gans.papers.text.networks import (
     CharCNNRNN,
     MeanGRU,
     ReluRNN,

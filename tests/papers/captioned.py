@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lit_gans.adversarial import Game
+from lit_gans.base.checkpoints import checkpoints
 from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.data import ImageData, ShapeCaptions
-from lit_gans.run import checkpoints
 from tests.cases import StopAt, largest_difference, state
 
 BATCH = 8

@@ -17,18 +17,19 @@ from torch import Tensor
 from lit_gans import fit
 from lit_gans.adversarial import Game
 from lit_gans.callbacks import EMA, Checkpoint
-from lit_gans.configs import shipped_configs
 from lit_gans.data import Digits, ShapeCaptions
 from lit_gans.metrics.text import RPrecision
-from lit_gans.nn.text_encoder import word_mask
 from lit_gans.papers import DAMSM, AttnGAN
-from lit_gans.papers.attngan import attention_sheet, r_precision_of, r_precision_of_run, save_attention_sheet
+from lit_gans.papers.attngan import attention_sheet, r_precision_of, save_attention_sheet
 from lit_gans.papers.attngan.losses import damsm_loss, discriminator_loss
 from lit_gans.papers.attngan.maps import LABEL_PX, most_attended, overlay
 from lit_gans.papers.attngan.matching import SmallEncoder
 from lit_gans.papers.attngan.networks import Discriminator, Discriminators, Generator, scales
 from lit_gans.papers.attngan.retrieval import picture_groups
-from lit_gans.run import load_gan, load_run
+from lit_gans.papers.text.networks import word_mask
+from lit_gans.runs.caption_fit import r_precision_of_run
+from lit_gans.runs.configs import shipped_configs
+from lit_gans.runs.load import load_gan, load_run
 from lit_gans.sample import sample
 from tests.adversarial.painter import Painter
 from tests.cases import StopAt, largest_difference, state

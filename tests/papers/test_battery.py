@@ -9,8 +9,9 @@ import torch
 
 from lit_gans import papers
 from lit_gans.adversarial import GAN
+from lit_gans.base.checkpoints import checkpoints
 from lit_gans.nn.mode import evaluating
-from lit_gans.run import checkpoints, load_run
+from lit_gans.runs.load import load_run
 from tests.cases import BATCH, CASES, largest_difference, state, train
 
 

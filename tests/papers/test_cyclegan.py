@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lit_gans.base.checkpoints import checkpoints
+from lit_gans.base.images import from_uint8
 from lit_gans.data.paired import Paired
 from lit_gans.data.unpaired import Unpaired
-from lit_gans.images import from_uint8
 from lit_gans.nn import Draws, Dropout, drawing
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.cyclegan import CycleGAN, ResNet
-from lit_gans.run import checkpoints, load_run
+from lit_gans.runs.load import load_run
 from tests.papers.test_pix2pix import (
     BATCH,
     as_one_process,

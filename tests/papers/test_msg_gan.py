@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate, pad
 
 from lit_gans import fit as verb
+from lit_gans.base.random import Draws, drawing
 from lit_gans.callbacks.ema import ema_weight
-from lit_gans.configs import shipped_configs
-from lit_gans.nn.random import Draws, drawing
 from lit_gans.papers import MSGGAN
 from lit_gans.papers.msg_gan import (
     Conv,
@@ -31,7 +30,8 @@ from lit_gans.papers.msg_gan import (
     wasserstein_with_drift,
     widths,
 )
-from lit_gans.run import load_run
+from lit_gans.runs.configs import shipped_configs
+from lit_gans.runs.load import load_run
 from tests.cases import BATCH, CASES, train
 
 EXPERIMENTS = [name for name in shipped_configs() if name.startswith("msg_gan/")]

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from lit_gans import fit as verb
 from lit_gans.adversarial import Progressive
 from lit_gans.adversarial.progressive import Growing, enlarged
-from lit_gans.configs import shipped_configs
 from lit_gans.papers.pggan import PGGAN, Conv, Discriminator, DownConv, Generator, UpConv, pixel_norm, widths
+from lit_gans.runs.configs import shipped_configs
 
 SIZES = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 STAGES = [(4, 1.0), (8, 0.0), (8, 0.4), (8, 1.0), (16, 0.3), (16, 1.0)]

@@ -16,13 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lit_gans.adversarial import Game, checks
+from lit_gans.base.checkpoints import checkpoints
+from lit_gans.base.images import from_uint8
 from lit_gans.callbacks import Checkpoint, ImageGrid
 from lit_gans.data import Digits, TranslationData
 from lit_gans.data.paired import Paired
-from lit_gans.images import from_uint8
 from lit_gans.nn import Draws, Dropout, drawing
 from lit_gans.papers.pix2pix import PatchGAN, Pix2Pix, UNet, patch_discriminator
-from lit_gans.run import checkpoints, load_run
+from lit_gans.runs.load import load_run
 from tests.cases import StopAt, largest_difference, state
 from tests.distributed.launch import run_processes
 

@@ -15,10 +15,10 @@ import yaml
 from PIL import Image
 from torch import Tensor, nn
 
+from lit_gans.base.checkpoints import checkpoints
+from lit_gans.base.random import Draws
 from lit_gans.callbacks import Checkpoint
-from lit_gans.configs import shipped_configs
 from lit_gans.data.paired import Paired
-from lit_gans.nn.random import Draws
 from lit_gans.papers.pix2pixhd import Encoder, LocalEnhancer, MultiscaleDiscriminator, PerceptualLoss, Pix2PixHD
 from lit_gans.papers.pix2pixhd.clusters import Clusters, class_of
 from lit_gans.papers.pix2pixhd.instances import (
@@ -32,7 +32,8 @@ from lit_gans.papers.pix2pixhd.instances import (
     spread_over,
 )
 from lit_gans.papers.pix2pixhd.losses import feature_matching
-from lit_gans.run import checkpoints, load_run
+from lit_gans.runs.configs import shipped_configs
+from lit_gans.runs.load import load_run
 from tests.cases import StopAt, largest_difference, state
 from tests.distributed.launch import run_processes
 

@@ -14,11 +14,11 @@ import torch
 import yaml
 
 from lit_gans.adversarial.losses import divergence
-from lit_gans.adversarial.text_gan import scaled_images
-from lit_gans.configs import shipped_configs
 from lit_gans.papers import StackGAN
 from lit_gans.papers.stackgan import augmented, discriminator_loss, generator_loss
-from lit_gans.run import load_gan
+from lit_gans.papers.text.game import scaled_images
+from lit_gans.runs.configs import shipped_configs
+from lit_gans.runs.load import load_gan
 from tests.cases import largest_difference, state
 from tests.distributed.launch import run_processes
 from tests.papers.captioned import BATCH, BLUE, RED, TINY, check_resume, fit, shapes, steps_of

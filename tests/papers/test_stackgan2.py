@@ -15,8 +15,6 @@ import yaml
 from torch import nn
 
 from lit_gans import metrics, papers
-from lit_gans.adversarial.text_gan import scaled_images
-from lit_gans.configs import shipped_configs
 from lit_gans.data import ShapeCaptions, Shapes
 from lit_gans.evaluate import evaluate
 from lit_gans.nn import BatchNorm
@@ -29,7 +27,9 @@ from lit_gans.papers.stackgan2 import (
     discriminator_loss,
     generator_loss,
 )
-from lit_gans.run import build_data, load_gan
+from lit_gans.papers.text.game import scaled_images
+from lit_gans.runs.configs import shipped_configs
+from lit_gans.runs.load import build_data, load_gan
 from tests.cases import largest_difference, state
 from tests.distributed.launch import run_processes
 from tests.metrics.common import PixelFeatures

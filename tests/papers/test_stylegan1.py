@@ -19,12 +19,11 @@ from lit_gans import fit as verb
 from lit_gans.adversarial import Progressive
 from lit_gans.adversarial.penalties import r1
 from lit_gans.adversarial.progressive import enlarged
-from lit_gans.configs import shipped_configs
+from lit_gans.base.random import Draws, drawing
 from lit_gans.editing import project, render, style_mixing, truncation_sweep
 from lit_gans.editing.projector import noise_maps
 from lit_gans.metrics.path_length import WSpace, path_distances
 from lit_gans.metrics.perceptual import FrozenDistance
-from lit_gans.nn.random import Draws, drawing
 from lit_gans.papers.stylegan1 import (
     BlurredDownConv,
     Constant,
@@ -36,6 +35,7 @@ from lit_gans.papers.stylegan1 import (
     StyleGAN1,
     truncate,
 )
+from lit_gans.runs.configs import shipped_configs
 from tests.cases import BATCH, train
 
 SIZES = {"resolution": 16, "channel_base": 64, "channel_max": 8}

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from lit_gans import fit as verb
 from lit_gans.adversarial.penalties import path_length, r1
 from lit_gans.augment import AdaptiveAugment
-from lit_gans.configs import shipped_configs
-from lit_gans.nn.random import Draws, current_draws, drawing
+from lit_gans.base.random import Draws, current_draws, drawing
 from lit_gans.papers.stylegan2 import (
     Discriminator,
     Generator,
@@ -23,7 +22,8 @@ from lit_gans.papers.stylegan2 import (
     our_key,
 )
 from lit_gans.papers.stylegan2.networks import as_condition, half_resolutions, resolutions, truncate
-from lit_gans.run import load_run
+from lit_gans.runs.configs import shipped_configs
+from lit_gans.runs.load import load_run
 from tests.cases import BATCH, largest_difference, state, train
 
 SMALL = {"resolution": 16, "channel_base": 64, "channel_max": 8}

@@ -7,8 +7,8 @@ import yaml
 
 from lit_gans import fit
 from lit_gans.adversarial import GAN
-from lit_gans.configs import shipped_configs
-from lit_gans.run import load_run
+from lit_gans.runs.configs import shipped_configs
+from lit_gans.runs.load import load_run
 
 NAMES = [name for name in shipped_configs() if name.split("/")[0] in ("pix2pix", "cyclegan", "pix2pixhd")]
 LABELS = 11  # of ShapePairs' label maps

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gans.adversarial.losses import divergence, is_fake, is_real
-from lit_gans.nn.text_encoder import WordEncoder, word_mask
 from lit_gans.official import apply_keys, invert
 from lit_gans.papers.attngan.losses import (
     contrast,
@@ -22,6 +21,7 @@ from lit_gans.papers.attngan.losses import (
 from lit_gans.papers.attngan.matching import InceptionEncoder, SmallEncoder, load_image_encoder
 from lit_gans.papers.attngan.networks import Discriminator, Drawn, Generator, WordAttention
 from lit_gans.papers.attngan.official import OFFICIAL_KEYS, from_official_generator
+from lit_gans.papers.text.networks import WordEncoder, word_mask
 from tests.parity.golden import FOLDER, Golden, absent, assert_close, cases
 
 ATTENTION = cases("GlobalAttention", "AttnGAN")

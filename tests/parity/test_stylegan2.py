@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 from lit_gans.adversarial import lazy_adam
 from lit_gans.callbacks import EMA
 from lit_gans.callbacks.ema import ema_weight
-from lit_gans.configs import shipped_configs
 from lit_gans.papers import stylegan2
 from lit_gans.papers.stylegan2 import (
     Discriminator,
@@ -26,6 +25,7 @@ from lit_gans.papers.stylegan2 import (
     our_key,
     to_official,
 )
+from lit_gans.runs.configs import shipped_configs
 from tests.parity.golden import FOLDER, Golden, absent, assert_close, cases
 
 SOURCE = "stylegan2-ada-pytorch"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lit_gans.nn.text_encoder import OFFICIAL_WORD_ENCODER_KEYS, WordEncoder, from_official_rnn, word_mask
 from lit_gans.official import apply_keys, invert
+from lit_gans.papers.text.networks import OFFICIAL_WORD_ENCODER_KEYS, WordEncoder, from_official_rnn, word_mask
 from tests.parity.golden import Golden, assert_close, cases
 
 RNN = cases("RNN_ENCODER", "AttnGAN")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lit_gans import cli
-from lit_gans.configs import shipped_configs
+from lit_gans.runs.configs import shipped_configs
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -52,7 +52,7 @@ def materials(folder: Path) -> str:
     from safetensors.torch import save_file
     from torchvision.models import squeezenet1_1
 
-    from lit_gans.images import save_png
+    from lit_gans.base.images import save_png
     from lit_gans.official import OfficialNetwork, write_official
     from tests.test_convert import BUFFERS, G_CONFIG, official_state
 

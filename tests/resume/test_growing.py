@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_gans.run import checkpoints, load_run
+from lit_gans.base.checkpoints import checkpoints
+from lit_gans.runs.load import load_run
 from tests.cases import CASES, largest_difference, state
 from tests.distributed.launch import ROOT, run_processes
 from tests.resume.growing import NAMES, grown

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_gans.run import checkpoints
+from lit_gans.base.checkpoints import checkpoints
 from tests.cases import CASES, largest_difference, state, train
 from tests.distributed.launch import ROOT, run_processes
 

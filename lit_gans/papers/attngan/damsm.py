@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_gans.adversarial.caption_encoders import TextFeatures, WordReader, known_words
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.optim import lazy_adam
-from lit_gans.adversarial.preview import MAX_SIDE_PX, spread
-from lit_gans.adversarial.text_gan import check_captions, held_out
-from lit_gans.images import from_uint8
+from lit_gans.base.grids import MAX_SIDE_PX, spread
+from lit_gans.base.images import from_uint8
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.attngan.losses import region_attention
 from lit_gans.papers.attngan.maps import most_attended, overlay
@@ -27,6 +25,8 @@ from lit_gans.papers.attngan.matching import (
     global_damsm_loss,
     processes,
 )
+from lit_gans.papers.text.encoders import TextFeatures, WordReader, known_words
+from lit_gans.papers.text.game import check_captions, held_out
 
 LEAST_SHARE = 0.1  # of the learning rate, below which it does not fall
 
@@ -154,14 +154,15 @@ class DAMSM(Game):
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of weights and vocabulary, when first asked for."""
-        from lit_gans.metrics.cache import digest, key_of
+        from lit_gans.base.cache import digest, key_of
 
         return key_of(weights=digest(self.state_dict()), vocabulary=list(self.text_encoder.vocabulary.words))
 
     @torch.no_grad()
     def images(self, images: Tensor) -> Tensor:
         """uint8 [N, 1 or 3, H, W] -> float32 [N, D], in evaluation mode."""
-        from lit_gans.metrics.extractors import as_channels, exact_float32
+        from lit_gans.base.images import as_channels
+        from lit_gans.base.precision import exact_float32
 
         with evaluating(self.image_encoder), exact_float32(self.device):
             return self.image_encoder(from_uint8(as_channels(images, 3).to(self.device)))[1]
@@ -172,7 +173,7 @@ class DAMSM(Game):
         return self._read(captions).sentence
 
     def _read(self, captions: Sequence[str]) -> TextFeatures:
-        from lit_gans.metrics.extractors import exact_float32
+        from lit_gans.base.precision import exact_float32
 
         batch = {name: tensor.to(self.device) for name, tensor in self.text_encoder.tensors(captions).items()}
         with evaluating(self.text_encoder), exact_float32(self.device):

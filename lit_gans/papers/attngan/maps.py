@@ -62,7 +62,7 @@ def attention_sheet(found: WordMaps, *, top: int = 5) -> Tensor:
 
 def save_attention_sheet(found: WordMaps, path: str | os.PathLike, *, top: int = 5) -> Path:
     """Writes `attention_sheet` as a PNG."""
-    from lit_gans.images import save_png
+    from lit_gans.base.images import save_png
 
     return save_png(attention_sheet(found, top=top), path)
 

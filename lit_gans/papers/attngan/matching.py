@@ -11,9 +11,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gans.adversarial.caption_encoders import TextFeatures
 from lit_gans.nn import BatchNorm
 from lit_gans.papers.attngan.losses import Matching, damsm_loss
+from lit_gans.papers.text.encoders import TextFeatures
 
 ImageNetwork = Literal["inception", "small"]
 INCEPTION_TRUNK = (
@@ -86,7 +86,8 @@ class InceptionEncoder(ImageEncoder):
         """
         from torchvision.models import Inception_V3_Weights
 
-        from lit_gans.metrics.weights import read_published, weights_file
+        from lit_gans.base.download import weights_file
+        from lit_gans.official.weights import read_published
 
         url = Inception_V3_Weights.IMAGENET1K_V1.url
         hint = "or give model.init_args.image_weights its path; image_encoder 'small' needs none"
@@ -145,7 +146,7 @@ def load_image_encoder(encoder: ImageEncoder, path: str | Path) -> None:
     Released files are older than batch norm's count of batches, which nothing reads: it stays 0.
     ValueError, FileNotFoundError for another file.
     """
-    from lit_gans.metrics.cache import read_weights
+    from lit_gans.base.checkpoints import read_weights
     from lit_gans.official import apply_keys
     from lit_gans.papers.attngan.official import OFFICIAL_KEYS
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.adversarial import TextGAN
-from lit_gans.adversarial.text_gan import held_out
+from lit_gans.base.images import to_uint8
 from lit_gans.data import TextData
-from lit_gans.images import to_uint8
 from lit_gans.metrics.text import TextImageEncoder, r_precision
+from lit_gans.papers.text.game import TextGAN, held_out
 
 
 def r_precision_of(
@@ -56,25 +53,3 @@ def picture_groups(data: TextData, split: str) -> Tensor:
     pictures = data.dataset(split)
     owners = np.repeat(np.arange(len(pictures.captions)), pictures.captions.counts)  # type: ignore[attr-defined]
     return pictures.groups[torch.from_numpy(owners)]  # type: ignore[attr-defined]
-
-
-def r_precision_of_run(
-    run: str | os.PathLike, encoder: str | os.PathLike, *, num_images: int = 30_000, candidates: int = 100
-) -> tuple[float, float]:
-    """`r_precision_of` a run of a text-to-image model on the data of its config, by the encoders of a run of `DAMSM`.
-
-    Raises:
-        ValueError, FileNotFoundError: a run that is missing or of another kind.
-    """
-    from lit_gans.papers.attngan.damsm import DAMSM
-    from lit_gans.run import build_data, find_device, load_run, run_config
-
-    gan, judge, data = load_run(run), load_run(encoder), build_data(run_config(run))
-    if not isinstance(gan, TextGAN) or not isinstance(judge, DAMSM):
-        raise ValueError(
-            f"R-precision needs a text-to-image run and a run of DAMSM, found a {type(gan).__name__} in {run} and a "
-            f"{type(judge).__name__} in {encoder}"
-        )
-    device = find_device("auto")
-    data.setup("fit")
-    return r_precision_of(gan.to(device), judge.to(device), data, num_images=num_images, candidates=candidates)

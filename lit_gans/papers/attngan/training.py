@@ -12,11 +12,9 @@ import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lit_gans.adversarial import TextGAN, lazy_adam
-from lit_gans.adversarial.caption_encoders import TextFeatures, WordReader, is_run
+from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import divergence
-from lit_gans.adversarial.text_gan import scaled_images
-from lit_gans.images import to_uint8
+from lit_gans.base.images import to_uint8
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.attngan.damsm import check_word_data
 from lit_gans.papers.attngan.losses import discriminator_loss, generator_loss
@@ -31,6 +29,8 @@ from lit_gans.papers.attngan.matching import (
     processes,
 )
 from lit_gans.papers.attngan.networks import Discriminators, Drawn, Generator, scales
+from lit_gans.papers.text.encoders import TextFeatures, WordReader, is_run
+from lit_gans.papers.text.game import TextGAN, scaled_images
 
 IMAGE_ARGUMENTS = ("image_encoder", "image_width", "image_px")
 
@@ -262,7 +262,7 @@ class AttnGAN(TextGAN):
 
 def _damsm_run(path: str) -> dict[str, Any]:
     """The checkpoint of a run of `DAMSM`. ValueError for one of another class."""
-    from lit_gans.run import find_checkpoint, read_checkpoint
+    from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
 
     checkpoint = read_checkpoint(find_checkpoint(Path(path)))
     if not all(name in checkpoint["hyper_parameters"] for name in IMAGE_ARGUMENTS):

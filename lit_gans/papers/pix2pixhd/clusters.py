@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lit_gans.metrics.cache import read_tensors, write_tensors
+from lit_gans.base.cache import read_tensors, write_tensors
 from lit_gans.nn import Draws
 from lit_gans.papers.pix2pixhd.instances import number_instances, spread_over
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, relu
 
-from lit_gans.metrics.cache import read_weights
-from lit_gans.metrics.weights import weights_file
+from lit_gans.base.checkpoints import read_weights
+from lit_gans.base.download import weights_file
 from lit_gans.papers.pix2pix import as_rgb
 from lit_gans.papers.pix2pixhd.networks import Features
 

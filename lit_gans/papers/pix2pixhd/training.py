@@ -13,8 +13,8 @@ from torch.nn.functional import interpolate
 
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.optim import Schedule, lazy_adam
-from lit_gans.adversarial.preview import MAX_SIDE_PX
-from lit_gans.images import to_uint8
+from lit_gans.base.grids import MAX_SIDE_PX
+from lit_gans.base.images import to_uint8
 from lit_gans.nn import Draws
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.pix2pix import Norm, as_rgb, check_direction, check_pairs, check_size
@@ -314,7 +314,7 @@ class Pix2PixHD(Game):
         Raises:
             FileNotFoundError, ValueError: no such run, it is of another class, or its G1 is not ours.
         """
-        from lit_gans.run import find_checkpoint, read_checkpoint
+        from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
 
         path = find_checkpoint(run)
         checkpoint, ours = read_checkpoint(path), self.state_dict()

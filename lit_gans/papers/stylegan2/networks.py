@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from lit_gans.base.random import random_noise
 from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedConv2d, EqualizedLinear
 from lit_gans.nn.minibatch_std import MinibatchStd
 from lit_gans.nn.modulated import modulated_conv2d
-from lit_gans.nn.random import random_noise
 from lit_gans.nn.resample import downsample2d, fir_filter, upsample2d
 from lit_gans.papers.stylegan1 import truncate
 

@@ -11,10 +11,10 @@ from torch.nn.functional import softplus
 
 from lit_gans.adversarial import GAN, lazy_adam
 from lit_gans.adversarial.penalties import path_length, r1
-from lit_gans.adversarial.strategy import mean_over_processes
 from lit_gans.augment import AdaptiveAugment
+from lit_gans.base.processes import mean_over_processes
+from lit_gans.base.random import Draws
 from lit_gans.nn.mode import evaluating
-from lit_gans.nn.random import Draws
 from lit_gans.papers.stylegan2.networks import Architecture, Discriminator, Generator, Half, Noise
 
 

@@ -1,13 +1,12 @@
 """Images between [-1, 1] tensors, uint8 tensors and files."""
 
-import math
 import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lit_gans.files import replacing
+from lit_gans.base.files import replacing
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -18,22 +17,6 @@ def to_uint8(images: Tensor) -> Tensor:
 def from_uint8(images: Tensor) -> Tensor:
     """uint8 [..., C, H, W] -> float32 in [-1, 1]."""
     return images.float() / 127.5 - 1
-
-
-def grid(images: Tensor, columns: int, *, min_cell_px: int = 1) -> Tensor:
-    """[N, C, H, W] uint8 or [-1, 1] -> one uint8 image [C, rows * H', columns * W'], row by row, blanks black.
-
-    Cells smaller than `min_cell_px` are enlarged by an integer factor, without smoothing.
-    """
-    if images.is_floating_point():
-        images = to_uint8(images)
-    factor = max(1, math.ceil(min_cell_px / images.shape[-1]))
-    images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    n, c, h, w = images.shape
-    rows = math.ceil(n / columns)
-    canvas = images.new_zeros(rows * columns, c, h, w)
-    canvas[:n] = images
-    return canvas.view(rows, columns, c, h, w).permute(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
 
 
 def to_pil(image: Tensor) -> "PIL.Image.Image":  # noqa: F821
@@ -49,3 +32,15 @@ def save_png(image: Tensor, path: str | os.PathLike) -> Path:
     with replacing(path) as unfinished:
         to_pil(image).save(unfinished, format="PNG")
     return Path(path)
+
+
+def as_channels(images: Tensor, channels: int) -> Tensor:
+    """uint8 [N, C, H, W] -> uint8 [N, channels, H, W]: grey is repeated, colour averaged. ValueError for others."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"images {images.dtype} {list(images.shape)}, expected uint8 [N, 1 or 3, H, W]: "
+            f"see lit_gans.base.images.to_uint8"
+        )
+    if images.shape[1] == channels:
+        return images
+    return images.expand(-1, 3, -1, -1) if channels == 3 else images.float().mean(1, keepdim=True).round().byte()

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lit_gans.files import replacing
+from lit_gans.base.files import replacing
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222; }

@@ -27,7 +27,7 @@ def find_config(name: str) -> Path:
 
 def shipped_configs() -> dict[str, Path]:
     """Experiment files by name, "cgan/digits" -> path: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     for folder in (package / "experiments", package.parent / "experiments"):
         files = {f.relative_to(folder).with_suffix("").as_posix(): f for f in sorted(folder.glob("*/*.yaml"))}
         if files:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lit_gans.adversarial import GAN, TextGAN
-from lit_gans.adversarial.caption_encoders import TextFeatures
+from lit_gans.adversarial import GAN
+from lit_gans.base.files import replacing
+from lit_gans.base.images import save_png, to_uint8
 from lit_gans.data.captioned_files import caption_lines
-from lit_gans.files import replacing
-from lit_gans.images import save_png, to_uint8
+from lit_gans.papers.text.encoders import TextFeatures
+from lit_gans.papers.text.game import TextGAN
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
@@ -49,7 +50,8 @@ def captions_to_draw(
 
     ValueError, FileNotFoundError as `captions_of`, and where the run does not tell its data.
     """
-    from lit_gans.run import build_data, run_config
+    from lit_gans.runs.folder import run_config
+    from lit_gans.runs.load import build_data
 
     captions = captions_of(text, file)
     if captions or not isinstance(gan, TextGAN) or gan.text_encoder is None:

@@ -6,39 +6,17 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+
+from lit_gans.adversarial.capabilities import Input, Translator
 
 if TYPE_CHECKING:
     from lit_gans.nn import Draws
     from lit_gans.papers.pix2pixhd import Pix2PixHD
 
 WAYS = {"ab": "G_A", "ba": "G_B"}  # the official names of CycleGAN's generators
-
-
-@runtime_checkable
-class Translator(Protocol):
-    """What is asked of a model: images of sides that `stride` divides, in each of its `directions`."""
-
-    directions: tuple[str, ...]
-
-    @property
-    def stride(self) -> int: ...
-
-    def translate(self, images: Tensor, *, direction: str = "ab", draws: Draws | None = None) -> Tensor:
-        """images float [N, C, H, W] in [-1, 1] -> [N, C', H, W] in [-1, 1], each from its image alone.
-
-        draws: of the noise, where there is any; None gives all images the same. A model of label maps takes grey images
-        in which k / 127.5 - 1 is class k, and instance=ids int64 [N, H, W] too.
-        """
-
-
-class Input(NamedTuple):
-    """What a model takes: pictures of so many channels, or label maps, whose grey values are classes."""
-
-    channels: int
-    labels: bool = False
 
 
 def load_translator(
@@ -48,8 +26,8 @@ def load_translator(
 
     ValueError where it translates nothing, or not in this direction.
     """
-    from lit_gans.pretrained import CONFIG, from_pretrained
-    from lit_gans.run import load_run
+    from lit_gans.runs.load import load_run
+    from lit_gans.runs.pretrained import CONFIG, from_pretrained
 
     path = Path(run)
     converted = (path / CONFIG).is_file()
@@ -110,7 +88,7 @@ def _of_networks(folder: Path, model: nn.Module) -> Networks | Pix2PixHD:
     from lit_gans.papers.cyclegan import ResNet
     from lit_gans.papers.pix2pix import UNet
     from lit_gans.papers.pix2pixhd import GlobalGenerator, LocalEnhancer
-    from lit_gans.pretrained import CONFIG, from_pretrained, read_config
+    from lit_gans.runs.pretrained import CONFIG, from_pretrained, read_config
 
     if type(model) in (GlobalGenerator, LocalEnhancer):
         return _pix2pixhd(folder, model)
@@ -125,7 +103,7 @@ def _of_networks(folder: Path, model: nn.Module) -> Networks | Pix2PixHD:
 
 
 def _official_name(folder: Path) -> str | None:
-    from lit_gans.convert import KEPT
+    from lit_gans.runs.conversion import KEPT
 
     path = folder / KEPT
     return json.loads(path.read_text()).get("name") if path.is_file() else None
@@ -134,7 +112,7 @@ def _official_name(folder: Path) -> str | None:
 def _pix2pixhd(folder: Path, generator: nn.Module) -> Pix2PixHD:
     """pix2pixHD without its training. Of more than 3 channels all are labels but one, of the instances' edges."""
     from lit_gans.papers.pix2pixhd import Pix2PixHD
-    from lit_gans.pretrained import read_config
+    from lit_gans.runs.pretrained import read_config
 
     if (folder / "E").is_dir():
         raise ValueError(f"{folder} was trained with an encoder, whose features no file of the release has clusters of")

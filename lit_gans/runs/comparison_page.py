@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from lit_gans.compare import Column, Comparison, badge, earlier_best, furthest_kimg, heading, plain_text
-from lit_gans.files import replacing
-from lit_gans.results import Target
+from lit_gans.base.files import replacing
+from lit_gans.runs.comparison import Column, Comparison, badge, earlier_best, furthest_kimg, heading, plain_text
+from lit_gans.runs.results import Target
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#222222")  # after Okabe and Ito
 MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖"}  # in a plot, and in text
@@ -150,7 +150,7 @@ def _curves(comparison: Comparison) -> str:
 
 def _points(target: Target, column: Column) -> list[tuple[float, float]]:
     """(kimg, value) of the numbers whose protocol is that of the number shown; of two at one kimg the later."""
-    from lit_gans.protocol import differing
+    from lit_gans.metrics.protocol import differing
 
     if target.label not in column.cells:
         return []
@@ -255,7 +255,7 @@ def _protocols(comparison: Comparison) -> str:
         for row, names in rows.items()
     ]
     table = _table(heads, cells, kind="values") if rows else "<p>None: all numbers of a metric were measured alike.</p>"
-    from lit_gans.protocol import NOT_COMPARED
+    from lit_gans.metrics.protocol import NOT_COMPARED
 
     fields = dict.fromkeys(name for stamp in stamps.values() for name in stamp if name not in NOT_COMPARED)
     common = {name: {plain_text(stamp.get(name)) for stamp in stamps.values()} for name in fields}

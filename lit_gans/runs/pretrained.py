@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_gans.files import replacing
+from lit_gans.base.files import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -255,7 +255,7 @@ def model_card(
     if config["images_seen"]:
         lines += [f"Trained on {config['images_seen'] / 1000:g} thousand images."]
     lines += ["", *([notes, ""] if notes else [])]
-    lines += ["```python", "from lit_gans.pretrained import from_pretrained", ""]
+    lines += ["```python", "from lit_gans.runs.pretrained import from_pretrained", ""]
     lines += ['model = from_pretrained(".")  # this folder, or the name of its repository', "```", ""]
     lines += ["## Arguments", ""]
     lines += [f"- {key}: `{json.dumps(value)}`" for key, value in config["arguments"].items()]

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import torch
 
-from lit_gans.adversarial import TextGAN
-from lit_gans.adversarial.text_gan import held_out
+from lit_gans.base.images import to_uint8
 from lit_gans.data import ShapeCaptions
 from lit_gans.data.shapes_captions import parse
-from lit_gans.images import to_uint8
+from lit_gans.papers.attngan.retrieval import r_precision_of
+from lit_gans.papers.text.game import TextGAN, held_out
 
 
 class CaptionFit(NamedTuple):
@@ -56,7 +56,9 @@ def caption_fit_of_run(run: str | os.PathLike, *, num_images: int = 2000) -> Cap
     Raises:
         ValueError, FileNotFoundError: a run that is missing, of another kind, or of other data.
     """
-    from lit_gans.run import build_data, find_device, load_run, run_config
+    from lit_gans.base.processes import find_device
+    from lit_gans.runs.folder import run_config
+    from lit_gans.runs.load import build_data, load_run
 
     gan, data = load_run(run), build_data(run_config(run))
     if not isinstance(gan, TextGAN) or not isinstance(data, ShapeCaptions):
@@ -65,3 +67,27 @@ def caption_fit_of_run(run: str | os.PathLike, *, num_images: int = 2000) -> Cap
             f"{type(data).__name__}, and a text-to-image model of ShapeCaptions is needed"
         )
     return caption_fit(gan.to(find_device("auto")), data, num_images=num_images)
+
+
+def r_precision_of_run(
+    run: str | os.PathLike, encoder: str | os.PathLike, *, num_images: int = 30_000, candidates: int = 100
+) -> tuple[float, float]:
+    """`r_precision_of` a run of a text-to-image model on the data of its config, by the encoders of a run of `DAMSM`.
+
+    Raises:
+        ValueError, FileNotFoundError: a run that is missing or of another kind.
+    """
+    from lit_gans.base.processes import find_device
+    from lit_gans.papers.attngan.damsm import DAMSM
+    from lit_gans.runs.folder import run_config
+    from lit_gans.runs.load import build_data, load_run
+
+    gan, judge, data = load_run(run), load_run(encoder), build_data(run_config(run))
+    if not isinstance(gan, TextGAN) or not isinstance(judge, DAMSM):
+        raise ValueError(
+            f"R-precision needs a text-to-image run and a run of DAMSM, found a {type(gan).__name__} in {run} and a "
+            f"{type(judge).__name__} in {encoder}"
+        )
+    device = find_device("auto")
+    data.setup("fit")
+    return r_precision_of(gan.to(device), judge.to(device), data, num_images=num_images, candidates=candidates)

@@ -1,11 +1,12 @@
 """What several processes need to agree on, and nothing where there is one."""
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -104,3 +105,50 @@ def _places(index: Tensor, counts: list[int]) -> Tensor:
     places = torch.empty_like(numbers)
     places[numbers.argsort(stable=True)] = torch.arange(len(numbers), device=numbers.device)
     return places
+
+
+def find_device(name: str, *, double: bool = False) -> "torch.device":
+    """The device called `name`; "auto" is this process's accelerator, else the CPU.
+
+    `double`: an accelerator without double precision (Apple's) does not count.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        if found is None or (double and found.type == "mps"):
+            return torch.device("cpu")
+        return torch.device(found.type, int(os.environ.get("LOCAL_RANK", 0)))
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # which of them depends on how torch was built
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} is not here ({reason}): give auto, cpu, cuda, cuda:1, ...") from error
+    return torch.device(name)
+
+
+def broadcast_state(module: nn.Module, *, buffers_only: bool = False) -> None:
+    """Makes every process hold rank 0's parameters and buffers (all dtypes)."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return
+    tensors = list(module.buffers()) + ([] if buffers_only else list(module.parameters()))
+    for tensor in tensors:
+        dist.broadcast(tensor.detach(), src=0)
+
+
+def mean_over_processes(x: Tensor) -> Tensor:
+    """The mean of equal-sized tensors of all processes."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    dist.all_reduce(x)
+    return x / dist.get_world_size()
+
+
+def rank_and_world() -> tuple[int, int]:
+    """(rank, processes) of the process group, or (0, 1)."""
+    import torch.distributed as dist
+
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lit_gans.data.captions import Vocabulary, characters
 from lit_gans.data.embeddings import read_vocabulary
-from lit_gans.nn.text_encoder import BAG, OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, WordEncoder, word_mask
+from lit_gans.papers.text.networks import BAG, OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, WordEncoder, word_mask
 
 CLIP = "clip:"
 # Constructor arguments that say what an encoder is built from; a run's are taken over with its weights.
@@ -124,7 +124,7 @@ class EmbeddingReader(CaptionEncoder):
                 "this model reads published embeddings, which cannot be made of text here: sample it with the captions "
                 "of its data (leave the text out), or train one with encoder 'words', 'characters' or 'clip:<name>'"
             )
-        from lit_gans.metrics.text import build_clip
+        from lit_gans.nn.clip import build_clip
 
         return {"embedding": build_clip(self.clip).texts(captions).float().cpu()}
 
@@ -138,7 +138,7 @@ def encoder_arguments(
     ValueError, FileNotFoundError for what cannot be read, and for a run of another kind.
     """
     if weights is not None and is_run(weights):
-        return _arguments_of_run(weights, encoder)
+        return arguments_of_run(weights, encoder)
     words = known_words(vocabulary) if encoder == "words" or vocabulary is not None else None
     return {"encoder": encoder, "vocabulary": words, **sizes}
 
@@ -191,7 +191,7 @@ def load_encoder(encoder: CaptionEncoder, weights: str) -> None:
 
     ValueError where the tensors do not fit.
     """
-    from lit_gans.metrics.cache import read_weights
+    from lit_gans.base.checkpoints import read_weights
     from lit_gans.official import apply_keys
 
     if is_run(weights):
@@ -217,35 +217,12 @@ def load_encoder(encoder: CaptionEncoder, weights: str) -> None:
     encoder.load_state_dict(state)
 
 
-def share_vocabulary(model: MutableMapping[str, Any], data: MutableMapping[str, Any]) -> None:
-    """Gives both sides of a run's config the same words, where one of them says which and the other does not.
-
-    model, data: {"class_path", "init_args"} as a config has them; their "vocabulary" is filled. The words of a text
-    encoder that was trained before come first, then those that are given, then those of the data's captions.
-    """
-    from lit_gans.run import build_data
-
-    ours, theirs = model["init_args"], data["init_args"]
-    if "vocabulary" not in ours or "vocabulary" not in theirs or ours.get("encoder", "words") != "words":
-        return
-    weights = ours.get("encoder_weights")
-    if weights is not None and is_run(weights):
-        words = _arguments_of_run(weights, "words")["vocabulary"]
-    elif (words := ours["vocabulary"]) is None:
-        if (words := theirs["vocabulary"]) is None:
-            described = {"class_path": data["class_path"], "init_args": dict(theirs)}
-            words = list(build_data({"data": described}).vocabulary.words)
-        ours["vocabulary"] = words
-    if theirs["vocabulary"] is None:
-        theirs["vocabulary"] = words
-
-
 def is_run(path: str) -> bool:
     """Whether it is a run folder or a checkpoint, not a file of weights."""
     return Path(path).is_dir() or path.endswith(".ckpt")
 
 
-def _arguments_of_run(path: str, encoder: str) -> dict[str, Any]:
+def arguments_of_run(path: str, encoder: str) -> dict[str, Any]:
     arguments = _UNSAID | _checkpoint(path)["hyper_parameters"]
     missing = [name for name in ("encoder", *SIZES) if name not in arguments]
     if missing:
@@ -268,6 +245,6 @@ def _state_of_run(path: str) -> dict[str, Tensor]:
 
 
 def _checkpoint(path: str) -> dict[str, Any]:
-    from lit_gans.run import find_checkpoint, read_checkpoint
+    from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
 
     return read_checkpoint(find_checkpoint(path))

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lit_gans.files import replacing
+from lit_gans.base.files import replacing
 
 _CHECKSUM = "sha256"
 
@@ -63,36 +63,3 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
 
 def _damaged(path: Path, reason: str) -> None:
     warnings.warn(f"{path} is damaged ({reason}) and is made again", stacklevel=3)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from .safetensors, or from a .pth or .pt file without running any code in it; floats as float32.
-
-    FileNotFoundError where there is none; ValueError where it holds anything but named tensors.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: give the path of a .safetensors or .pth file")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else read_pth(path)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds {type(state).__name__}, expected a state dict: names and tensors, nothing else")
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no readable safetensors file ({error}): fetch it again") from error
-
-
-def read_pth(path: Path) -> object:
-    """What a .pth file holds, if that is tensors and plain containers; ValueError otherwise. Nothing in it is run."""
-    import pickle
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or holds more than tensors, and is not read: {error}") from error

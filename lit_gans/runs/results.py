@@ -101,7 +101,7 @@ def _is_sound(protocol: object) -> bool:
 
 def _measure(row: Target, lines: list[dict[str, Any]]) -> None:
     """Fills in the numbers of the evaluations, and the hours of training by kimg."""
-    from lit_gans.protocol import stamp
+    from lit_gans.metrics.protocol import stamp
 
     for line in lines:
         if "protocol" in line:

@@ -13,7 +13,12 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lit_gans.adversarial.caption_encoders import (
+from lit_gans.adversarial.gan import GAN
+from lit_gans.base.grids import MAX_SIDE_PX, spread
+from lit_gans.base.images import to_uint8
+from lit_gans.base.random import derive_seed
+from lit_gans.nn.mode import evaluating
+from lit_gans.papers.text.encoders import (
     CaptionEncoder,
     EmbeddingReader,
     TextFeatures,
@@ -22,11 +27,6 @@ from lit_gans.adversarial.caption_encoders import (
     encoder_arguments,
     load_encoder,
 )
-from lit_gans.adversarial.gan import GAN
-from lit_gans.adversarial.preview import MAX_SIDE_PX, spread
-from lit_gans.images import to_uint8
-from lit_gans.nn.mode import evaluating
-from lit_gans.nn.random import derive_seed
 
 if TYPE_CHECKING:
     from lit_gans.data import TextData

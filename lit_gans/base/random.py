@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def derive_seed(*key: int | str) -> int:
@@ -77,24 +77,3 @@ def random_noise(n: int, *, like: Sequence[Tensor]) -> list[Tensor]:
     if draws is None:
         return [torch.randn(n, 1, *x.shape, dtype=x.dtype, device=x.device) for x in like]
     return [draws.normal(n, 1, *x.shape).to(x.dtype) for x in like]
-
-
-class Dropout(nn.Module):
-    """Dropout whose mask comes from the enclosing `drawing`; outside of one, from torch's global generator."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout probability {p} is not in [0, 1)")
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [N, ...] -> [N, ...], each value 0 with probability p, else divided by 1 - p."""
-        if not self.training or self.p == 0:
-            return x
-        if not _current:
-            return nn.functional.dropout(x, self.p)
-        return x * _current[-1].bernoulli(1 - self.p, x).div_(1 - self.p)
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"

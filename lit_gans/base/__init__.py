@@ -1,0 +1,1 @@
+"""Files and tensors: no Lightning, no model."""

@@ -1,0 +1,56 @@
+"""A metric that is the mean of one value per pair of images."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+def check_pair(fake: Tensor, real: Tensor) -> None:
+    """ValueError unless both are uint8 [N, 1 or 3, H, W] of one shape."""
+    for name, images in (("fake", fake), ("real", real)):
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(
+                f"{name} images {images.dtype} {list(images.shape)}, expected uint8 [N, 1 or 3, H, W]: "
+                f"see lit_gans.base.images.to_uint8"
+            )
+    if fake.shape != real.shape:
+        raise ValueError(f"fake images {list(fake.shape)}, real images {list(real.shape)}: pairs have one shape")
+
+
+class PairMean(Metric):
+    """Mean over pairs of one value per pair: sums in float64, so that any number of processes finds the same."""
+
+    is_differentiable = False
+    full_state_update = False
+    settings: dict[str, object]
+    """How each value is taken, for the protocol of the number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    @abstractmethod
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        """uint8 pairs [N, C, H, W] -> [N]."""
+
+    def update(self, fake: Tensor, real: Tensor) -> None:
+        """uint8 pairs [N, C, H, W]; N may be 0."""
+        check_pair(fake, real)
+        if len(fake) > 0:
+            self.add(self.measure(fake, real).double())
+
+    def add(self, values: Tensor) -> None:
+        """values [N], float64."""
+        self.total += values.sum()
+        self.count += len(values)
+
+    def compute(self) -> Tensor:
+        """float64 scalar. ValueError where there was no pair."""
+        if self.count == 0:
+            raise ValueError("a mean over pairs needs one pair or more, got none")
+        return self.total / self.count

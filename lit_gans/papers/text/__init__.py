@@ -1,0 +1,1 @@
+"""What the text-to-image papers share: encoders of captions, and the game whose images are of captions."""

@@ -1,0 +1,1 @@
+"""A run is a folder: what is written to it, read from it, reported and compared."""

@@ -1,0 +1,113 @@
+"""What a run writes down: figures, pictures, tables, and what it depends on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+
+def record(trainer: pl.Trainer, metrics: dict[str, float], **stamp: Any) -> None:
+    """Writes figures to `<run>/metrics.jsonl` and to the loggers at this moment of the image clock.
+
+    Call it on all processes with the same figures; rank 0 writes. `stamp` goes to the file only.
+    """
+    game = trainer.lightning_module
+    game.latest_metrics = {**game.latest_metrics, **metrics}
+    if not trainer.is_global_zero:
+        return
+    line = {"kimg": game.kimg, "time_s": round(time.time(), 3), **metrics, **stamp}
+    run = Path(trainer.default_root_dir)
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / "metrics.jsonl", "a") as f:
+        f.write(json.dumps(line) + "\n")
+    for logger in trainer.loggers:
+        logger.log_metrics({**metrics, "kimg": game.kimg}, step=game.images_seen)
+
+
+def record_image(trainer: pl.Trainer, name: str, path: Path) -> None:
+    """Sends a PNG to the loggers that take images (rank 0)."""
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+    if not trainer.is_global_zero:
+        return
+    game = trainer.lightning_module
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            logger.experiment.log({name: wandb.Image(str(path)), "kimg": game.kimg})
+        elif isinstance(logger, TensorBoardLogger):
+            import numpy as np
+            from PIL import Image
+
+            picture = np.asarray(Image.open(path).convert("RGB"))
+            logger.experiment.add_image(name, picture, game.images_seen, dataformats="HWC")
+
+
+def record_table(trainer: pl.Trainer, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Sends a table to Weights & Biases (rank 0); the other loggers have none."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    if not trainer.is_global_zero:
+        return
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            table = wandb.Table(columns=columns, data=rows)
+            logger.experiment.log({name: table, "kimg": trainer.lightning_module.kimg})
+
+
+def describe(trainer: pl.Trainer, command: list[str]) -> dict[str, Any]:
+    """What a number of this run depends on besides its config: versions, commit, hardware."""
+    import torch
+
+    packages = ("torch", "torchvision", "lightning", "torchmetrics", "torch-fidelity", "numpy", "pillow")
+    device = trainer.strategy.root_device
+    return {
+        "command": command,
+        "versions": {"lit_gans": metadata_version("lit-gans"), **{p: metadata_version(p) for p in packages}},
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "processes": trainer.world_size,
+        "precision": trainer.precision,
+    }
+
+
+def metadata_version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """The commit of the source that is running, with "+" when it has uncommitted changes; None outside of git."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10)
+        status = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "") if commit.returncode == 0 else None
+
+
+def cpu_name() -> str:
+    """The processor's model and the number of cores this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} cores"

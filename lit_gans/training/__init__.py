@@ -1,0 +1,1 @@
+"""What `fit` builds and runs."""
