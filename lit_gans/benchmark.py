@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lit_gans.base.random import Draws
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -240,6 +242,7 @@ class Bare:
     """Mixed in before a paper's class: what a recipe asks of `GAN`, in plain torch."""
 
     plain_optimizers: list[torch.optim.Optimizer]
+    plain_draws: Draws
     fused = True
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
@@ -260,11 +263,7 @@ class Bare:
         (loss / self.micro_batches).backward()
 
     def latents(self, n: int, purpose: str) -> Tensor:
-        import torch
-
-        if self.prior == "normal":
-            return torch.randn(n, self.z_dim, device=self.device)
-        return 2 * torch.rand(n, self.z_dim, device=self.device) - 1
+        return self.prior.draw(self.plain_draws, n, self.z_dim)
 
     def report(self, **values: Any) -> None:
         """Nothing."""
@@ -283,6 +282,7 @@ class BareLoop:
         self.gan.total_kimg = math.inf
         self.gan.__class__ = type("Bare" + type(self.gan).__name__, (Bare, type(self.gan)), {})
         self.gan.plain_optimizers = self.gan.configure_optimizers()
+        self.gan.plain_draws = Draws("bare", device=self.device)
         self.data.prepare_data()
         self.batches = self._batches()
 

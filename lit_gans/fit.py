@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_gans import callbacks
 from lit_gans.adversarial import GAN, Game
-from lit_gans.adversarial.capabilities import Translator
+from lit_gans.adversarial.capabilities import Translates
 from lit_gans.papers.text.game import TextGAN
 from lit_gans.training.cli import FitCLI, parse, train
 
@@ -58,7 +58,7 @@ def _say_where(run: Path, game: Game) -> None:
         print(f"{'sample':<12}lit-gans sample {run} --text 'WHAT TO DRAW' --seeds 0-7 --output {run / 'out'}")
     elif isinstance(game, GAN):
         print(f"{'sample':<12}lit-gans sample {run} --seeds 0-63 --output {run / 'out'}")
-    elif isinstance(game, Translator):
+    elif isinstance(game, Translates):
         print(f"{'translate':<12}lit-gans translate {run} PICTURES --output {run / 'out'}")
     else:
         return  # it makes nothing to be looked at or measured

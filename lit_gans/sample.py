@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lit_gans.adversarial import GAN
-    from lit_gans.metrics.path_length import WSpace
+    from lit_gans.metrics.sources import HasStyles
 
 Format = Literal["gif", "mp4"]
 Form = Literal["singles", "grid", "film", "sentences", "attention", "mixing", "truncation", "noise"]
@@ -334,14 +334,14 @@ def _film(
         cells = [style_loop(gan, group, frames=frames, label=row, **look) for row in rows for group in groups]
         ws = torch.stack(cells, 1).flatten(0, 1)
         return draw_styles(gan, ws, ema=draw["ema"], batch_size=draw["batch_size"]), columns
-    paths = torch.stack([loop(gan.seeded_latents(group), frames, spherical=gan.prior == "normal") for group in groups])
+    paths = torch.stack([loop(gan.seeded_latents(group), frames, spherical=gan.prior.spherical) for group in groups])
     z = paths.repeat(len(rows), 1, 1).transpose(0, 1)  # [frames, rows * groups, Z]
     labels = torch.tensor(rows).repeat_interleave(len(groups)).repeat(frames) if gan.num_classes else None
     return draw_latents(gan, z.flatten(0, 1), labels=labels, **draw), columns
 
 
 def style_loop(
-    gan: "WSpace",
+    gan: "HasStyles",
     seeds: Sequence[int],
     *,
     frames: int,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lit_gans.adversarial.capabilities import Input, Translator
+    from lit_gans.adversarial.capabilities import Input, Translates
 
 SHEETS, SHEET_PAIRS, SHEET_COLUMNS, THUMBNAIL_PX = "sheets", 16, 4, 256
 TOLD_EVERY_S = 10.0
@@ -109,7 +109,7 @@ def _add(progress: Progress, pictures: int, total: int, share: float) -> None:
 
 
 def translate_picture(
-    model: Translator,
+    model: Translates,
     picture: Tensor,
     *,
     instance: Tensor | None = None,

@@ -1,7 +1,8 @@
 """The game whose generator makes images from nothing but a latent, and a class where there are some."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -10,11 +11,10 @@ from torch import Tensor, nn
 from lit_gans.adversarial.checks import check_against_data
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.preview import draw
+from lit_gans.adversarial.priors import Normal, Prior
 from lit_gans.base.grids import grid_shape, layout
 from lit_gans.base.random import derive_seed
 from lit_gans.nn.mode import evaluating
-
-Prior = Literal["normal", "uniform"]
 
 
 class GAN(Game):
@@ -24,7 +24,7 @@ class GAN(Game):
         resolution: side of the square images in pixels.
         channels: 1 (grey) or 3 (RGB).
         num_classes: 0 for an unconditional model.
-        z_dim: size of the latent; drawn from `prior`: N(0, 1) or U(-1, 1).
+        z_dim: size of the latent. prior: its distribution; None is N(0, 1).
         **game: total_kimg, micro_batches, schedule, seed, ... of `Game`.
     """
 
@@ -39,14 +39,14 @@ class GAN(Game):
         channels: int,
         num_classes: int = 0,
         z_dim: int,
-        prior: Prior = "normal",
+        prior: Prior | None = None,
         **game: Any,
     ) -> None:
         super().__init__(**game)
         if channels not in (1, 3):
             raise ValueError(f"channels {channels} is neither 1 (grey) nor 3 (RGB)")
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
-        self.z_dim, self.prior = z_dim, prior
+        self.z_dim, self.prior = z_dim, prior or Normal()
 
     def networks(self) -> list[nn.Module]:
         return [self.generator, self.discriminator]
@@ -69,8 +69,7 @@ class GAN(Game):
 
     def latents(self, n: int, purpose: str) -> Tensor:
         """z [n, z_dim] from the prior, for this process's batch of n."""
-        draws = self.draws("z", purpose)
-        return draws.normal(n, self.z_dim) if self.prior == "normal" else 2 * draws.uniform(n, self.z_dim) - 1
+        return self.prior.draw(self.draws("z", purpose), n, self.z_dim)
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
@@ -80,9 +79,7 @@ class GAN(Game):
         rows = []
         for seed in torch.as_tensor(seeds).tolist():
             generator.manual_seed(derive_seed("sample", seed))
-            normal = self.prior == "normal"
-            row = (torch.randn if normal else torch.rand)(self.z_dim, generator=generator)
-            rows.append(row if normal else 2 * row - 1)
+            rows.append(self.prior.seeded(generator, self.z_dim))
         return torch.stack(rows).to(self.device)
 
     @torch.no_grad()
@@ -116,9 +113,18 @@ class GAN(Game):
             )
         return labels.to(self.device)
 
+    @contextmanager
+    def sampling(self, *, ema: bool = True) -> Iterator[nn.Module]:
+        """The network that images are drawn from: the averaged generator or the one that is trained, evaluating.
+
+        Whatever a paper does before it samples, such as gathering the statistics of batch norms anew, it does here.
+        """
+        network = self.generator_ema if ema and self.generator_ema is not None else self.generator
+        with evaluating(network):
+            yield network
+
     @torch.no_grad()
     def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
         """z [N, z_dim] (and labels [N]) -> images [N, C, H, W] in [-1, 1], in evaluation mode."""
-        network = self.generator_ema if ema and self.generator_ema is not None else self.generator
-        with evaluating(network):
+        with self.sampling(ema=ema) as network:
             return network(psi * z, labels) if self.num_classes else network(psi * z)

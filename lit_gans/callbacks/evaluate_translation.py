@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from lit_gans.adversarial import Game
-from lit_gans.adversarial.capabilities import Translator
+from lit_gans.adversarial.capabilities import Translates
 from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.data import TranslationData
@@ -107,7 +107,7 @@ class EvaluateTranslation(EveryKimg):
 
     def prepare(self, translator: Game, data: object) -> tuple[TranslationPlan, Judges]:
         """What is measured, and by which networks; ValueError and its like as in `setup`."""
-        if not isinstance(translator, Translator):
+        if not isinstance(translator, Translates):
             raise ValueError(
                 f"EvaluateTranslation measures translations, and {type(translator).__name__} makes none: use Evaluate"
             )
@@ -122,7 +122,7 @@ class EvaluateTranslation(EveryKimg):
         self._check_data(plan, data, judges)
         return plan, judges
 
-    def _plan(self, translator: Translator, data: TranslationData) -> TranslationPlan:
+    def _plan(self, translator: Translates, data: TranslationData) -> TranslationPlan:
         directions = translator.directions if self.directions is None else self.directions
         if wrong := [direction for direction in directions if direction not in translator.directions]:
             raise ValueError(f"directions has {wrong[0]!r}, and this translator has {', '.join(translator.directions)}")

@@ -9,8 +9,8 @@ from lit_gans.adversarial import GAN, Game
 from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.metrics.evaluator import undisturbed
-from lit_gans.metrics.path_length import WSpace
 from lit_gans.metrics.separability import NUM_SAMPLES, measure_separability
+from lit_gans.metrics.sources import HasStyles
 from lit_gans.runs.records import record
 
 
@@ -65,7 +65,7 @@ class Separability(EveryKimg):
         how |= {"rank": trainer.global_rank, "world": trainer.world_size}
         scores = {}
         with undisturbed(game, game.device):
-            for space in ("z", "w") if isinstance(game, WSpace) else ("z",):
+            for space in ("z", "w") if isinstance(game, HasStyles) else ("z",):
                 score, _ = measure_separability(game, named, space=space, **how)
                 scores[f"separability_{space}"] = float(score)
         kinds = [type(classifier).__name__ for classifier in self.classifiers]

@@ -138,8 +138,7 @@ def style_statistics(
     label: the class of all; by default classes are drawn evenly.
     """
     draws, found = Draws("projector", seed, "styles"), []
-    z = draws.normal(num_samples, model.z_dim) if model.prior == "normal" else None
-    z = 2 * draws.uniform(num_samples, model.z_dim) - 1 if z is None else z
+    z = model.prior.draw(draws, num_samples, model.z_dim)
     labels = None
     if model.num_classes:
         even = (draws.uniform(num_samples) * model.num_classes).long()

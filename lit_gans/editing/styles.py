@@ -14,15 +14,15 @@ from torch import Tensor
 from lit_gans.adversarial import GAN
 from lit_gans.base.images import to_uint8
 from lit_gans.base.random import Draws, drawing
-from lit_gans.metrics.path_length import WSpace
+from lit_gans.metrics.sources import HasStyles
 
 # Two layers at each size (Karras et al., 2019, Sec. 3.1): pose and shape; hair, eyes; colours. No model has over 32.
 GROUPS = {"coarse": range(4), "middle": range(4, 8), "fine": range(8, 32)}
 
 
-def check_styles(gan: GAN | WSpace, purpose: str) -> None:
+def check_styles(gan: GAN | HasStyles, purpose: str) -> None:
     """ValueError for a model without W, which `purpose` needs."""
-    if not isinstance(gan, WSpace):
+    if not isinstance(gan, HasStyles):
         raise ValueError(
             f"{type(gan).__name__} has no W: {purpose} needs a style-based generator, with styles() and synthesize(), "
             "such as StyleGAN2"
@@ -30,7 +30,7 @@ def check_styles(gan: GAN | WSpace, purpose: str) -> None:
 
 
 def styles_of(
-    gan: WSpace, seeds: Sequence[int], *, label: int | None = None, psi: float = 1.0, ema: bool = True
+    gan: HasStyles, seeds: Sequence[int], *, label: int | None = None, psi: float = 1.0, ema: bool = True
 ) -> Tensor:
     """ws [N, L, W] of seeds; label: of all, by default each seed's class is its remainder."""
     with torch.no_grad():
@@ -55,7 +55,7 @@ def truncation_sweep(
 
 
 def style_mixing(
-    gan: GAN | WSpace,
+    gan: GAN | HasStyles,
     rows: Sequence[int],
     columns: Sequence[int],
     *,
@@ -91,7 +91,7 @@ NOISES = ("none", "const", "random")
 
 
 def noise_table(
-    gan: WSpace,
+    gan: HasStyles,
     seeds: Sequence[int],
     *,
     label: int | None = None,
@@ -132,7 +132,7 @@ def draw_latents(
     return _in_parts(render, len(z), batch_size)
 
 
-def draw_styles(gan: WSpace, ws: Tensor, *, ema: bool = True, batch_size: int = 64) -> Tensor:
+def draw_styles(gan: HasStyles, ws: Tensor, *, ema: bool = True, batch_size: int = 64) -> Tensor:
     """ws [N, L, W] -> uint8 [N, C, H, W] on the CPU, `batch_size` at a time."""
     return _in_parts(lambda part: gan.synthesize(ws[part], ema=ema), len(ws), batch_size)
 
@@ -142,6 +142,6 @@ def _in_parts(render: Callable[[slice], Tensor], count: int, batch_size: int) ->
         return torch.cat([to_uint8(render(slice(i, i + batch_size))).cpu() for i in range(0, count, batch_size)])
 
 
-def _labels(gan: GAN | WSpace, seeds: Sequence[int], label: int | None) -> Tensor | None:
+def _labels(gan: GAN | HasStyles, seeds: Sequence[int], label: int | None) -> Tensor | None:
     assert isinstance(gan, GAN)
     return gan.sample_labels(seeds, None if label is None else torch.full((len(seeds),), label))

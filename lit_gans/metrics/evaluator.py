@@ -26,11 +26,12 @@ from lit_gans.metrics.measures import (
     identity,
 )
 from lit_gans.metrics.modes import STACKED_MODES
-from lit_gans.metrics.path_length import SEED_STRIDE, Distance, WSpace, check_space, measure_path_length
+from lit_gans.metrics.path_length import SEED_STRIDE, Distance, check_space, measure_path_length
 from lit_gans.metrics.plan import OF_GENERATOR, PATHS, WITHOUT_EXTRACTOR, Plan
 from lit_gans.metrics.protocol import stamp
 from lit_gans.metrics.reals import Progress, RealImages, real_indices, real_statistics
 from lit_gans.metrics.separability import AttributeClassifier, measure_separability
+from lit_gans.metrics.sources import HasStyles
 
 _SHOWN = 2000
 _SENSIBLE_REACH = 8.0  # networks without a last tanh overshoot by far less
@@ -209,7 +210,7 @@ def _add_separability(
     score, entropies = measure_separability(
         gan, attributes, num_samples=plan.separability_samples, batch_size=plan.batch_size, rank=group.rank,
         world=group.world, seed=plan.seed, psi=plan.psi, ema=plan.ema,
-        space="w" if isinstance(gan, WSpace) else "z",
+        space="w" if isinstance(gan, HasStyles) else "z",
     )  # fmt: skip
     found = {"separability": score} | {f"separability_entropy_{name}": value for name, value in entropies.items()}
     own = {**NO_EXTRACTOR, "n_real": None, "n_fake": None, "samples": plan.separability_samples,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from lit_gans.base.precision import exact_float32
 from lit_gans.base.processes import check_ranks
 from lit_gans.base.random import derive_seed
 from lit_gans.metrics.features import FeatureSet
+from lit_gans.metrics.sources import FromLatents, HasStyles, Latent
 
 NUM_SAMPLES = 100_000
 DISTANCE_PX = 256  # larger images are averaged down to it
@@ -29,32 +30,6 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """distance(a, b): images float [N, C, H, W] in [-1, 1] -> [N], quadratic in small differences, as LPIPS is."""
 Interpolation = Callable[[Tensor, Tensor, Tensor], Tensor]
 """interpolation(a, b, t): a, b [N, ...] at t, which broadcasts against them -> [N, ...]."""
-
-
-@runtime_checkable
-class ZSpace(Protocol):
-    """What is asked of a generator to walk in its Z; `lit_gans.adversarial.gan.GAN` is one.
-
-    `generate` must be a function of its arguments, row by row: fixed noise maps and no statistics of the batch. Both
-    ends of a step are rendered in one batch, but as different rows: fresh noise per row would be taken for path length.
-    """
-
-    num_classes: int
-    prior: Literal["normal", "uniform"]
-    device: torch.device
-
-    def seeded_latents(self, seeds: Tensor) -> Tensor: ...
-
-    def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor: ...
-
-
-@runtime_checkable
-class WSpace(ZSpace, Protocol):
-    """A style-based generator: `styles` gives ws [N, L, W], `synthesize` images of them, under the same conditions."""
-
-    def styles(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor: ...
-
-    def synthesize(self, ws: Tensor, *, ema: bool = True) -> Tensor: ...
 
 
 class PathLength(FeatureSet):
@@ -134,9 +109,9 @@ def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return math.sqrt(a.shape[-1]) * slerp(a, b, t)
 
 
-def default_interpolation(space: Space, prior: str) -> Interpolation:
+def default_interpolation(space: Space, prior: Latent) -> Interpolation:
     """`spherical` in the Z of a normal prior (Eq. 2); `lerp` in W (Eq. 3) and in the cube of a uniform prior."""
-    return spherical if space == "z" and prior == "normal" else lerp
+    return spherical if space == "z" and prior.spherical else lerp
 
 
 # ---- what is compared ----------------------------------------------------------------------------------------------
@@ -166,7 +141,7 @@ def shrink(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def path_distances(
-    sampler: ZSpace,
+    sampler: FromLatents,
     distance: Distance,
     index: Tensor,
     *,
@@ -208,7 +183,7 @@ def path_distances(
 
 
 def measure_path_length(
-    sampler: ZSpace,
+    sampler: FromLatents,
     distance: Distance,
     *,
     num_samples: int = NUM_SAMPLES,
@@ -240,18 +215,20 @@ def measure_path_length(
     return metric.compute()
 
 
-def check_space(sampler: ZSpace, space: str) -> None:
+def check_space(sampler: FromLatents, space: str) -> None:
     """ValueError for a space that is none, or that the sampler has not."""
     if space not in ("z", "w"):
         raise ValueError(f"space {space!r} is neither 'z' nor 'w'")
-    if space == "w" and not isinstance(sampler, WSpace):
+    if space == "w" and not isinstance(sampler, HasStyles):
         raise ValueError(
             f"space 'w' needs a style-based generator, with styles() and synthesize(); {type(sampler).__name__} has "
             f"no W: use space 'z'"
         )
 
 
-def _check(sampler: ZSpace, *, space: str, sampling: str, epsilon: float, labels: Tensor | None, count: int) -> None:
+def _check(
+    sampler: FromLatents, *, space: str, sampling: str, epsilon: float, labels: Tensor | None, count: int
+) -> None:
     check_space(sampler, space)
     if sampling not in ("full", "end"):
         raise ValueError(f"sampling {sampling!r} is neither 'full' (t from U[0, 1)) nor 'end' (t = 0)")
@@ -278,7 +255,7 @@ def _twice(labels: Tensor | None, device: torch.device) -> Tensor | None:
 
 
 def _render(
-    sampler: ZSpace,
+    sampler: FromLatents,
     seeds: Tensor,
     steps: Tensor,
     space: Space,

@@ -15,7 +15,8 @@ from torch import Tensor
 from lit_gans.base.precision import exact_float32
 from lit_gans.base.processes import check_ranks
 from lit_gans.metrics.features import FeatureSet
-from lit_gans.metrics.path_length import SEED_STRIDE, Space, ZSpace, check_space
+from lit_gans.metrics.path_length import SEED_STRIDE, Space, check_space
+from lit_gans.metrics.sources import FromLatents
 
 NUM_SAMPLES = 200_000  # of which the more confident half is kept
 
@@ -138,7 +139,7 @@ def _check_share(share: float) -> None:
 
 @torch.no_grad()
 def labelled_latents(
-    sampler: ZSpace,
+    sampler: FromLatents,
     classifiers: Mapping[str, AttributeClassifier],
     index: Tensor,
     *,
@@ -180,7 +181,7 @@ def _logits(name: str, classifier: AttributeClassifier, images: Tensor) -> Tenso
     return found
 
 
-def _classes(sampler: ZSpace, labels: Tensor | None, index: Tensor) -> Tensor | None:
+def _classes(sampler: FromLatents, labels: Tensor | None, index: Tensor) -> Tensor | None:
     if sampler.num_classes == 0:
         if labels is not None:
             raise ValueError("labels were given, but this model is unconditional (num_classes 0)")
@@ -192,7 +193,7 @@ def _classes(sampler: ZSpace, labels: Tensor | None, index: Tensor) -> Tensor | 
 
 
 def measure_separability(
-    sampler: ZSpace,
+    sampler: FromLatents,
     classifiers: Mapping[str, AttributeClassifier],
     *,
     num_samples: int = NUM_SAMPLES,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lit_gans.adversarial import GAN, lazy_adam
 from lit_gans.adversarial.losses import loss_by_path
 from lit_gans.adversarial.penalties import r1
+from lit_gans.adversarial.priors import Uniform
 from lit_gans.nn import BatchNorm
 
 
@@ -110,7 +111,7 @@ class DCGAN(GAN):
         r1_gamma: float = 0.0,
         **game: Any,
     ) -> None:
-        super().__init__(resolution=resolution, channels=channels, z_dim=z_dim, prior="uniform", **game)
+        super().__init__(resolution=resolution, channels=channels, z_dim=z_dim, prior=Uniform(), **game)
         self.save_hyperparameters()
         if self.num_classes:
             raise ValueError("DCGAN is unconditional: set num_classes=0, or use lit_gans.papers.CGAN")

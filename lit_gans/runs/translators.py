@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from lit_gans.adversarial.capabilities import Input, Translator
+from lit_gans.adversarial.capabilities import Input, Translates
 
 if TYPE_CHECKING:
     from lit_gans.nn import Draws
@@ -21,7 +21,7 @@ WAYS = {"ab": "G_A", "ba": "G_B"}  # the official names of CycleGAN's generators
 
 def load_translator(
     run: str | os.PathLike, *, direction: str = "ab", trust: str | None = None
-) -> tuple[Translator, Input]:
+) -> tuple[Translates, Input]:
     """The model of a run folder, .ckpt file or converted folder, and what it takes in this direction.
 
     ValueError where it translates nothing, or not in this direction.
@@ -32,7 +32,7 @@ def load_translator(
     path = Path(run)
     converted = (path / CONFIG).is_file()
     model = from_pretrained(path) if converted else load_run(path, trust=trust)
-    if not isinstance(model, Translator):
+    if not isinstance(model, Translates):
         if not converted:
             raise ValueError(f"{path} holds a {type(model).__name__}, which translates nothing: see lit-gans sample")
         model = _of_networks(path, model)

@@ -6,8 +6,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lit_gans.adversarial.priors import Normal, Prior, Uniform
 from lit_gans.metrics import path_length as ppl
-from lit_gans.metrics.path_length import PathLength, WSpace, ZSpace, measure_path_length, path_distances, path_length
+from lit_gans.metrics.path_length import PathLength, measure_path_length, path_distances, path_length
+from lit_gans.metrics.sources import FromLatents, HasStyles
 from tests.distributed.launch import run_processes
 
 from .common import conditional, unconditional
@@ -21,8 +23,8 @@ class LinearGAN:
     num_classes = 0
     device = torch.device("cpu")
 
-    def __init__(self, *, prior: str = "normal", normalise: bool = False, side: int = 8) -> None:
-        self.prior, self.normalise, self.side = prior, normalise, side
+    def __init__(self, *, prior: Prior | None = None, normalise: bool = False, side: int = 8) -> None:
+        self.prior, self.normalise, self.side = prior or Normal(), normalise, side
         noise = torch.randn(side**2, Z, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         self.weight = torch.linalg.qr(noise).Q
         self.batches: list[int] = []
@@ -64,14 +66,15 @@ INDEX = torch.arange(9)
 
 
 def test_fakes_are_what_the_protocols_ask_for_and_so_are_our_models() -> None:
-    assert isinstance(LinearGAN(), ZSpace) and isinstance(unconditional(), ZSpace) and isinstance(StyledGAN(), WSpace)
-    assert not isinstance(LinearGAN(), WSpace) and not isinstance(unconditional(), WSpace)
+    assert isinstance(LinearGAN(), FromLatents) and isinstance(unconditional(), FromLatents)
+    assert isinstance(StyledGAN(), HasStyles)
+    assert not isinstance(LinearGAN(), HasStyles) and not isinstance(unconditional(), HasStyles)
 
 
 @pytest.mark.parametrize("sampling", ["full", "end"])
 def test_straight_paths_of_a_linear_generator_have_the_length_of_their_ends(sampling: str) -> None:
     z0, z1 = ends(LinearGAN(), INDEX)
-    cube = path_distances(LinearGAN(prior="uniform"), squared, INDEX, sampling=sampling)
+    cube = path_distances(LinearGAN(prior=Uniform()), squared, INDEX, sampling=sampling)
     asked = path_distances(LinearGAN(), squared, INDEX, sampling=sampling, interpolation=ppl.lerp)
     styles = path_distances(StyledGAN(), squared, INDEX, sampling=sampling, space="w")
     for found in (cube, asked, styles):
@@ -129,7 +132,7 @@ def test_batches_and_the_order_of_paths_do_not_matter() -> None:
     assert values == pytest.approx([values[0]] * 4, rel=1e-9)
     assert [set(gan.batches) for gan in gans] == [{6}, {14}, {100}, {100}]
     z0, z1 = ends(LinearGAN(), torch.arange(50), seed=3)
-    found = measure_path_length(LinearGAN(prior="uniform"), squared, num_samples=50, batch_size=8, seed=3)
+    found = measure_path_length(LinearGAN(prior=Uniform()), squared, num_samples=50, batch_size=8, seed=3)
     lengths = (z1 - z0).square().sum(dim=1)  # of 50, the percentiles 1 and 99 reject none
     assert found.item() == pytest.approx(lengths.mean().item(), rel=1e-8)
 

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lit_gans.adversarial.priors import Normal
 from lit_gans.metrics import separability as separable
 from lit_gans.metrics.separability import (
     LinearSeparability,
@@ -133,7 +134,7 @@ CLASSIFIERS: dict[str, Callable[[Tensor], Tensor]] = {"bright": bright, "left": 
 class Corner:
     """Images whose left half is as bright as z_0, and whose right half is as z_1; w is z thrice, image from the sum."""
 
-    num_classes, prior, device = 0, "normal", torch.device("cpu")
+    num_classes, prior, device = 0, Normal(), torch.device("cpu")
 
     def seeded_latents(self, seeds: Tensor) -> Tensor:
         return torch.cat([draw(1, 3, seed=seed) for seed in seeds.tolist()])

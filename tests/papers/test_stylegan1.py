@@ -22,8 +22,9 @@ from lit_gans.adversarial.progressive import enlarged
 from lit_gans.base.random import Draws, drawing
 from lit_gans.editing import project, render, style_mixing, truncation_sweep
 from lit_gans.editing.projector import noise_maps
-from lit_gans.metrics.path_length import WSpace, path_distances
+from lit_gans.metrics.path_length import path_distances
 from lit_gans.metrics.perceptual import FrozenDistance
+from lit_gans.metrics.sources import HasStyles
 from lit_gans.papers.stylegan1 import (
     BlurredDownConv,
     Constant,
@@ -287,7 +288,7 @@ def test_the_average_of_w_follows_both_steps() -> None:
 
 def test_the_two_halves_of_a_sample_are_what_editing_needs() -> None:
     gan = tiny(num_classes=3)
-    assert isinstance(gan, WSpace) and gan.player(ema=False) is gan.generator
+    assert isinstance(gan, HasStyles) and gan.player(ema=False) is gan.generator
     for stage, alpha in STAGES:
         gan.set_progress(stage, alpha)
         z, labels = gan.seeded_latents(range(3)), torch.tensor([0, 1, 2])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lit_gans.adversarial.priors import Normal
 from lit_gans.metrics import path_length as ppl
 
 from .test_metrics import FOLDER, cases
@@ -33,7 +34,7 @@ def test_crop(tensors: dict[str, Tensor], config: dict) -> None:
 class Recorded:
     """A generator whose images are the recorded features of the first and of the second end of each step."""
 
-    num_classes, prior, device = 0, "normal", torch.device("cpu")
+    num_classes, prior, device = 0, Normal(), torch.device("cpu")
 
     def __init__(self, first: Tensor, second: Tensor) -> None:
         self.images = torch.cat([first, second])[:, None, None].double()

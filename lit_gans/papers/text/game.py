@@ -93,6 +93,11 @@ class TextGAN(GAN):
         self._random_encoder = encoder_weights is None and self.text_encoder.needs_training
         self.text_encoder.eval().requires_grad_(False)
 
+    @property
+    def reads_captions(self) -> bool:
+        """Whether it was trained with captions, and not as a model of pictures alone."""
+        return self.text_encoder is not None
+
     def keep_encoder(self) -> None:
         """Puts the encoder's words and sizes into the hyper-parameters, in the place of the files that told them.
 

@@ -1,0 +1,100 @@
+"""What can be measured: models as metrics ask for them, by what they do and not by what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lit_gans.base.random import Draws
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Draws images from seeds, and classes where it has some: a GAN, an autoencoder, a diffusion model."""
+
+    resolution: int
+    channels: int
+    num_classes: int
+    images_seen: int
+    device: torch.device
+
+    def sample(
+        self, seeds: Sequence[int] | Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True
+    ) -> Tensor:
+        """Images [N, C, R, R] in [-1, 1]; image i depends on seeds[i] and labels[i] alone.
+
+        labels None: seed modulo the number of classes. psi: truncation, which a model may be without and then takes 1
+        alone. ema: with averaged weights, where there are some.
+        """
+
+
+class Latent(Protocol):
+    """A distribution of latents: whether its samples lie near a sphere, which walks between them should follow."""
+
+    spherical: bool
+
+
+@runtime_checkable
+class FromLatents(Protocol):
+    """Draws images of latents, so that one can walk from one to another.
+
+    `generate` must be a function of its arguments, row by row: fixed noise maps and no statistics of the batch. Both
+    ends of a step are rendered in one batch, but as different rows: fresh noise per row would be taken for path length.
+    """
+
+    num_classes: int
+    prior: Latent
+    device: torch.device
+
+    def seeded_latents(self, seeds: Sequence[int] | Tensor) -> Tensor:
+        """z [N, z_dim]; row i depends on seeds[i] alone."""
+
+    def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
+        """z [N, z_dim] (and labels [N]) -> images [N, C, R, R] in [-1, 1]."""
+
+
+@runtime_checkable
+class HasStyles(FromLatents, Protocol):
+    """A style-based generator: W between latents and images, under the same conditions."""
+
+    def styles(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
+        """z [N, z_dim] (and labels [N]) -> ws [N, L, W], truncated by psi; differentiable."""
+
+    def synthesize(self, ws: Tensor, *, ema: bool = True) -> Tensor:
+        """ws [N, L, W] -> images [N, C, R, R], not clamped; differentiable."""
+
+
+@runtime_checkable
+class Translates(Protocol):
+    """Makes images of images of sides that `stride` divides, in each of its `directions`."""
+
+    directions: tuple[str, ...]
+    images_seen: int
+    device: torch.device
+
+    @property
+    def stride(self) -> int: ...
+
+    def translate(self, images: Tensor, *, direction: str = "ab", draws: Draws | None = None) -> Tensor:
+        """images float [N, C, H, W] in [-1, 1] -> [N, C', H, W] in [-1, 1], each from its image alone.
+
+        draws: of the noise, where there is any; None gives all images the same. A model of label maps takes grey images
+        in which k / 127.5 - 1 is class k, and instance=ids int64 [N, H, W] too.
+        """
+
+
+@runtime_checkable
+class Captioned(FromLatents, Protocol):
+    """Draws what captions say. A model that could, but was trained without captions, does not: see `reads_captions`."""
+
+    reads_captions: bool
+
+    def take_captions(self, data: Any) -> None:
+        """From now on, what is sampled without a caption has one of `data`."""
+
+    def read(self, captions: Sequence[str]) -> Any:
+        """N captions as a user types them -> what the networks know of them, on the model's device."""
