@@ -1,49 +1,56 @@
 """What the recorded values of genforce's ports of PGGAN and StyleGAN have in common."""
 
-import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-from lit_gans.official import apply_keys
-from tests.parity.golden import FOLDER, Golden, absent, assert_close
+from lit_gans.official import apply_keys, dropped_keys, invert
+from lit_gans.official.names import Table
+from tests.parity.golden import Golden, under
 
 SOURCE = "genforce"
 
 
-def translated(config: dict[str, Any], names: dict[str, str | None], fixed: dict[str, Any]) -> dict[str, Any]:
-    """Our arguments for the port's `config`; those without a name of ours must have their `fixed` value."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        if names[name] is None:
-            assert value == fixed[name], f"{name} is {value!r}, ours have {fixed[name]!r} alone"
-        else:
-            found[names[name]] = value
-    if found.get("mbstd_group_size", 4) <= 1:  # the port's way to leave the layer out
-        found |= {"mbstd_group_size": 1, "mbstd_channels": 0}
-    return found
+def loaded(network: nn.Module, golden: Golden, keys: Table) -> nn.Module:
+    """The network with the recorded weights; strict both ways."""
+    network.load_state_dict(apply_keys(golden.state, keys, ours=network.state_dict()))
+    return network.eval()
 
 
-def check_gradients(
-    golden: Golden, network: nn.Module, output: Tensor, inputs: dict[str, Tensor], *, keys: dict[str, str | None]
+def with_groups(ours: dict[str, Any]) -> dict[str, Any]:
+    """A group of one is the port's way to leave the minibatch standard deviation out."""
+    return ours | ({"mbstd_group_size": 1, "mbstd_channels": 0} if ours.get("mbstd_group_size", 4) <= 1 else {})
+
+
+def label(leaves: Mapping[str, Tensor]) -> Tensor | None:
+    return leaves.get("label", leaves.get("labels"))
+
+
+def check_at_every_lod(
+    golden: Golden,
+    network: nn.Module,
+    output_at: Callable[[float], Tensor],
+    *,
+    kind: str,
+    leaves: dict[str, Tensor],
+    keys: Table,
+    also: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Of (output * grad_weight).sum(), with respect to whatever the file has gradients of."""
-    expected = {name.removeprefix("grad/"): t for name, t in golden.outputs.items() if name.startswith("grad/")}
-    assert {*expected} - {*inputs} == {*golden.call["grads"]}
-    names = {theirs: next(iter(apply_keys({theirs: t}, keys))) for theirs, t in expected.items()
-             if theirs not in inputs}  # fmt: skip
-    of = [inputs[name] if name in inputs else network.get_parameter(names[name]) for name in expected]
-    found = torch.autograd.grad((output * golden.inputs["grad_weight"].view_as(output)).sum(), of)
-    for name, gradient in zip(expected, found, strict=True):
-        assert_close(gradient, expected[name], golden.tolerance["gradient"], name)
+    """Outputs <kind>/lod<number>, those of `also`, and gradients at one level of detail."""
+    found = dict(also or {})
+    for number in under(golden.outputs, f"{kind}/lod"):
+        found[f"{kind}/lod{number}"] = output_at(float(number))
+    if under(golden.outputs, "grad/"):
+        found |= golden.gradients(golden.scalar(output_at(golden.call["grad_lod"])), leaves, network, keys=keys)
+    golden.compare(found)
 
 
-def published(prefix: str) -> list:
-    """(name, counts) of every recorded configuration whose name begins with `prefix`."""
-    path = FOLDER / "param_counts.json"
-    if not path.is_file():
-        return absent(f"no {path}")
-    counts = json.loads(path.read_text())
-    return [pytest.param((name, counts[name]), id=name) for name in counts if name.startswith(prefix)]
+def check_names(golden: Golden, network: nn.Module, keys: Table) -> dict[str, Tensor]:
+    """The recorded weights come back; returns what ours do not keep."""
+    dropped = dropped_keys(golden.state, keys)
+    back = invert(network.state_dict(), keys, official=golden.state, dropped=dropped)
+    assert back.keys() == golden.state.keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in golden.state.items())
+    return dropped

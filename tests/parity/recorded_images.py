@@ -1,22 +1,28 @@
 """Large images as golden files record them: pooled, cropped, or small and enlarged before use."""
 
 import re
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from tests.parity.golden import Golden, assert_close
+from tests.parity.golden import Golden, under
 
 
-def reduced(x: Tensor, name: str) -> Tensor:
-    """`..._pool<q>`: means over q x q pixels; `..._crop<c>`: the central c x c; any other name: all of it."""
-    if match := re.search(r"_pool(\d+)$", name):
-        return avg_pool2d(x, int(match[1]))
-    if match := re.search(r"_crop(\d+)$", name):
-        edge, size = (x.shape[-1] - int(match[1])) // 2, int(match[1])
-        return x[..., edge : edge + size, edge : edge + size]
-    return x
+def whole_name(name: str) -> str:
+    """`img` of `img`, `img_pool4`, `img_crop24`, `att0_pool`."""
+    return re.sub(r"_(pool|crop)\d*$", "", name)
+
+
+def reduced(x: Tensor, name: str, side: int) -> Tensor:
+    """To `side` pixels: `..._pool<q>`, `..._pool`: means of squares; `..._crop<c>` or any other name: the centre."""
+    if x.shape[-1] == side:
+        return x
+    if re.search(r"_pool\d*$", name):
+        return avg_pool2d(x, x.shape[-1] // side)
+    edge = (x.shape[-1] - side) // 2
+    return x[..., edge : edge + side, edge : edge + side]
 
 
 def enlarged_to(x: Tensor, side: int) -> Tensor:
@@ -24,30 +30,21 @@ def enlarged_to(x: Tensor, side: int) -> Tensor:
     return x if x.shape[-1] == side else interpolate(x, size=side)
 
 
-def check_outputs(found: dict[str, Tensor], golden: Golden, mode: str) -> None:
-    """Every recorded output of a mode against `found`, whole images by the name before `_pool<q>` or `_crop<c>`."""
-    recorded = {k.removeprefix(f"{mode}/"): t for k, t in golden.outputs.items() if k.startswith(f"{mode}/")}
-    assert recorded, f"no output in {mode} mode is recorded"
-    for name, expected in recorded.items():
-        whole = found[re.sub(r"_(pool|crop)\d+$", "", name)]
-        assert_close(reduced(whole, name), expected, golden.tolerance["forward"], f"{mode}/{name}")
+def as_recorded(whole: Mapping[str, Tensor], golden: Golden, prefix: str) -> dict[str, Tensor]:
+    """What the file has of `whole`, by its names and in its forms: `train/img_pool4` of `img`, with prefix `train/`."""
+    found = {}
+    for name, expected in under(golden.outputs, prefix).items():
+        if (x := whole.get(whole_name(name))) is not None:
+            found[prefix + name] = reduced(x, name, expected.shape[-1]) if expected.dim() == 4 else x
+    return found
 
 
-def check_buffers(official: dict[str, Tensor], golden: Golden) -> None:
-    """Buffers after a forward in training mode, under the official names."""
-    recorded = {k.removeprefix("train_state/"): t for k, t in golden.outputs.items() if k.startswith("train_state/")}
-    assert recorded, "no buffer is recorded"
-    for name, expected in recorded.items():
-        assert_close(official[name], expected, golden.tolerance["forward"], f"train_state/{name}")
-
-
-def check_gradients(
-    scalar: Tensor, golden: Golden, *, prefix: str, inputs: dict[str, Tensor], network: nn.Module, names: dict[str, str]
-) -> None:
-    """Gradients out/<prefix><name> of a scalar; `names` are the official ones of parameters to ours."""
-    recorded = {k.removeprefix(prefix): t for k, t in golden.outputs.items() if k.startswith(prefix)}
-    assert recorded, f"no gradient {prefix} is recorded"
-    of = [inputs[name] if name in inputs else network.get_parameter(names[name]) for name in recorded]
-    found = torch.autograd.grad(scalar, of, retain_graph=True)
-    for (name, expected), gradient in zip(recorded.items(), found, strict=True):
-        assert_close(gradient, expected, golden.tolerance["gradient"], prefix + name)
+def weighted_terms(whole: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
+    """All (output * in/w_<output>) in one row, weights `w_<output>_<side>` enlarged: their sum is out/scalar."""
+    terms = []
+    for name, weight in under(inputs, "w_").items():
+        enlarged = re.fullmatch(r"(.+)_\d+", name)
+        x = whole[whole_name(enlarged[1] if enlarged else name)]
+        weight = enlarged_to(weight, x.shape[-1]) if enlarged else weight
+        terms.append((reduced(x, name, weight.shape[-1]) if x.dim() == 4 else x) * weight)
+    return torch.cat([t.flatten() for t in terms])

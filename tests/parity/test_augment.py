@@ -1,7 +1,12 @@
 """Augmentations against the official ones, chosen by what the files say of themselves."""
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from lit_gans.augment import AdaptiveAugment
 from lit_gans.augment.diffaug import (
@@ -16,81 +21,92 @@ from tests.parity.golden import Golden, assert_close, cases
 
 ADA = pytest.mark.parametrize("golden", cases("augment.AugmentPipe"))
 DIFFAUG = pytest.mark.parametrize("golden", cases("diffaug.DiffAugment"))
-SHARE = {"translation": 0.125, "cutout": 0.2}  # of that class; the paper cuts out half of the side
+RECORDED = ("groups", "percentiles", "extra", "p0")  # what of, in the configuration; the rest are arguments
 
 
-def switched_on(names: list[str], *, p: float) -> AdaptiveAugment:
-    return AdaptiveAugment(p=p, **dict.fromkeys(names, 1.0))
+def strengths(config: dict[str, Any], group: str) -> dict[str, Any]:
+    """Arguments besides the transforms: each by its own name, or several together, for all groups or by group."""
+    found: dict[str, Any] = {}
+    for name in config.keys() - {*RECORDED}:
+        value = config[name]
+        if not isinstance(value, dict):
+            found[name] = value
+        else:
+            found |= value.get(group, {}) if all(isinstance(v, dict) for v in value.values()) else value
+    return found
+
+
+def built(config: dict[str, Any], group: str, *, p: float = 0.0) -> AdaptiveAugment:
+    """The group's transforms, with multiplier 1 where they are a list of names."""
+    transforms = (config["groups"] | config.get("p0", {}))[group]
+    arguments = dict.fromkeys(transforms, 1.0) if isinstance(transforms, list) else transforms
+    return AdaptiveAugment(p=p, **arguments | strengths(config, group))
 
 
 @ADA
 def test_every_group_at_every_percentile(golden: Golden) -> None:
-    config, outputs = golden.config, golden.outputs
-    for group, names in config["groups"].items():
-        for percentile in [*config["percentiles"], *config.get("extra", {}).get(group, [])]:
-            found = switched_on(names, p=0.0)(golden.inputs["images"], percentile=percentile)
-            name = f"{group}/p{percentile:g}"
-            assert_close(found, outputs[name], golden.tolerance["forward"], name)
-
-
-@ADA
-@pytest.mark.parametrize("p", [0.0, 1e-12])
-def test_rejected_draws(p: float, golden: Golden) -> None:
     """p = 0 skips everything, 1e-12 rejects every draw and resamples: both agree with the official resampling."""
-    for group, names in golden.config.get("p0", {}).items():
-        with drawing(Draws(0)):
-            found = switched_on(names, p=p)(golden.inputs["images"])
-        assert p > 0 or torch.equal(found, golden.inputs["images"])
-        assert_close(found, golden.outputs[f"{group}/prob0"], golden.tolerance["forward"], group)
+    images, plain = golden.inputs["images"], AdaptiveAugment()
+    found = {"Hz_geom": plain.taps, "Hz_fbank": plain.bank}
+    for name, expected in golden.outputs.items():
+        if match := re.fullmatch(r"(.+)/p([\d.e-]+)", name):
+            found[name] = built(golden.config, match[1])(images, percentile=float(match[2]))
+        elif match := re.fullmatch(r"(.+)/prob0", name):
+            assert torch.equal(built(golden.config, match[1])(images), images)
+            assert_close(images, expected, golden.tolerance["forward"], name)
+            with drawing(Draws(0)):
+                found[name] = built(golden.config, match[1], p=1e-12)(images)
+    golden.compare(found)
 
 
-@ADA
-def test_filters(golden: Golden) -> None:
-    augment = AdaptiveAugment()
-    assert_close(augment.taps, golden.outputs["Hz_geom"], 1e-6, "Hz_geom")
-    assert_close(augment.bank, golden.outputs["Hz_fbank"], 1e-6, "Hz_fbank")
+# ---- differentiable augmentation -------------------------------------------------------------------------------------
 
 
-def shares_of(x: torch.Tensor) -> tuple[int, int]:
-    """(largest shift, size of the cutout) in pixels."""
-    return tuple(int(SHARE[name] * x.shape[2] + 0.5) for name in ("translation", "cutout"))
+def pixels(share: float, x: Tensor) -> tuple[int, int]:
+    """Of both sides; the shares of that class are 0.125 and 0.2, where the paper cuts out half of the side."""
+    return tuple(int(share * side + 0.5) for side in x.shape[2:])
 
 
-def all_of(x: torch.Tensor, draws: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Every transform alone, and under "all" one after the other."""
-    _, size = shares_of(x)
-    d = {name: value.flatten() for name, value in draws.items()}
-    steps = {
+def steps(x: Tensor, d: dict[str, Tensor]) -> dict[str, Callable[[Tensor], Tensor]]:
+    size = pixels(0.2, x)
+    return {
         "brightness": lambda y: shift_brightness(y, d["rand_brightness"] - 0.5),
         "saturation": lambda y: scale_saturation(y, d["rand_saturation"] * 2),
         "contrast": lambda y: scale_contrast(y, d["rand_contrast"] + 0.5),
         "translation": lambda y: translate(y, d["translation_x"], d["translation_y"]),
-        "cutout": lambda y: cut_out(y, d["offset_x"], d["offset_y"], size=(size, size)),
+        "cutout": lambda y: cut_out(y, d["offset_x"], d["offset_y"], size=size),
     }
-    alone = {name: step(x) for name, step in steps.items()}
-    for step in steps.values():
-        x = step(x)
-    return alone | {"all": x}
+
+
+def policy(golden: Golden) -> list[str]:
+    """The transforms in their order."""
+    parts = golden.config.get("policy", "color,translation,cutout")
+    return parts.replace("color", "brightness,saturation,contrast").split(",")
+
+
+def official_draws(golden: Golden, x: Tensor) -> dict[str, Tensor]:
+    """The stream of torch's generator in the order in which the official code draws."""
+    generator, draws = torch.Generator().manual_seed(golden.config["torch_seed"]), {}
+    for transform in policy(golden):
+        if transform in ("translation", "cutout"):
+            shares = pixels(0.125 if transform == "translation" else 0.2, x)
+            for name, share, side in zip("xy", shares, x.shape[2:], strict=True):
+                key, lowest, end = f"offset_{name}", 0, side + 1 - share % 2
+                if transform == "translation":
+                    key, lowest, end = f"translation_{name}", -share, share + 1
+                draws[key] = torch.randint(lowest, end, (len(x),), generator=generator)
+        else:
+            draws[f"rand_{transform}"] = torch.rand(len(x), generator=generator)
+    return draws
 
 
 @DIFFAUG
-def test_diffaug_with_stored_draws(golden: Golden) -> None:
+def test_diffaug_with_stored_draws_and_with_the_official_stream(golden: Golden) -> None:
     inputs = golden.inputs
-    found = all_of(inputs.pop("x"), inputs)
-    for name, image in found.items():
-        expected = golden.outputs["all_from_draws" if name == "all" else name]
-        assert_close(image, expected, golden.tolerance["forward"], name)
-
-
-@DIFFAUG
-def test_diffaug_with_the_official_stream(golden: Golden) -> None:
-    """The order in which the official code draws, from torch's generator."""
-    x, n = golden.inputs["x"], len(golden.inputs["x"])
-    shift, size = shares_of(x)
-    generator = torch.Generator().manual_seed(golden.config["torch_seed"])
-    draws = {f"rand_{name}": torch.rand(n, generator=generator) for name in ("brightness", "saturation", "contrast")}
-    for name in ("translation_x", "translation_y"):
-        draws[name] = torch.randint(-shift, shift + 1, (n,), generator=generator)
-    for name, side in zip(("offset_x", "offset_y"), x.shape[2:], strict=True):
-        draws[name] = torch.randint(0, side + 1 - size % 2, (n,), generator=generator)
-    assert_close(all_of(x, draws)["all"], golden.outputs["all"], golden.tolerance["forward"], "all")
+    x, stored = inputs.pop("x"), {name: t.flatten() for name, t in inputs.items()}
+    found = {name: steps(x, stored)[name](x) for name in policy(golden)}
+    found |= {"all_from_draws": x, "all": x}
+    for name in policy(golden):
+        found["all_from_draws"] = steps(x, stored)[name](found["all_from_draws"])
+        found["all"] = steps(x, official_draws(golden, x))[name](found["all"])
+    golden.compare(found)

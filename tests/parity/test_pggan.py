@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from lit_gans.adversarial.progressive import enlarged, stage_at
-from lit_gans.official import apply_keys, dropped_keys, invert
 from lit_gans.papers.pggan import OFFICIAL_KEYS, Discriminator, Generator
-from tests.parity.genforce import SOURCE, check_gradients, published, translated
-from tests.parity.golden import Golden, assert_close, cases
+from tests.parity import genforce
+from tests.parity.genforce import SOURCE, check_at_every_lod, check_names, label, with_groups
+from tests.parity.golden import Golden, cases, count_parameters, published, translated
 
 # Constructor arguments of the port -> ours; None: accepted at the value of FIXED alone.
 ARGUMENTS = {
@@ -27,67 +27,48 @@ ARGUMENTS = {
     "use_wscale": None,
 }
 FIXED = {"final_tanh": False, "use_wscale": True}
+CLASSES = {"PGGANGenerator": Generator, "PGGANDiscriminator": Discriminator}
 
 
-def ours(config: dict[str, Any]) -> dict[str, Any]:
-    found = translated(config, ARGUMENTS, FIXED)
-    return found | {"fused_scale": bool(found.get("fused_scale", False))}  # the port takes any text for true
-
-
-def loaded(cls: type[nn.Module], golden: Golden) -> nn.Module:
-    """The network with the recorded weights; strict both ways."""
-    default = {"minibatch_std_group_size": 16} if cls is Discriminator else {}  # of the port
-    network = cls(**ours(default | golden.config))
-    network.load_state_dict(apply_keys(golden.state, OFFICIAL_KEYS, ours=network.state_dict()))
-    return network.eval()
+def loaded(golden: Golden) -> nn.Module:
+    cls = CLASSES[golden.official_class.rsplit(".", 1)[-1]]
+    default: dict[str, Any] = {"minibatch_std_group_size": 16} if cls is Discriminator else {}  # of the port
+    ours = with_groups(translated(default | golden.config, ARGUMENTS, FIXED))
+    ours["fused_scale"] = bool(ours.get("fused_scale", False))  # the port takes any text for true
+    return genforce.loaded(cls(**ours), golden, OFFICIAL_KEYS)
 
 
 @pytest.mark.parametrize("golden", cases("PGGANGenerator", SOURCE))
 def test_generator(golden: Golden) -> None:
-    network, call = loaded(Generator, golden), golden.call
-    z, labels = golden.inputs["z"].requires_grad_(), golden.inputs.get("label")
+    network, leaves = loaded(golden), golden.leaves
 
     def image_at(lod: float) -> Tensor:
         network.set_progress(*stage_at(lod, network.resolution))
-        return enlarged(network(z, labels), network.resolution)
+        return enlarged(network(leaves["z"], label(leaves)), network.resolution)
 
-    for lod in call["lods"]:
-        expected = golden.outputs[f"image/lod{lod}"]
-        assert_close(image_at(lod), expected, golden.tolerance["forward"], f"lod {lod}")
-    check_gradients(golden, network, image_at(call["grad_lod"]), {"z": z}, keys=OFFICIAL_KEYS)
+    check_at_every_lod(golden, network, image_at, kind="image", leaves=leaves, keys=OFFICIAL_KEYS)
 
 
 @pytest.mark.parametrize("golden", cases("PGGANDiscriminator", SOURCE))
 def test_discriminator(golden: Golden) -> None:
-    network, call = loaded(Discriminator, golden), golden.call
-    image = golden.inputs["image"].requires_grad_()
+    network, leaves = loaded(golden), golden.leaves
 
     def outputs_at(lod: float) -> Tensor:
         network.set_progress(*stage_at(lod, network.resolution))
-        return network.analysed(avg_pool2d(image, network.resolution // network.stage))
+        return network.analysed(avg_pool2d(leaves["image"], network.resolution // network.stage))
 
-    for lod in call["lods"]:
-        expected = golden.outputs[f"logits/lod{lod}"]
-        assert_close(outputs_at(lod), expected, golden.tolerance["forward"], f"lod {lod}")
-    check_gradients(golden, network, outputs_at(call["grad_lod"]), {"image": image}, keys=OFFICIAL_KEYS)
-
-
-CLASSES = {"PGGANGenerator": Generator, "PGGANDiscriminator": Discriminator}
+    check_at_every_lod(golden, network, outputs_at, kind="logits", leaves=leaves, keys=OFFICIAL_KEYS)
 
 
 @pytest.mark.parametrize("golden", [p for name in CLASSES for p in cases(name, SOURCE)])
 def test_names_go_both_ways(golden: Golden) -> None:
-    network = loaded(CLASSES[golden.official_class.rsplit(".", 1)[-1]], golden)
-    dropped = dropped_keys(golden.state, OFFICIAL_KEYS)
-    back = invert(network.state_dict(), OFFICIAL_KEYS, official=golden.state, dropped=dropped)
-    assert back.keys() == golden.state.keys()
-    assert all(torch.equal(back[name], tensor) for name, tensor in golden.state.items())
+    assert not check_names(golden, loaded(golden), OFFICIAL_KEYS)
 
 
-@pytest.mark.parametrize("case", published("pggan"))
+@pytest.mark.parametrize("case", published("param_counts.json", "pggan"))
 def test_parameter_counts(case: tuple[str, dict[str, int]]) -> None:
     name, expected = case
     with torch.device("meta"):
         networks = {"generator": Generator, "discriminator": Discriminator}
         built = {k: cls(resolution=int(name.rsplit("_", 1)[-1])) for k, cls in networks.items()}
-    assert all(sum(p.numel() for p in network.parameters()) == expected[k] for k, network in built.items())
+    assert all(count_parameters(network) == expected[k] for k, network in built.items())

@@ -1,7 +1,5 @@
 """StyleGAN2's networks, losses and training loop against recorded values of stylegan2-ada-pytorch."""
 
-import json
-import os
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,6 +14,7 @@ from lit_gans.callbacks import EMA
 from lit_gans.callbacks.ema import ema_weight
 from lit_gans.papers import stylegan2
 from lit_gans.papers.stylegan2 import (
+    OFFICIAL_KEYS,
     Discriminator,
     Generator,
     MappingNetwork,
@@ -26,7 +25,16 @@ from lit_gans.papers.stylegan2 import (
     to_official,
 )
 from lit_gans.runs.configs import shipped_configs
-from tests.parity.golden import FOLDER, Golden, absent, assert_close, cases
+from tests.parity.golden import (
+    Golden,
+    assert_close,
+    cases,
+    count_parameters,
+    facts,
+    published,
+    translated,
+    under,
+)
 
 SOURCE = "stylegan2-ada-pytorch"
 # Arguments of the official forward -> ours; None: both forms of the convolution are one function here.
@@ -37,10 +45,8 @@ CALL = {
     "truncation_cutoff": "cutoff",
     "fused_modconv": None,
 }
-
-
-def our_call(official: dict[str, Any]) -> dict[str, Any]:
-    return {CALL[name]: value for name, value in official.items() if CALL[name] is not None}
+TRUNCATION = ("psi", "cutoff")
+on = pytest.mark.parametrize
 
 
 def loaded(cls: type[nn.Module], config: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
@@ -50,108 +56,137 @@ def loaded(cls: type[nn.Module], config: dict[str, Any], state: dict[str, Tensor
     return network
 
 
-def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+def our_calls(golden: Golden) -> dict[str, dict[str, Any]]:
+    """Our arguments of the recorded call, under "", and of its variants, under "_<name>"."""
+    call = golden.call.get("kwargs", {})
+    variants = {f"_{name}": call | changes for name, changes in golden.call.get("variants", {}).items()}
+    return {name: translated(arguments, CALL) for name, arguments in ({"": call} | variants).items()}
 
 
-def check_gradients(golden: Golden, network: nn.Module, output: Tensor, inputs: dict[str, Tensor]) -> None:
-    """Of (output * grad_weight).sum(), with respect to whatever the file has gradients of."""
-    expected = under(golden.outputs, "grad/")
-    if not expected:
-        return
-    assert {*expected} - {*inputs} == {*golden.call["grads"]}
-    of = [inputs[name] if name in inputs else network.get_parameter(our_key(name)) for name in expected]
-    found = torch.autograd.grad((output * golden.inputs["grad_weight"].view_as(output)).sum(), of)
-    for name, gradient in zip(expected, found, strict=True):
-        assert_close(gradient, expected[name], golden.tolerance["gradient"], name)
-
-
-@pytest.mark.parametrize("golden", cases("training.networks.Generator", SOURCE))
+@on("golden", cases("training.networks.Generator", SOURCE))
 def test_generator(golden: Golden) -> None:
-    network = loaded(Generator, golden.config, golden.state).eval()
-    inputs, outputs, tolerance = golden.inputs, golden.outputs, golden.tolerance["forward"]
-    z, c, call = inputs["z"].requires_grad_(), inputs.get("c"), our_call(golden.call["kwargs"])
-    truncation = {name: call[name] for name in ("psi", "cutoff") if name in call}
-    assert_close(network.mapping(z, c, **truncation), outputs["ws"], tolerance, "ws")
-    image = network(z, c, **call)
-    assert_close(image, outputs["img"], tolerance, "img")
-    check_gradients(golden, network, image, {"z": z})
-    variants = golden.call.get("variants", {})
-    assert {f"img_{name}" for name in variants} == {name for name in outputs if name.startswith("img_")}
-    for name, changes in variants.items():
-        assert_close(network(z, c, **call | our_call(changes)), outputs[f"img_{name}"], tolerance, name)
+    network, leaves, found = loaded(Generator, golden.config, golden.state).eval(), golden.leaves, {}
+    z, c = leaves["z"], leaves.get("c")
+    for name, call in our_calls(golden).items():
+        found[f"img{name}"] = network(z, c, **{"noise": "const"} | call)
+        found[f"ws{name}"] = network.mapping(z, c, **{k: call[k] for k in TRUNCATION if k in call})
+    golden.compare(found | golden.gradients(golden.scalar(found["img"]), leaves, network, keys=OFFICIAL_KEYS))
 
 
-@pytest.mark.parametrize("golden", cases("training.networks.Discriminator", SOURCE))
+@on("golden", cases("training.networks.Discriminator", SOURCE))
 def test_discriminator(golden: Golden) -> None:
-    network = loaded(Discriminator, golden.config, golden.state).eval()
-    image = golden.inputs["img"].requires_grad_()
-    logits = network(image, golden.inputs.get("c"), **our_call(golden.call["kwargs"]))
-    assert_close(logits[:, None], golden.outputs["logits"], golden.tolerance["forward"], "logits")
-    check_gradients(golden, network, logits, {"img": image})
+    network, leaves, found = loaded(Discriminator, golden.config, golden.state).eval(), golden.leaves, {}
+    for name, call in our_calls(golden).items():
+        found[f"logits{name}"] = network(leaves["img"], leaves.get("c"), **call)[:, None]
+    golden.compare(found | golden.gradients(golden.scalar(found["logits"]), leaves, network, keys=OFFICIAL_KEYS))
 
 
-@pytest.mark.parametrize("golden", cases("training.networks.MappingNetwork", SOURCE))
+@on("golden", cases("training.networks.MappingNetwork", SOURCE))
 def test_mapping_and_its_average(golden: Golden) -> None:
-    network, outputs = loaded(MappingNetwork, golden.config, golden.state), golden.outputs
-    ws = network(golden.inputs["z"], golden.inputs.get("c"))
-    tolerance = golden.tolerance["forward"]
-    assert_close(ws, outputs["ws"], tolerance, "ws")
-    assert_close(ws, outputs["ws_skip"], tolerance, "ws_skip")
-    network.track(ws[:, 0].detach().mean(0))
-    assert_close(network.w_avg, outputs["w_avg_after"], tolerance, "w_avg")
-    assert_close(network.w_avg, outputs["w_avg_after_skip"], tolerance, "w_avg after a call that leaves it")
+    network, leaves, found = loaded(MappingNetwork, golden.config, golden.state), golden.leaves, {}
+    given = leaves.get("z"), leaves.get("c")
+    if golden.mode == "train":  # the average moves first, and only then are styles truncated to it
+        ws = network(*given).detach()
+        network.track((ws if network.num_ws is None else ws[:, 0]).mean(0))
+        found |= {"w_avg_after": network.w_avg, "w_avg_after_skip": network.w_avg}
+    for name, call in our_calls(golden).items():
+        found[f"ws{name}"] = network(*given, **call)
+    found["ws_skip"] = found["ws"]
+    golden.compare(found | golden.gradients(golden.scalar(found["ws"]), leaves, network, keys=OFFICIAL_KEYS))
 
 
 NETWORKS = [Generator, Discriminator, MappingNetwork]
 
 
-@pytest.mark.parametrize("golden", [p for n in NETWORKS for p in cases(f"training.networks.{n.__name__}", SOURCE)])
+@on("golden", [p for n in NETWORKS for p in cases(f"training.networks.{n.__name__}", SOURCE)])
 def test_names_go_both_ways(golden: Golden) -> None:
-    cls = getattr(stylegan2, golden.official_class.rsplit(".", 1)[-1])
-    ours = loaded(cls, golden.config, golden.state).state_dict()
-    filters = next((t for name, t in golden.state.items() if name.endswith("resample_filter")), None)
-    taps = (1, 3, 3, 1) if filters is None else (filters.sum(0) / filters.sum()).tolist()
-    back = to_official(ours, resample_filter=taps)
+    cls, ours = getattr(stylegan2, golden.official_class.rsplit(".", 1)[-1]), from_official_config(golden.config)
+    state = loaded(cls, golden.config, golden.state).state_dict()
+    back = to_official(state, resample_filter=ours.get("resample_filter", (1, 3, 3, 1)))
     assert back.keys() == golden.state.keys()
     for name, tensor in golden.state.items():
         assert_close(back[name], tensor, 1e-6, name)
 
 
+# ---- the loss and the loop -------------------------------------------------------------------------------------------
+
+PHASES = {"g": "Gmain", "pl": "Greg", "d": "Dmain"}  # by the purposes for which our game draws latents
+# Arguments of the official loss and loop -> of our game; None: of no consequence, or at the value of FIXED alone.
+TRAINING = {
+    "r1_gamma": "r1_gamma",
+    "pl_batch_shrink": "pl_shrink",
+    "pl_decay": "pl_decay",
+    "pl_weight": "pl_weight",
+    "style_mixing_prob": None,
+    "lr": "lr",
+    "betas": "betas",
+    "eps": None,
+    **{"G_reg_interval": "pl_interval", "D_reg_interval": "r1_interval"},
+    **{"Greg": "pl_interval", "Dreg": "r1_interval", "Gmain": None, "Dmain": None},  # the gains of the phases
+    **dict.fromkeys(("batch", "imgseed", "pl_mean_before", "iters", "cur_nimg", "ema_kimg", "ema_rampup")),
+}
+FIXED = {"style_mixing_prob": 0, "eps": 1e-8, "Gmain": 1, "Dmain": 1}
+
+
 class Replayed(StyleGAN2):
-    """Trains on the recorded latents and path-length noise; notes the gradients of each step and the means of w."""
+    """Trains on the recorded latents, conditions and path-length noise; notes each step's gradients, and logits."""
 
     recorded: dict[str, Tensor]
 
+    def start(self, golden: Golden) -> None:
+        self.recorded, self.steps, self.logits, self.waiting = golden.inputs, [], [], []
+        self.discriminator.register_forward_pre_hook(self._judged_by)
+        self.discriminator.register_forward_hook(lambda _, inputs, logits: self.logits.append(logits.detach()))
+
+    def of_phase(self, name: str, phase: str) -> Tensor:
+        """in/<name>_<batch>_<phase>, or what else the file has for all batches or phases."""
+        i = self.batches_seen
+        names = [n for n in (f"{name}_{i}_{phase}", f"{name}_{i}", f"{name}_{phase}", name, "c") if n in self.recorded]
+        assert names, f"no in/{name} is recorded for {phase}"
+        return self.recorded[names[0]]
+
     def latents(self, n: int, purpose: str) -> Tensor:
-        phase = {"g": "Gmain", "pl": "Greg", "d": "Dmain"}[purpose]
-        by_phase = f"gen_z_{self.batches_seen}_{phase}"
-        return self.recorded[by_phase if by_phase in self.recorded else "gen_z"][:n]
+        return self.of_phase("gen_z", PHASES[purpose])[:n]
+
+    def mixed_styles(self, z: Tensor, c: Tensor | None, purpose: str) -> Tensor:
+        """Fakes have recorded conditions, where our game takes those of the batch's reals."""
+        c = None if c is None else self.of_phase("gen_c", PHASES[purpose])[: len(z)]
+        self.waiting = [] if purpose == "pl" else [c]
+        return super().mixed_styles(z, c, purpose)
+
+    def _judged_by(self, _: nn.Module, inputs: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+        """What is judged next after styles were drawn is a fake, and has their condition."""
+        return inputs[0], self.waiting.pop() if self.waiting else inputs[1]
 
     def draws(self, *purpose: int | str) -> Any:
         return self if purpose == ("pl-noise",) else super().draws(*purpose)
 
     def normal(self, *shape: int) -> Tensor:
-        assert self.recorded["pl_noise"].shape == shape
-        return self.recorded["pl_noise"]
+        noise = self.of_phase("pl_noise", "Greg")
+        assert noise.shape == shape
+        return noise
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         super().on_before_optimizer_step(optimizer)
         self.steps.append({name: p.grad.clone() for name, p in self.named_parameters() if p.grad is not None})
 
 
-def replayed(golden: Golden, *, lr: float, loss: dict[str, Any]) -> Replayed:
-    g, d = golden.config["G"], golden.config["D"]
-    sizes = {"resolution": g["img_resolution"], "channels": g["img_channels"], "z_dim": g["z_dim"], "channel_max": 4}
-    gan = Replayed(**sizes, w_dim=8, lr=lr, style_mixing=0, noise="const", total_kimg=1e6, **loss)
+def replayed(golden: Golden, **more: Any) -> Replayed:
+    config = golden.config
+    g, d = config.pop("G"), config.pop("D")
+    loss = translated(config | config.pop("loss", {}) | dict(golden.call.get("phases", [])) | more, TRAINING, FIXED)
+    sizes = {"resolution": g["img_resolution"], "channels": g["img_channels"], "num_classes": g.get("c_dim", 0)}
+    sizes |= {"z_dim": g["z_dim"], "w_dim": 8, "channel_max": 4}  # these networks make way for the recorded ones
+    gan = Replayed(**sizes, style_mixing=0, noise="const", total_kimg=1e6, **loss)
     gan.generator = loaded(Generator, g, under(golden.state, "G."))
     gan.generator_ema = loaded(Generator, g, under(golden.state, "G.")).requires_grad_(False)
     gan.discriminator = loaded(Discriminator, d, under(golden.state, "D."))
-    gan.recorded, gan.steps = golden.inputs, []
+    gan.start(golden)
     return gan
 
 
-def fit(gan: StyleGAN2, batches: list[Tensor], *callbacks: pl.Callback) -> None:
+def fit(gan: Replayed, suffixes: list[str], *callbacks: pl.Callback) -> None:
+    """On in/real_img<suffix> and their conditions."""
     trainer = pl.Trainer(
         max_epochs=1,
         accelerator="cpu",
@@ -161,76 +196,73 @@ def fit(gan: StyleGAN2, batches: list[Tensor], *callbacks: pl.Callback) -> None:
         enable_model_summary=False,
         callbacks=list(callbacks),
     )
-    trainer.fit(gan, DataLoader([{"image": real} for real in batches], batch_size=None))
+    batches = [{"image": gan.recorded[f"real_img{suffix}"]} for suffix in suffixes]
+    for batch, suffix in zip(batches, suffixes, strict=True):
+        if gan.num_classes:
+            batch["label"] = gan.recorded[f"real_c{suffix}" if f"real_c{suffix}" in gan.recorded else "c"]
+    trainer.fit(gan, DataLoader(batches, batch_size=None))
 
 
-LOSSES = [p for p in cases("training.loss.StyleGAN2Loss", SOURCE) if "training_loop" not in p.values[0].official_class]
-
-
-@pytest.mark.parametrize("golden", LOSSES)
+@on("golden", cases("training.loss.StyleGAN2Loss", SOURCE, without="training_loop"))
 def test_losses_and_their_gradients(golden: Golden) -> None:
     """With learning rate 0, each of the four steps starts from the recorded weights."""
-    names = {"r1_gamma": "r1_gamma", "pl_batch_shrink": "pl_shrink", "pl_decay": "pl_decay", "pl_weight": "pl_weight"}
-    intervals = {"pl_interval": dict(golden.call["phases"])["Greg"], "r1_interval": dict(golden.call["phases"])["Dreg"]}
-    gan = replayed(golden, lr=0.0, loss={names[k]: v for k, v in golden.config["loss"].items()} | intervals)
-    gan.pl_mean.copy_(golden.inputs["pl_mean_before"])
-    means: list[Tensor] = []
-    gan.generator.mapping.track = means.append
-    w_avg = gan.generator.mapping.w_avg.clone()
-    fit(gan, [golden.inputs["real_img"]])
+    gan, means = replayed(golden, lr=0.0), []
+    gan.pl_mean.copy_(golden.inputs.get("pl_mean_before", torch.zeros(())))
+    mapping = gan.generator.mapping
+    w_avg, mapping.track = mapping.w_avg.clone(), means.append
+    fit(gan, [""])
 
-    outputs, tolerance = golden.outputs, golden.tolerance
-    decay = gan.generator.mapping.w_avg_decay
-    for phase, mean in zip(["Gmain", "Greg", "Dmain"], means, strict=True):
-        after = w_avg.lerp(mean, 1 - decay)
-        assert_close(after, outputs[f"{phase}/w_avg_after"], tolerance["forward"], f"w_avg after {phase}")
-    assert_close(w_avg, outputs["Dreg/w_avg_after"], tolerance["forward"], "w_avg after Dreg")
-    assert_close(gan.pl_mean, outputs["Greg/pl_mean_after"], tolerance["forward"], "pl_mean")
-    found = gan.reports.means()
-    for ours, theirs in {
-        "loss_g": "Gmain/Loss/G/loss",
-        "path_length": "Greg/Loss/pl_penalty",
-        "loss_d": "Dmain/Loss/D/loss",
-        "fake_logits": "Dmain/Loss/scores/fake",
-        "real_logits": "Dmain/Loss/scores/real",
-        "r1": "Dreg/Loss/r1_penalty",
-    }.items():
-        assert_close(found[ours], outputs[theirs].mean(), tolerance["forward"], ours)
-    for name, expected in under(outputs, "grad/").items():
-        phase, key = name.split("/")
-        step = gan.steps[["Gmain", "Greg", "Dmain", "Dreg"].index(phase)]
-        ours = {"G": "generator.", "D": "discriminator."}[key[0]] + our_key(key[2:])
-        assert_close(step[ours], expected, tolerance["gradient"], name)
+    found = values(gan) | {f"{phase}/w_avg_after": w_avg for phase in ("Gmain", "Greg", "Dmain", "Dreg")}
+    for phase, mean in zip(phases(gan, of_means=True), means, strict=True):
+        found[f"{phase}/w_avg_after"] = w_avg.lerp(mean, 1 - mapping.w_avg_decay)
+    for phase, step in zip(phases(gan), gan.steps, strict=True):
+        for name in under(golden.outputs, f"grad/{phase}/"):
+            player = {"G": "generator.", "D": "discriminator."}[name[0]]
+            found[f"grad/{phase}/{name}"] = step[player + our_key(name[2:])]
+    # Where the official values are those of each sample, ours may be their mean.
+    means_of = {name for name, value in found.items() if "/Loss/" in name and value.dim() == 0}
+    golden.compare(found, recorded={name: t.mean() if name in means_of else t for name, t in golden.outputs.items()})
 
 
-@pytest.mark.parametrize("golden", cases("training.training_loop", SOURCE))
+def phases(gan: Replayed, *, of_means: bool = False) -> list[str]:
+    """The steps that the game makes; `of_means`: those in which it averages w."""
+    made = {"Gmain": True, "Greg": gan.pl_weight > 0, "Dmain": True, "Dreg": gan.r1_gamma > 0 and not of_means}
+    return [phase for phase, happens in made.items() if happens]
+
+
+def values(gan: Replayed) -> dict[str, Tensor]:
+    """What the game reported and the discriminator said, by official names."""
+    reports, (fake, fake_again, real) = gan.reports.means(), gan.logits
+    names = {
+        "Gmain/Loss/G/loss": ("loss_g", 1),
+        "Greg/Loss/pl_penalty": ("path_length", 1),
+        "Greg/Loss/G/reg": ("path_length", gan.pl_weight),
+        "Dmain/Loss/D/loss": ("loss_d", 1),
+        "Dreg/Loss/r1_penalty": ("r1", 1),
+        "Dreg/Loss/D/reg": ("r1", gan.r1_gamma / 2),
+    }
+    found = {name: weight * reports[ours] for name, (ours, weight) in names.items() if ours in reports}
+    for name, logits in {"Gmain/{}/fake": fake, "Dmain/{}/fake": fake_again, "Dmain/{}/real": real}.items():
+        found |= {name.format("Loss/scores"): logits[:, None], name.format("Loss/signs"): logits[:, None].sign()}
+    again = {name.replace("Dmain", "Dreg"): value for name, value in found.items() if name.endswith("/real")}
+    return found | again | {"Greg/pl_mean_after": gan.pl_mean}
+
+
+@on("golden", cases("training.training_loop", SOURCE))
 def test_whole_training_iterations(golden: Golden) -> None:
-    config, inputs = golden.config, golden.inputs
-    gan = replayed(golden, lr=config["lr"], loss={"r1_gamma": config["r1_gamma"]})
-    gan.images_seen = config["cur_nimg"]
-    batches = [inputs[f"real_img_{i}"] for i in range(config["iters"])]
-    fit(gan, batches, EMA(config["ema_kimg"], config["ema_rampup"]))
+    config = golden.config
+    gan = replayed(golden)
+    gan.images_seen = config.get("cur_nimg", 0)
+    average = EMA(config.get("ema_kimg", 10), config.get("ema_rampup"))
+    fit(gan, [f"_{i}" for i in range(config["iters"])], average)
 
-    networks = {"G": gan.generator, "G_ema": gan.generator_ema, "D": gan.discriminator}
-    for name, expected in under(golden.outputs, "after/").items():
-        network, _, key = name.partition(".")
-        found = gan.pl_mean if name == "pl_mean" else networks[network].state_dict()[our_key(key)]
-        assert_close(found, expected, golden.tolerance["forward"], name)
-    assert len(gan.steps) == 6  # the second iteration has no regularisation
+    found = {"after/pl_mean": gan.pl_mean}
+    for name, network in {"G": gan.generator, "G_ema": gan.generator_ema, "D": gan.discriminator}.items():
+        found |= golden.buffers(network, OFFICIAL_KEYS, prefix=f"after/{name}.")
+    golden.compare(found)
 
 
-COUNTS = FOLDER / "param_counts.json"
-
-
-def published() -> list:
-    """(name, counts) of every recorded StyleGAN2 configuration."""
-    if not COUNTS.is_file():
-        return absent(f"no {COUNTS}")
-    counts = json.loads(COUNTS.read_text())
-    return [pytest.param((name, counts[name]), id=name) for name in counts if name.startswith("stylegan2")]
-
-
-@pytest.mark.parametrize("case", published())
+@on("case", published("param_counts.json", "stylegan2"))
 def test_parameter_counts(case: tuple[str, dict[str, int]]) -> None:
     name, expected = case
     cifar, size = "cifar" in name, int("".join(c for c in name.rsplit("_", 1)[-1] if c.isdigit()) or 32)
@@ -241,33 +273,27 @@ def test_parameter_counts(case: tuple[str, dict[str, int]]) -> None:
         generator = Generator(num_layers=2 if cifar or "auto" in name else 8, **shared)
         discriminator = Discriminator(architecture="orig" if cifar else "resnet", **shared)
     parts = {"generator": generator, "mapping": generator.mapping, "synthesis": generator.synthesis}
-    found = {k: sum(p.numel() for p in m.parameters()) for k, m in (parts | {"discriminator": discriminator}).items()}
+    found = {k: count_parameters(m) for k, m in (parts | {"discriminator": discriminator}).items()}
     assert found | {"num_ws": generator.mapping.num_ws} == expected
 
 
-FORMULAS = FOLDER / "stylegan-training-formulas.json"
-needs_formulas = pytest.mark.skipif(
-    not FORMULAS.is_file() and os.environ.get("LIT_GANS_REQUIRE_GOLDEN") != "1", reason=f"no {FORMULAS}"
-)
+FORMULAS = "stylegan-training-formulas.json"
 
 
-@needs_formulas
 def test_the_average_ramps_up_as_published() -> None:
-    for case in json.loads(FORMULAS.read_text())["G_ema"]["examples"]:
+    for case in facts(FORMULAS)["G_ema"]["examples"]:
         found = ema_weight(case["batch"], case["cur_nimg"], half_life_kimg=case["ema_kimg"], ramp_up=case["rampup"])
         assert found == pytest.approx(case["beta"], rel=1e-9), case
 
 
-@needs_formulas
 def test_adam_is_corrected_as_published() -> None:
-    for case in (v for k, v in json.loads(FORMULAS.read_text())["lazy_regularization"].items() if k in "GD"):
+    for case in (v for k, v in facts(FORMULAS)["lazy_regularization"].items() if k in "GD"):
         adam = lazy_adam([nn.Parameter(torch.zeros(1))], lr=0.0025, betas=(0.0, 0.99), interval=case["k"])
         assert adam.param_groups[0]["lr"] == pytest.approx(case["lr_from_0_0025"])
         assert adam.param_groups[0]["betas"] == pytest.approx((0.0, case["beta2_from_0_99"]))
 
 
-@needs_formulas
-@pytest.mark.parametrize(
+@on(
     ("experiment", "name"),
     [(name, name) for name in ("stylegan2", "paper256", "paper512", "paper1024")]
     + [("cifar10", "cifar"), ("ffhq256_auto", "auto")],
@@ -275,7 +301,7 @@ def test_adam_is_corrected_as_published() -> None:
 def test_experiments_have_the_published_numbers(experiment: str, name: str) -> None:
     plan = yaml.safe_load(shipped_configs()[f"stylegan2/{experiment}"].read_text())
     model, resolution = plan["model"]["init_args"], plan["data"]["init_args"]["resolution"]
-    formulas = json.loads(FORMULAS.read_text())
+    formulas = facts(FORMULAS)
     automatic = (c for c in formulas["stylegan2_ada_auto"] if (c["gpus"], c["res"]) == (1, resolution))
     expected = next(automatic) if name == "auto" else formulas["stylegan2_ada_cfg"][name]
     assert model["resolution"] == resolution and model["channel_base"] == 32768 * expected["fmaps"]

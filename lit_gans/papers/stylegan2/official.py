@@ -55,7 +55,10 @@ def from_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(state: dict[str, Tensor], *, resample_filter: Sequence[float] = (1, 3, 3, 1)) -> dict[str, Tensor]:
-    """Our names and tensors -> all that the official networks' strict loading expects, their filters included."""
+    """Our names and tensors -> all that the official networks' strict loading expects, their filters included.
+
+    Layers that do not resample keep the default filter in the official networks, and never use it.
+    """
     official = {}
     for name, tensor in state.items():
         for pattern, theirs in _OUR_KEYS.items():
@@ -63,7 +66,10 @@ def to_official(state: dict[str, Tensor], *, resample_filter: Sequence[float] = 
         official[name] = tensor
     layers = [m[1] for name in official if (m := re.fullmatch(r"(.+\.(?:conv[01]?|skip|fromrgb))\.weight", name))]
     blocks = [layer.removesuffix(".conv1") for layer in layers if layer.endswith(".conv1")]
-    filters = {f"{owner}.resample_filter": fir_filter(resample_filter) for owner in layers + blocks}
+    filters = {f"{block}.resample_filter": fir_filter(resample_filter) for block in blocks}
+    for layer in layers:
+        resamples = layer.endswith((".skip", ".conv0" if layer.startswith("synthesis.") else ".conv1"))
+        filters[f"{layer}.resample_filter"] = fir_filter(resample_filter if resamples else (1, 3, 3, 1))
     return official | filters
 
 
@@ -104,6 +110,8 @@ def from_official_config(config: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name!r} is no argument of stylegan2-ada-pytorch's networks")
         elif name in FIXED and value != FIXED[name]:
             raise ValueError(f"{name} is {value!r}; these networks have {FIXED[name]!r} alone")
+        elif name == "w_avg_beta" and value is None and config.get("num_ws", 0) is not None:
+            raise ValueError("w_avg_beta is None; these mapping networks keep an average of w, 0.995 as published")
         elif (argument := OFFICIAL_ARGUMENTS[name]) is not None:
             ours[argument] = value
     return ours
