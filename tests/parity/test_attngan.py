@@ -1,6 +1,5 @@
 """AttnGAN against recorded values of the official code: attention, both players, the losses, names and sizes."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,27 +18,23 @@ from lit_gans.papers.attngan.losses import (
     region_attention,
 )
 from lit_gans.papers.attngan.matching import InceptionEncoder, SmallEncoder, load_image_encoder
-from lit_gans.papers.attngan.networks import Discriminator, Drawn, Generator, WordAttention
+from lit_gans.papers.attngan.networks import Discriminator, Generator, WordAttention
 from lit_gans.papers.attngan.official import OFFICIAL_KEYS, from_official_generator
 from lit_gans.papers.text.networks import WordEncoder, word_mask
-from tests.parity.golden import FOLDER, Golden, absent, assert_close, cases
+from tests.parity.golden import Golden, cases, published, translated, under
+from tests.parity.recorded_images import as_recorded, weighted_terms
+from tests.parity.test_stackgan import pictures
 
-ATTENTION = cases("GlobalAttention", "AttnGAN")
-GENERATORS = cases("model.G_NET", "AttnGAN")
-DISCRIMINATORS = cases("model.D_NET", "AttnGAN")
-DAMSM_LOSSES = cases("words_loss", "AttnGAN")
+KEYS = {r"conv_context\.weight": "project.weight", **OFFICIAL_KEYS}  # of an attention alone, too
 
 
 def filled(network: nn.Module, golden: Golden) -> nn.Module:
-    table = {r"conv_context\.weight": "project.weight", **OFFICIAL_KEYS}
-    network.load_state_dict(apply_keys(golden.state, table, ours=network.state_dict()))
-    return network
-
-
-def assert_there_and_back(network: nn.Module, golden: Golden) -> None:
+    """The network with the official weights, strict both ways; back again they are what they were."""
     state = golden.state
-    back = invert(filled(network, golden).state_dict(), OFFICIAL_KEYS, official=state, dropped={})
+    network.load_state_dict(apply_keys(state, KEYS, ours=network.state_dict()))
+    back = invert(network.state_dict(), KEYS, official=state, dropped={})
     assert back.keys() == state.keys() and all(torch.equal(back[name], state[name]) for name in state)
+    return network
 
 
 def mispaired(mask: Tensor, places: int) -> Tensor:
@@ -48,47 +43,29 @@ def mispaired(mask: Tensor, places: int) -> Tensor:
     return mask[rows].unflatten(0, (len(mask), places))
 
 
-def assert_buffers(network: nn.Module, golden: Golden, *, prefix: str = "train_state/") -> None:
-    recorded = {n.removeprefix(prefix): t for n, t in golden.outputs.items() if n.startswith(prefix)}
-    assert recorded, "no buffer was recorded"
-    names, state = apply_keys(recorded, OFFICIAL_KEYS), network.state_dict()
-    for name, expected in names.items():
-        assert_close(state[name], expected, max(golden.tolerance["forward"], 1e-5), name)
-
-
 # ---- attention -------------------------------------------------------------------------------------------------------
+
+ATTENTION = cases("GlobalAttention", "AttnGAN")
 
 
 def attention(golden: Golden) -> WordAttention:
-    return filled(WordAttention(golden.config["idf"], golden.config["cdf"]), golden)
+    names = {"idf": "channels", "cdf": "word_dim"}
+    return filled(WordAttention(**translated(golden.config, names)), golden)
 
 
 @pytest.mark.parametrize("golden", ATTENTION)
 def test_attention(golden: Golden) -> None:
     """Each sample by its own mask, as the recorded one of sample 0 alone; and by the official masks, the recorded."""
-    inputs, outputs, tolerance = golden.inputs, golden.outputs, golden.tolerance["forward"]
-    h, words, layer = inputs["h"].requires_grad_(), inputs["words"].transpose(1, 2), attention(golden)
-    mask = ~inputs["mask"]
+    leaves, layer, found = golden.leaves, attention(golden), {}
+    h, words, mask = leaves["h"], leaves["words"].transpose(1, 2), ~leaves["mask"]
     context, maps = layer(h, words, mask)
-    assert_close(context[:1], outputs["context_batch1"], tolerance, "context_batch1")
-    assert_close(maps[:1], outputs["att_batch1"], tolerance, "att_batch1")
     assert maps.sum(1).allclose(torch.ones(())) and maps.masked_select(~mask[:, :, None, None]).eq(0).all()
-    context, maps = layer(h, words)
-    assert_close(context, outputs["context_nomask"], tolerance, "context_nomask")
-    assert_close(maps, outputs["att_nomask"], tolerance, "att_nomask")
-    context, maps = layer(h, words, mispaired(mask, h[0, 0].numel()))
-    assert_close(context, outputs["context"], tolerance, "context")
-    assert_close(maps, outputs["att"], tolerance, "att")
-
-
-@pytest.mark.parametrize("golden", ATTENTION)
-def test_gradients_of_attention(golden: Golden) -> None:
-    inputs, outputs = golden.inputs, golden.outputs
-    h, layer = inputs["h"].requires_grad_(), attention(golden)
-    context, _ = layer(h, inputs["words"].transpose(1, 2), mispaired(~inputs["mask"], h[0, 0].numel()))
-    (context * inputs["w_context"]).sum().backward()
-    assert_close(h.grad, outputs["grad/h"], golden.tolerance["gradient"], "h")
-    assert_close(layer.project.weight.grad, outputs["grad/conv_context.weight"], golden.tolerance["gradient"], "weight")
+    found |= {"context_batch1": context[:1], "att_batch1": maps[:1]}
+    found["context_nomask"], found["att_nomask"] = layer(h, words)
+    found["context"], found["att"] = layer(h, words, mispaired(mask, h[0, 0].numel()))
+    if under(leaves, "w_"):
+        found |= golden.gradients(weighted_terms(found, leaves).sum(), leaves, layer, keys=KEYS)
+    golden.compare(found)
 
 
 @pytest.mark.parametrize("golden", ATTENTION)
@@ -103,128 +80,67 @@ def test_attention_does_not_depend_on_the_batch(golden: Golden) -> None:
             assert torch.allclose(one[0], many[i], atol=1e-6)
 
 
-# ---- generator -------------------------------------------------------------------------------------------------------
+# ---- the players -----------------------------------------------------------------------------------------------------
 
 
-def drawn(golden: Golden, *, train: bool) -> tuple[Generator, Drawn]:
-    """A pass with the masks that the official code pairs places with."""
-    generator = filled(Generator(**from_official_generator(golden.config)), golden).train(train)
-    inputs = golden.inputs
+def drawn(generator: Generator, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All outputs of a pass with the masks that the official code pairs places with."""
 
     def pair(layer: WordAttention, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         h, words, mask = given
         return h, words, mispaired(mask, h[0, 0].numel())
 
     hooks = [m.register_forward_pre_hook(pair) for m in generator.modules() if isinstance(m, WordAttention)]
-    words = inputs["words"].transpose(1, 2)
-    result = generator(inputs["z"], inputs["sent"], words, ~inputs["mask"], eps=inputs["eps"])
+    words = leaves["words"].transpose(1, 2)
+    result = generator(leaves["z"], leaves["sent"], words, ~leaves["mask"], eps=leaves["eps"])
     for hook in hooks:
         hook.remove()
-    return generator, result
+    found = {f"img{i}": image for i, image in enumerate(result.images)}
+    found |= {f"att{i}": maps for i, maps in enumerate(result.maps)}
+    return found | {"mu": result.mu, "logvar": result.logvar, "kl": divergence(result.mu, result.logvar)}
 
 
-def reduced(tensor: Tensor, how: str) -> Tensor:
-    """As the files store it: "pool<q>", "crop<c>", or "pool" alone, to 16 x 16."""
-    kind, size = re.fullmatch(r"(pool|crop)(\d*)", how).groups()
-    if kind == "pool":
-        return F.avg_pool2d(tensor, int(size) if size else tensor.shape[-1] // 16)
-    start = (tensor.shape[-1] - int(size)) // 2
-    return tensor[..., start : start + int(size), start : start + int(size)]
+@pytest.mark.parametrize("golden", cases("model.G_NET", "AttnGAN"))
+def test_generator(golden: Golden) -> None:
+    network, leaves = filled(Generator(**from_official_generator(golden.config)), golden), golden.leaves
+    found: dict[str, Tensor] = {}
+    for mode in ("eval", "train"):  # evaluation has the buffers as they were
+        whole = drawn(network.train(mode == "train"), leaves)
+        found |= as_recorded(whole, golden, f"{mode}/")
+    found |= golden.buffers(network, KEYS)
+    scales = {}
+    if under(leaves, "w_"):
+        terms = weighted_terms(whole, leaves)
+        found |= {"scalar": terms.sum()} | golden.gradients(terms.sum(), leaves, network, keys=KEYS)
+        scales = {"scalar": terms.norm()}
+    golden.compare(found, scales=scales)
 
 
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("golden", GENERATORS)
-def test_generator(golden: Golden, train: bool) -> None:
-    _, result = drawn(golden, train=train)
-    found: dict[str, Tensor] = {"mu": result.mu, "logvar": result.logvar}
-    found["kl"] = divergence(result.mu, result.logvar)
-    prefix, seen = "train/" if train else "eval/", 0
-    for name, expected in golden.outputs.items():
-        if not name.startswith(prefix):
-            continue
-        name, seen = name.removeprefix(prefix), seen + 1
-        if match := re.fullmatch(r"(img|att)(\d+)_(\w+)", name):
-            of_stage = (result.images if match[1] == "img" else result.maps)[int(match[2])]
-            value = reduced(of_stage, match[3])
-        else:
-            value = found[name]
-        assert_close(value, expected, golden.tolerance["forward"], name)
-    assert seen >= 3 + 2 * len(result.images)
+def discriminator(golden: Golden, resolution: int) -> Discriminator:
+    sizes = translated(golden.config, JUDGE)
+    sizes = {"joint": "b_jcu=False" not in golden.official_class} | sizes
+    return filled(Discriminator(resolution=resolution, **sizes), golden).train()
 
 
-@pytest.mark.parametrize("golden", GENERATORS)
-def test_buffers_of_the_generator(golden: Golden) -> None:
-    generator, _ = drawn(golden, train=True)
-    assert_buffers(generator, golden)
+# The official discriminator reads these two values of its configuration alone.
+JUDGE = {"DF_DIM": "width", "EMBEDDING_DIM": "embed_dim", "b_jcu": "joint"}
+JUDGE |= dict.fromkeys(("GF_DIM", "Z_DIM", "CONDITION_DIM", "R_NUM", "BRANCH_NUM"))
 
 
-@pytest.mark.parametrize("golden", GENERATORS)
-def test_official_names_of_the_generator(golden: Golden) -> None:
-    assert_there_and_back(Generator(**from_official_generator(golden.config)), golden)
-
-
-# ---- discriminators --------------------------------------------------------------------------------------------------
-
-
-def discriminator(golden: Golden) -> Discriminator:
-    resolution = int(re.search(r"D_NET(\d+)", golden.official_class)[1])
-    joint = "b_jcu=False" not in golden.official_class
-    sizes = {"width": golden.config["DF_DIM"], "embed_dim": golden.config["EMBEDDING_DIM"]}
-    return Discriminator(resolution=resolution, joint=joint, **sizes)
-
-
-def pictures(golden: Golden, name: str, resolution: int) -> Tensor:
-    """in/<name>_<size>, enlarged pixel by pixel."""
-    stored = next(t for key, t in golden.inputs.items() if re.fullmatch(rf"{name}_\d+", key))
-    return F.interpolate(stored, size=(resolution, resolution), mode="nearest")
-
-
-def both(golden: Golden) -> tuple[Tensor, Tensor]:
-    resolution = int(re.search(r"D_NET(\d+)", golden.official_class)[1])
-    return pictures(golden, "real", resolution), pictures(golden, "fake", resolution)
-
-
-@pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize("golden", DISCRIMINATORS)
-def test_discriminator(golden: Golden, mode: str) -> None:
-    """The official heads end in a sigmoid."""
-    d, outputs, tolerance = filled(discriminator(golden), golden), golden.outputs, golden.tolerance["forward"]
-    d.train(mode == "train")
-    features = d(both(golden)[0])
-    found = {"features": features, "cond_logits": d.conditional(features, golden.inputs["sent"]).sigmoid()}
-    if d.unconditional is not None:
-        found["uncond_logits"] = d.unconditional(features).sigmoid()
-    compared = {name for name in found if f"{mode}/{name}" in outputs}
-    assert compared >= {"features", "cond_logits"}
-    for name in compared:
-        assert_close(found[name], outputs[f"{mode}/{name}"], tolerance, name)
-
-
-@pytest.mark.parametrize("golden", DISCRIMINATORS)
-def test_discriminator_loss(golden: Golden) -> None:
-    """The recorded wrong pairs are pictures [:-1] with sentences [1:]."""
-    d, (real, fake), sentence = filled(discriminator(golden), golden).train(), both(golden), golden.inputs["sent"]
-    loss, _, _ = discriminator_loss(d, real, fake, sentence, sentence[1:])
-    loss.backward()
-    assert_close(loss, golden.outputs["errD"], golden.tolerance["forward"], "errD")
-    recorded = {n.removeprefix("grad/"): t for n, t in golden.outputs.items() if n.startswith("grad/")}
-    gradients = {name: p.grad for name, p in d.named_parameters()}
-    assert recorded
-    for name, expected in apply_keys(recorded, OFFICIAL_KEYS).items():
-        assert_close(gradients[name], expected, golden.tolerance["gradient"], name)
-
-
-@pytest.mark.parametrize("golden", DISCRIMINATORS)
-def test_buffers_of_the_discriminator(golden: Golden) -> None:
-    """After one pass over the pictures and their sentences."""
-    d = filled(discriminator(golden), golden).train()
-    d.conditional(d(both(golden)[0]), golden.inputs["sent"])
-    assert_buffers(d, golden)
-
-
-@pytest.mark.parametrize("golden", DISCRIMINATORS)
-def test_official_names_of_the_discriminator(golden: Golden) -> None:
-    assert_there_and_back(discriminator(golden), golden)
+@pytest.mark.parametrize("golden", cases("model.D_NET", "AttnGAN"))
+def test_discriminator_and_loss(golden: Golden) -> None:
+    """The official heads end in a sigmoid; the recorded wrong pairs are pictures [:-1] with sentences [1:]."""
+    side, leaves, found = int(re.search(r"D_NET(\d+)", golden.official_class)[1]), golden.leaves, {}
+    d, images, sentence = discriminator(golden, side), pictures(leaves, side), leaves["sent"]
+    for mode in ("eval", "train"):
+        features = d.train(mode == "train")(images["real"])
+        found |= {f"{mode}/features": features, f"{mode}/cond_logits": d.conditional(features, sentence).sigmoid()}
+        if d.unconditional is not None:
+            found[f"{mode}/uncond_logits"] = d.unconditional(features).sigmoid()
+    found |= golden.buffers(d, KEYS)
+    d = discriminator(golden, side)
+    found["errD"] = discriminator_loss(d, images["real"], images["fake"], sentence, sentence[1:]).loss
+    golden.compare(found | golden.gradients(found["errD"], leaves, d, keys=KEYS))
 
 
 @pytest.mark.parametrize(
@@ -247,49 +163,24 @@ def test_official_names_of_every_size(resolution: int, further: tuple[str, ...])
 # ---- texts and images ------------------------------------------------------------------------------------------------
 
 
-def terms(golden: Golden, inputs: dict[str, Tensor], *, classes: bool) -> dict[str, Tensor]:
-    gammas = tuple(golden.config[f"GAMMA{i}"] for i in (1, 2, 3))
-    words = inputs["words"].transpose(1, 2)
-    matching = damsm_loss(
-        inputs["img_features"],
-        inputs["cnn_code"],
-        words,
-        inputs["sent"],
-        word_mask(inputs["cap_lens"], words.shape[1]),
-        classes=inputs["class_ids"] if classes else None,
-        gammas=gammas,
-    )
-    return dict(zip(("w_loss0", "w_loss1", "s_loss0", "s_loss1"), matching, strict=True))
-
-
-@pytest.mark.parametrize("classes", [True, False])
-@pytest.mark.parametrize("golden", DAMSM_LOSSES)
-def test_damsm_losses(golden: Golden, classes: bool) -> None:
-    for name, value in terms(golden, golden.inputs, classes=classes).items():
-        name += "" if classes else "_noclass"
-        assert_close(value, golden.outputs[name], golden.tolerance["forward"], name)
-
-
-@pytest.mark.parametrize("golden", DAMSM_LOSSES)
-def test_gradients_of_the_damsm_losses(golden: Golden) -> None:
-    inputs = golden.inputs
-    recorded = {n.removeprefix("grad/"): t for n, t in golden.outputs.items() if n.startswith("grad/")}
-    for name in recorded:
-        inputs[name].requires_grad_()
-    sum(terms(golden, inputs, classes=True).values()).backward()
-    for name, expected in recorded.items():
-        assert_close(inputs[name].grad, expected, golden.tolerance["gradient"], name)
-
-
-@pytest.mark.parametrize("golden", DAMSM_LOSSES)
-def test_region_attention(golden: Golden) -> None:
-    """Of the first caption on its own picture; att0 holds its real words alone."""
-    inputs, expected = golden.inputs, golden.outputs["att0"]
-    words, regions = inputs["words"].transpose(1, 2), inputs["img_features"]
-    mask = word_mask(inputs["cap_lens"], words.shape[1])
-    found = region_attention(regions.flatten(2)[:1], words[:1], mask[:1], gamma=golden.config["GAMMA1"])[0]
-    found = found[:, : expected.shape[1]].unflatten(2, regions.shape[2:])
-    assert_close(found, expected, golden.tolerance["forward"], "att0")
+@pytest.mark.parametrize("golden", cases("words_loss", "AttnGAN"))
+def test_damsm(golden: Golden) -> None:
+    """The losses with and without classes; the attention of the first caption on its own picture, to its real words."""
+    leaves, found = golden.leaves, {}
+    names = {f"GAMMA{i}": f"{i}" for i in (1, 2, 3)}
+    gammas = tuple(({"1": 4.0, "2": 5.0, "3": 10.0} | translated(golden.config, names)).values())
+    regions, words, lengths = leaves["img_features"], leaves["words"].transpose(1, 2), leaves["cap_lens"]
+    mask = word_mask(lengths, words.shape[1])
+    for suffix, classes in {"": leaves.get("class_ids"), "_noclass": None}.items():
+        terms = damsm_loss(
+            regions, leaves["cnn_code"], words, leaves["sent"], mask, classes=classes, gammas=gammas
+        )  # fmt: skip
+        found |= zip((f"{kind}_loss{i}{suffix}" for kind in "ws" for i in (0, 1)), terms, strict=True)
+    maps = region_attention(regions.flatten(2)[:1], words[:1], mask[:1], gamma=gammas[0])[0]
+    found["att0"] = maps[:, : int(lengths[0])].unflatten(2, regions.shape[2:])
+    suffix = "_noclass" if "without class" in golden.call.get("grad", "") else ""
+    total = torch.stack([found[f"{kind}_loss{i}{suffix}"] for kind in "ws" for i in (0, 1)]).sum()
+    golden.compare(found | golden.gradients(total, leaves))
 
 
 def official_image_encoder() -> dict[str, Tensor]:
@@ -355,11 +246,6 @@ def test_losses_of_logits_in_closed_form() -> None:
 # ---- published sizes -------------------------------------------------------------------------------------------------
 
 
-def counted(build: Callable[[], nn.Module]) -> int:
-    with torch.device("meta"):
-        return sum(p.numel() for p in build().parameters() if p.requires_grad)
-
-
 SIZES: dict[str, Callable[[], nn.Module]] = {
     "attngan/G bird_attn2": lambda: Generator(),
     "attngan/G coco_attn2": lambda: Generator(width=48, blocks=3),
@@ -377,14 +263,9 @@ SIZES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def counts() -> list:
-    path = FOLDER / "param_counts_other.json"
-    if not path.is_file():
-        return absent(f"no {path}")
-    recorded = json.loads(path.read_text())["counts"]
-    return [pytest.param(name, count, id=name) for name, count in recorded.items() if name.startswith("attngan/")]
-
-
-@pytest.mark.parametrize(("name", "count"), counts())
-def test_published_sizes(name: str, count: int) -> None:
-    assert counted(SIZES[name]) == count
+@pytest.mark.parametrize("case", published("param_counts_other.json", "attngan/"))
+def test_published_sizes(case: tuple[str, int]) -> None:
+    name, expected = case
+    assert name in SIZES, f"{name!r} is no network that is known here"
+    with torch.device("meta"):
+        assert sum(p.numel() for p in SIZES[name]().parameters() if p.requires_grad) == expected

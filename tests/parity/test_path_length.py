@@ -6,29 +6,7 @@ from torch import Tensor
 
 from lit_gans.adversarial.priors import Normal
 from lit_gans.metrics import path_length as ppl
-
-from .test_metrics import FOLDER, cases
-
-recorded = pytest.mark.parametrize(("tensors", "config"), cases("perceptual_path_length"))
-
-
-def close(found: Tensor, tensors: dict[str, Tensor], name: str) -> bool:
-    return torch.allclose(found, tensors[f"out/{name}"], rtol=1e-6, atol=1e-9)
-
-
-@recorded
-def test_interpolation(tensors: dict[str, Tensor], config: dict) -> None:
-    assert tensors, f"no golden file in {FOLDER}"
-    a, b, t = (tensors[f"in/{name}"].double() for name in ("a", "b", "t"))
-    for suffix, at in (("t", t), ("t_eps", t + config["epsilon"])):
-        assert close(ppl.slerp(a, b, at), tensors, f"slerp_{suffix}")
-        assert close(ppl.lerp(a, b, at), tensors, f"lerp_{suffix}")
-
-
-@recorded
-def test_crop(tensors: dict[str, Tensor], config: dict) -> None:
-    assert tensors, f"no golden file in {FOLDER}"
-    assert torch.equal(ppl.crop_face(tensors["in/img"]), tensors["out/crop"])
+from tests.parity.golden import Golden, cases
 
 
 class Recorded:
@@ -46,24 +24,36 @@ class Recorded:
         return self.images
 
 
-@recorded
-def test_distances(tensors: dict[str, Tensor], config: dict) -> None:
+def interpolated(a: Tensor, b: Tensor, t: Tensor, *, epsilon: float) -> dict[str, Tensor]:
+    ends = {"t": t, "t_eps": t + epsilon}
+    ways = {"slerp": ppl.slerp, "lerp": ppl.lerp}
+    return {f"{way}_{end}": function(a, b, at) for way, function in ways.items() for end, at in ends.items()}
+
+
+def distances(first: Tensor, second: Tensor, *, epsilon: float) -> Tensor:
     """The features' squared differences, summed and divided by epsilon squared."""
-    assert tensors, f"no golden file in {FOLDER}"
-    features = tensors["in/lpips0"], tensors["in/lpips1"]
-    index = torch.arange(len(features[0]))
-    found = ppl.path_distances(
-        Recorded(*features), lambda a, b: (a - b).square().sum(dim=(1, 2, 3)), index, epsilon=config["epsilon"]
-    )
-    assert close(found, tensors, "dist_from_lpips")
+    source, index = Recorded(first, second), torch.arange(len(first))
+    return ppl.path_distances(source, lambda a, b: (a - b).square().sum(dim=(1, 2, 3)), index, epsilon=epsilon)
 
 
-@recorded
-def test_rejection_and_mean(tensors: dict[str, Tensor], config: dict) -> None:
-    assert tensors, f"no golden file in {FOLDER}"
-    low, high = ppl.rejection_bounds(tensors["in/dist"])
-    assert low == tensors["out/percentile_lo"] and high == tensors["out/percentile_hi"]
+def kept(dist: Tensor) -> dict[str, Tensor]:
+    """The mean of what lies between the bounds, gathered in parts."""
     metric = ppl.PathLength()
-    for part in tensors["in/dist"].split(50):
+    for part in dist.split(50):
         metric.update(part)
-    assert close(metric.compute(), tensors, "ppl")
+    low, high = ppl.rejection_bounds(dist)
+    return {"percentile_lo": torch.as_tensor(low), "percentile_hi": torch.as_tensor(high), "ppl": metric.compute()}
+
+
+@pytest.mark.parametrize("golden", cases("perceptual_path_length"))
+def test_parts_of_the_path_length(golden: Golden) -> None:
+    inputs, epsilon, found = golden.inputs, golden.config.get("epsilon", 1e-4), {}
+    if "t" in inputs:
+        found |= interpolated(*(inputs[name].double() for name in ("a", "b", "t")), epsilon=epsilon)
+    if "img" in inputs:
+        found["crop"] = ppl.crop_face(inputs["img"])
+    if "lpips0" in inputs:
+        found["dist_from_lpips"] = distances(inputs["lpips0"], inputs["lpips1"], epsilon=epsilon)
+    if "dist" in inputs:
+        found |= kept(inputs["dist"])
+    golden.compare(found, tolerance=1e-6)

@@ -1,6 +1,5 @@
 """StackGAN++'s networks and losses against recorded values of the official code, and its parameter counts."""
 
-import json
 import re
 from typing import Any
 
@@ -21,166 +20,112 @@ from lit_gans.papers.stackgan2 import (
     discriminator_loss,
     generator_loss,
 )
-from tests.parity.golden import FOLDER, Golden, absent, assert_close, cases
-from tests.parity.recorded_images import check_buffers, check_gradients, check_outputs, enlarged_to
-from tests.parity.test_stackgan import filled, official, our_names
+from tests.parity.golden import Golden, cases, count_parameters, published, translated, under
+from tests.parity.recorded_images import as_recorded, weighted_terms
+from tests.parity.test_stackgan import filled, pictures
 
 SOURCE = "StackGAN-v2"
 POOLED_PX = 16  # what the recorded gradients of the generator pool every branch to
+# Values of the official configuration -> our arguments, and its defaults.
+VALUES = {"BRANCH_NUM": "branches", "Z_DIM": "z_dim", "GF_DIM": "width", "R_NUM": "residuals", "DF_DIM": "judge"}
+VALUES |= {"TEXT_DIMENSION": "sentence_dim", "EMBEDDING_DIM": "condition_dim", "B_CONDITION": "captions"}
+VALUES |= {"KL": "kl_weight", "UNCOND_LOSS": "alone_weight", "COLOR_LOSS": "colour_weight"}
+DEFAULTS = {"BRANCH_NUM": 3, "Z_DIM": 100, "GF_DIM": 64, "R_NUM": 2, "DF_DIM": 64, "TEXT_DIMENSION": 1024}
+DEFAULTS |= {"EMBEDDING_DIM": 128, "B_CONDITION": False, "KL": 2.0, "UNCOND_LOSS": 0.0, "COLOR_LOSS": 0.0}
+
+
+def values(config: dict[str, Any]) -> dict[str, Any]:
+    return translated(DEFAULTS | config, VALUES)
 
 
 def generator(config: dict[str, Any]) -> Generator:
-    branches, captions = config["BRANCH_NUM"], config["B_CONDITION"]
-    return Generator(
-        resolution=64 << (branches - 1), branches=branches, channels=3, z_dim=config["Z_DIM"], width=config["GF_DIM"],
-        sentence_dim=config["TEXT_DIMENSION"] if captions else 0, condition_dim=config["EMBEDDING_DIM"],
-        residuals=config["R_NUM"],
-    )  # fmt: skip
+    v = values(config)
+    size = {name: v[name] for name in ("branches", "z_dim", "width", "condition_dim", "residuals")}
+    size["sentence_dim"] = v["sentence_dim"] if v["captions"] else 0
+    return Generator(resolution=64 << (v["branches"] - 1), channels=3, **size)
 
 
 def discriminator(config: dict[str, Any], resolution: int) -> Discriminator:
-    condition_dim = config["EMBEDDING_DIM"] if config["B_CONDITION"] else 0
-    size = {"condition_dim": condition_dim, "width": config["DF_DIM"]}
+    v = values(config)
+    size = {"condition_dim": v["condition_dim"] if v["captions"] else 0, "width": v["judge"]}
     return Discriminator(resolution=resolution, base_px=64, channels=3, **size)
-
-
-# ---- generator -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("golden", cases("model.G_NET", SOURCE))
 def test_generator(golden: Golden) -> None:
-    network, inputs = filled(generator(golden.config), golden, OFFICIAL_KEYS), golden.inputs
-    z = inputs["z"].requires_grad_()
-
-    def run() -> dict[str, Tensor]:
-        drawn = network(z, inputs.get("text"), inputs.get("eps"))
-        found = {f"img{k}": image for k, image in enumerate(drawn.images)}
-        if drawn.mu is None:
-            return found
-        return {**found, "mu": drawn.mu, "logvar": drawn.logvar, "kl": divergence(drawn.mu, drawn.logvar)}
-
-    network.eval()
-    with torch.no_grad():
-        check_outputs(run(), golden, "eval")
-    network.train()
-    found = run()
-    check_outputs(found, golden, "train")
-    check_buffers(official(network, golden, OFFICIAL_KEYS), golden)
-    pooled = {k: adaptive_avg_pool2d(x, POOLED_PX) for k, x in found.items() if k.startswith("img")}
-    weights = {k.removeprefix("w_"): w for k, w in inputs.items() if k.startswith("w_img")}
-    if "sum over branches" in golden.call["grad"]:
-        (weight,) = weights.values()
-        scalar = (torch.stack([*pooled.values()]).sum(0) * weight).sum()
-    else:
-        scalar = torch.stack([(pooled[k] * w).sum() for k, w in weights.items()]).sum()
-    assert_close(scalar, golden.outputs["scalar"], golden.tolerance["forward"], "scalar")
-    names = our_names(golden, OFFICIAL_KEYS)
-    check_gradients(scalar, golden, prefix="grad/", inputs={"z": z}, network=network, names=names)
+    network, leaves = filled(generator(golden.config), golden, OFFICIAL_KEYS), golden.leaves
+    found: dict[str, Tensor] = {}
+    for mode in ("eval", "train"):  # evaluation has the buffers as they were
+        drawn = network.train(mode == "train")(leaves["z"], leaves.get("text"), leaves.get("eps"))
+        whole = {f"img{k}": image for k, image in enumerate(drawn.images)}
+        if drawn.mu is not None:
+            whole |= {"mu": drawn.mu, "logvar": drawn.logvar, "kl": divergence(drawn.mu, drawn.logvar)}
+        found |= as_recorded(whole, golden, f"{mode}/")
+    found |= golden.buffers(network, OFFICIAL_KEYS)
+    scales = {}
+    if under(leaves, "w_"):
+        pooled = {name: adaptive_avg_pool2d(x, POOLED_PX) for name, x in whole.items() if name.startswith("img")}
+        if "sum over branches" in golden.call.get("grad", ""):
+            pooled = {"img0": torch.stack([*pooled.values()]).sum(0)}
+        terms = weighted_terms(whole | pooled, leaves)
+        found |= {"scalar": terms.sum()} | golden.gradients(terms.sum(), leaves, network, keys=OFFICIAL_KEYS)
+        scales = {"scalar": terms.norm()}
+    golden.compare(found, scales=scales)
 
 
-# ---- discriminators --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("golden", cases("model.D_NET", SOURCE))
+def test_discriminator_and_loss(golden: Golden) -> None:
+    """Of "model.D_NET128 and ..."; besides the loss of the configuration, one of another weight by its name."""
+    side, leaves, found = int(re.search(r"D_NET(\d+)", golden.official_class)[1]), golden.leaves, {}
+    images, c = pictures(leaves, side), leaves.get("mu")
 
-JUDGES = cases("model.D_NET", SOURCE)
+    def fresh() -> Discriminator:
+        return filled(discriminator(golden.config, side), golden, DISCRIMINATOR_KEYS).train()
 
+    def loss_of(network: Discriminator, alone_weight: float) -> Tensor:
+        logits = {name: network(images[name], c) for name in ("real", "wrong", "fake") if name in images}
+        return discriminator_loss(logits["real"], logits.get("wrong"), logits["fake"], alone_weight=alone_weight)
 
-def side(golden: Golden) -> int:
-    """Of "model.D_NET128 and ..."."""
-    return int(re.search(r"D_NET(\d+)", golden.official_class)[1])
-
-
-def judge(golden: Golden) -> Discriminator:
-    return filled(discriminator(golden.config, side(golden)), golden, DISCRIMINATOR_KEYS)
-
-
-def judged_images(golden: Golden) -> dict[str, Tensor]:
-    """real, fake and, with captions, wrong, enlarged."""
-    found = {k: re.fullmatch(r"(real|fake|wrong)(_\d+)?", k) for k in golden.inputs}
-    return {m[1]: enlarged_to(golden.inputs[k], side(golden)) for k, m in found.items() if m}
-
-
-@pytest.mark.parametrize("golden", JUDGES)
-def test_discriminator(golden: Golden) -> None:
-    network = judge(golden)
+    network = fresh()
     for mode in ("eval", "train"):
-        with torch.no_grad():
-            logits = network.train(mode == "train")(judged_images(golden)["real"], golden.inputs.get("mu"))
-        found = {"logits": logits.pair.sigmoid()}
-        found |= {} if logits.alone is None else {"uncond_logits": logits.alone.sigmoid()}
-        check_outputs(found, golden, mode)
-    check_buffers(official(network, golden, DISCRIMINATOR_KEYS), golden)
-
-
-def loss_of(network: Discriminator, golden: Golden, *, alone_weight: float) -> Tensor:
-    pictures, mu = judged_images(golden), golden.inputs.get("mu")
-    logits = {name: network(pictures[name], mu) for name in ("real", "wrong", "fake") if name in pictures}
-    return discriminator_loss(logits["real"], logits.get("wrong"), logits["fake"], alone_weight=alone_weight)
-
-
-@pytest.mark.parametrize("golden", JUDGES)
-def test_discriminator_loss(golden: Golden) -> None:
-    outputs, tolerance = golden.outputs, golden.tolerance["forward"]
-    network = judge(golden).train()
-    loss = loss_of(network, golden, alone_weight=golden.config.get("UNCOND_LOSS", 0))
-    assert_close(loss, outputs["errD"], tolerance, "errD")
-    names = our_names(golden, DISCRIMINATOR_KEYS)
-    check_gradients(loss, golden, prefix="grad/", inputs={}, network=network, names=names)
-    if (expected := outputs.get("errD_uncond_loss_0")) is not None:
-        assert_close(loss_of(judge(golden).train(), golden, alone_weight=0), expected, tolerance, "without JCU")
-
-
-# ---- the generator's loss --------------------------------------------------------------------------------------------
+        logits = network.train(mode == "train")(images["real"], c)
+        found[f"{mode}/logits"] = logits.pair.sigmoid()
+        found |= {} if logits.alone is None else {f"{mode}/uncond_logits": logits.alone.sigmoid()}
+    found |= golden.buffers(network, DISCRIMINATOR_KEYS)
+    for name in golden.outputs:
+        if match := re.fullmatch(r"errD_uncond_loss_([\d.]+)", name):
+            found[name] = loss_of(fresh(), float(match[1]))
+    network = fresh()
+    found["errD"] = loss_of(network, values(golden.config)["alone_weight"])
+    golden.compare(found | golden.gradients(found["errD"], leaves, network, keys=DISCRIMINATOR_KEYS))
 
 
 @pytest.mark.parametrize("golden", cases("train_Gnet", SOURCE))
 def test_generator_loss(golden: Golden) -> None:
-    config, outputs, tolerance = golden.config, golden.outputs, golden.tolerance
-    state = golden.state
-    leaves = {k: t.requires_grad_() for k, t in golden.inputs.items()}
-    found = {int(m[1]): k for k in leaves if (m := re.fullmatch(r"fake(\d+)(_\d+)?", k))}
-    assert sorted(found) == list(range(config["BRANCH_NUM"]))
-    fakes = [enlarged_to(leaves[found[k]], 64 << k) for k in sorted(found)]
-    losses = []
+    v, leaves, losses, found = values(golden.config), golden.leaves, [], {}
+    fakes = [pictures(leaves, 64 << k, kind=f"fake{k}")[f"fake{k}"] for k in range(v["branches"])]
     for k, fake in enumerate(fakes):
-        own = {n.removeprefix(f"netD{k}."): t for n, t in state.items() if n.startswith(f"netD{k}.")}
-        network = discriminator(config, 64 << k)
+        network = discriminator(golden.config, 64 << k)
+        own = under(golden.state, f"netD{k}.")
         network.load_state_dict(apply_keys(own, DISCRIMINATOR_KEYS, ours=network.state_dict()))
-        logits = network.train()(fake, leaves.get("mu"))
-        losses.append(generator_loss(logits, alone_weight=config.get("UNCOND_LOSS", 0)))
+        losses.append(generator_loss(network.train()(fake, leaves.get("mu")), alone_weight=v["alone_weight"]))
+        found[f"mean{k}"], found[f"cov{k}"] = colour_statistics(fake)
     total = torch.stack(losses).sum()
-    if config["COLOR_LOSS"]:
-        total = total + config["COLOR_LOSS"] * colour_consistency(fakes)
-    if "mu" in leaves:
-        kl = config["KL"] * divergence(leaves["mu"], leaves["logvar"])
-        assert_close(kl, outputs["kl_loss"], tolerance["forward"], "kl_loss")
-        total = total + kl
-    assert_close(total, outputs["errG_total"], tolerance["forward"], "errG_total")
-    for k, fake in enumerate(fakes):
-        mean, covariance = colour_statistics(fake)
-        assert_close(mean, outputs[f"mean{k}"], tolerance["forward"], f"mean{k}")
-        assert_close(covariance, outputs[f"cov{k}"], tolerance["forward"], f"cov{k}")
-    check_gradients(total, golden, prefix="grad/", inputs=leaves, network=torch.nn.Identity(), names={})
+    if v["colour_weight"] and len(fakes) > 1:
+        total = total + v["colour_weight"] * colour_consistency(fakes)
+    if "logvar" in leaves:
+        found["kl_loss"] = v["kl_weight"] * divergence(leaves["mu"], leaves["logvar"])
+        total = total + found["kl_loss"]
+    golden.compare(found | {"errG_total": total} | golden.gradients(total, leaves))
 
 
-# ---- parameter counts ------------------------------------------------------------------------------------------------
-
-COUNTS = FOLDER / "param_counts_other.json"
-
-
-def published() -> list:
-    if not COUNTS.is_file():
-        return absent(f"no {COUNTS}")
-    counts: dict[str, int] = json.loads(COUNTS.read_text())["counts"]
-    return [pytest.param((name, counts[name]), id=name) for name in counts if name.startswith("stackgan2/")]
-
-
-@pytest.mark.parametrize("case", published())
-def test_parameter_counts(case: Any) -> None:
+@pytest.mark.parametrize("case", published("param_counts_other.json", "stackgan2/"))
+def test_parameter_counts(case: tuple[str, int]) -> None:
     name, expected = case
-    config = {"Z_DIM": 100, "TEXT_DIMENSION": 1024, "EMBEDDING_DIM": 128, "GF_DIM": 64, "DF_DIM": 64, "R_NUM": 2}
-    config["B_CONDITION"] = "unconditional" not in name
+    config = {"B_CONDITION": "unconditional" not in name}
     with torch.device("meta"):
         if match := re.search(r"G (\d+) branches", name):
             network: torch.nn.Module = generator(config | {"BRANCH_NUM": int(match[1])})
         else:
             network = discriminator(config, int(re.search(r"D_NET(\d+)", name)[1]))
-    assert sum(p.numel() for p in network.parameters()) == expected
+    assert count_parameters(network) == expected
