@@ -104,12 +104,11 @@ def benchmark(argv: list[str], *, batches: int = 100, repeats: int = 5, warmup: 
 
 
 def _parse(argv: list[str], folder: str) -> FitCLI:
-    import torch
-
+    from lit_gans.base.precision import set_float32_precision
     from lit_gans.training.cli import parse
 
     cli = parse(argv, run_folder=folder)
-    torch.set_float32_matmul_precision(cli.config["float32_matmul_precision"])
+    set_float32_precision(cli.config["float32_matmul_precision"])
     if cli.trainer.world_size > 1:
         raise ValueError(f"{cli.trainer.world_size} processes: a benchmark is of one; add --trainer.devices=1")
     return cli

@@ -59,6 +59,19 @@ def losses(folder: Path) -> list[tuple[float, float, float]]:
     return [(x["kimg"], x["loss_d"], x["loss_g"]) for x in lines(folder) if "loss_d" in x]
 
 
+@pytest.mark.parametrize(("precision", "tf32"), [("highest", False), ("high", True)])
+def test_float32_precision_is_also_of_convolutions(precision: str, tf32: bool, config: Path, tmp_path: Path) -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    arguments = [f"--float32_matmul_precision={precision}", "--model.init_args.total_kimg=0.016"]
+    try:
+        torch.backends.cudnn.allow_tf32 = not tf32
+        assert run(config, f"--run_folder={tmp_path / 'run'}", *arguments) == 0
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (precision, tf32)
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
 def test_a_run_leaves_everything_in_its_folder(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "run"
     assert run(config, f"--run_folder={folder}", "--seed_everything=7") == 0

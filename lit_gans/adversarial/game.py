@@ -233,9 +233,13 @@ class Game(pl.LightningModule, ABC):
     # ---- reports -----------------------------------------------------------------------------------------------------
 
     def report(self, **values: Tensor | float) -> None:
-        """Adds to the running means that `take_reports` hands out; never waits for the device."""
+        """Adds to the running means that `take_reports` hands out; never waits for the device.
+
+        All are kept on the module's device: a number is written there by a kernel, a tensor from elsewhere is copied.
+        """
         for name, value in values.items():
-            self.reports.add(name, value)
+            there = isinstance(value, Tensor)
+            self.reports.add(name, value.to(self.device) if there else torch.full((), value, device=self.device))
 
     def report_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
         """The figures of a discriminator step under the names that callbacks look for; see `Reports.add_logits`."""
@@ -248,7 +252,7 @@ class Game(pl.LightningModule, ABC):
         self.reports.clear()
         if not means:
             return {}
-        together = torch.stack([m.to(self.device) for m in means.values()])
+        together = torch.stack(list(means.values()))
         together = self.trainer.strategy.reduce(together, reduce_op="mean")
         return dict(zip(means, together.tolist(), strict=True))
 

@@ -13,13 +13,14 @@ class Reports:
         self.clear()
 
     def clear(self) -> None:
-        self._pending: dict[str, list[Tensor | float]] = {}
+        self._pending: dict[str, list[Tensor]] = {}
         self._pairs: list[tuple[Tensor, Tensor]] = []
         self._sums: dict[str, tuple[Tensor, int]] = {}
 
-    def add(self, name: str, value: Tensor | float) -> None:
+    def add(self, name: str, value: Tensor) -> None:
+        """All values of all names must lie on one device, where they are added up."""
         pending = self._pending.setdefault(name, [])
-        pending.append(value.detach() if isinstance(value, Tensor) else value)
+        pending.append(value.detach())
         if len(pending) >= FOLD_AFTER:
             self._fold()
 
@@ -43,7 +44,7 @@ class Reports:
         pending, pairs = self._pending, self._pairs
         self._pending, self._pairs = {}, []
         for name, values in pending.items():
-            self._add_up(name, [torch.as_tensor(v, dtype=torch.float32).mean() for v in values])
+            self._add_up(name, [v.float().mean() for v in values])
         if pairs:
             real, fake = ([side.float().flatten() for side in sides] for sides in zip(*pairs, strict=True))
             self._add_up("real_logits", [r.mean() for r in real])

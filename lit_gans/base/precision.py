@@ -1,6 +1,8 @@
-"""Arithmetic that does not depend on a GPU's shortcuts."""
+"""How exactly single precision is multiplied: TF32, which GPUs may use for it, keeps 10 of the 23 bits of a factor.
 
-from __future__ import annotations
+torch has older switches and newer ones (`fp32_precision`). Once a newer one has been set, reading the older raises, as
+torch.compile does; so here the older ones alone are used, which keep both in step.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,17 +10,24 @@ from contextlib import contextmanager
 import torch
 
 
+def set_float32_precision(precision: str) -> None:
+    """Products of matrices in "highest" (no TF32), "high" or "medium"; convolutions in TF32 unless it is "highest"."""
+    _switch(precision, convolutions=precision != "highest")
+
+
 @contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
-    """No autocast and, on a GPU, no TF32 within; as before afterwards."""
-    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = conv.fp32_precision, matmul.fp32_precision
-    with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
+    """No autocast and no TF32 within; as before afterwards."""
+    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    set_float32_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
             yield
-            return
-        try:
-            conv.fp32_precision = matmul.fp32_precision = "ieee"
-            yield
-        finally:
-            conv.fp32_precision, matmul.fp32_precision = before
+    finally:
+        _switch(matmul, convolutions=convolutions)
+
+
+def _switch(matmul: str, *, convolutions: bool) -> None:
+    if torch.get_float32_matmul_precision() != matmul:  # the newer switch need not have been touched
+        torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = convolutions

@@ -8,7 +8,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -18,6 +17,7 @@ from lit_gans import callbacks
 from lit_gans.adversarial import Game
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
+from lit_gans.base.precision import set_float32_precision
 from lit_gans.data import ImageData
 from lit_gans.runs.configs import find_config, unknown_key_message
 from lit_gans.runs.folder import last_run_folder, new_run_folder
@@ -124,7 +124,7 @@ def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
 
 def train(cli: FitCLI, argv: list[str]) -> Path:
     """Trains what was parsed; the run folder."""
-    torch.set_float32_matmul_precision(cli.config["float32_matmul_precision"])
+    set_float32_precision(cli.config["float32_matmul_precision"])
     checkpoint = _checkpoint_to_resume(cli)
     trainer = cli.trainer
     if trainer.is_global_zero:

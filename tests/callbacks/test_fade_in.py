@@ -14,7 +14,8 @@ from lit_gans.base.checkpoints import checkpoints
 from lit_gans.callbacks import EMA, Checkpoint, FadeIn
 from lit_gans.callbacks.fade_in import growth
 from lit_gans.data import Digits
-from tests.cases import StopAt, largest_difference, state
+from tests.cases import CASES, StopAt, largest_difference, state
+from tests.waits import DEVICE, waits_of
 
 SCHEDULE: dict[str, Any] = {"start_px": 4, "stabilise_kimg": 0.032, "fade_kimg": 0.032}
 
@@ -97,6 +98,14 @@ def test_stages_shares_and_sizes_follow_the_clock(tmp_path: Path) -> None:
     assert [steps for *_, steps in gan.seen] == [0, 1] * 5, "Adam begins anew at each transition"
     assert gan.take_reports()["stage_px"] == pytest.approx((4 * 2 + 8 * 4 + 16 * 4) / 10)
     assert (gan.generator_ema.stage, float(gan.generator_ema.lod)) == (16, 0.0)
+
+
+def test_figures_lie_beside_the_losses(tmp_path: Path) -> None:
+    """Where Health puts them together."""
+    gan, data = CASES["pggan"](), Digits(batch_size=16, resolution=16)
+    assert waits_of(gan, data, tmp_path, batches=6, callbacks=[FadeIn(**SCHEDULE)]) == []
+    assert {"stage_px", "alpha", "loss_d"} < gan.reports.means().keys()
+    assert gan.reports.finite().device == DEVICE
 
 
 def test_moments_may_be_kept(tmp_path: Path) -> None:
