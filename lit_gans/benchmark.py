@@ -292,6 +292,7 @@ class BareLoop:
             clock.lap("data")
             with self._autocast():
                 self.gan.training_step(batch, i)
+            self.gan.end_batch(batch)
             clock.lap("step")
             clock.batch_done()
         return clock.loop(batches, self.device, without_mib=self.without_mib)

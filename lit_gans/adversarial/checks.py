@@ -1,11 +1,13 @@
 """What is checked before training starts, each failure with one message and the way out."""
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.augment.image_pool import pool_buffers
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
     from lit_gans.adversarial.gan import GAN
 
 SLOW_BF16_VARIABLE = "LIT_GANS_ALLOW_SLOW_BF16"
+# Lightning calls these in automatic optimisation alone: they would be written and never run.
+UNCALLED_HOOKS = {
+    "optimizer_step": "what belongs to a step stands in `with self.updating(optimizer)` or on_before_optimizer_step",
+    "optimizer_zero_grad": "`with self.updating(optimizer)` does it",
+    "on_before_zero_grad": "put it before `with self.updating(optimizer)`, which begins with it",
+    "configure_gradient_clipping": "set clip_grad_norm, or clip in on_before_optimizer_step",
+    "lr_scheduler_step": "set schedule and warmup_kimg, or set the rates in on_train_batch_start",
+}
 
 
 def check_strategy(trainer: pl.Trainer) -> None:
@@ -31,6 +41,40 @@ def check_strategy(trainer: pl.Trainer) -> None:
             "strategy 'ddp' expects gradients of all parameters in every backward pass, and a discriminator step has "
             "none of the generator's: use --trainer.strategy=sync_at_step (the default on several devices) or "
             "ddp_find_unused_parameters_true"
+        )
+
+
+def check_hooks(game: "Game", trainer: pl.Trainer) -> None:
+    """No hook may be written that is never called.
+
+    Raises:
+        ValueError: the game or a callback has one of `UNCALLED_HOOKS`.
+    """
+    dead = [(game, h) for h in UNCALLED_HOOKS if is_overridden(h, game, pl.LightningModule)]
+    hook = "on_before_zero_grad"  # the only one of them that callbacks have
+    dead += [(c, hook) for c in trainer.callbacks if is_overridden(hook, c, pl.Callback)]
+    for owner, hook in dead[:1]:
+        raise ValueError(
+            f"{type(owner).__name__}.{hook} would never be called, as Lightning does it in automatic optimisation "
+            f"alone: {UNCALLED_HOOKS[hook]}"
+        )
+
+
+def say(trainer: pl.Trainer, line: str) -> None:
+    """A line for the user, once and not per process."""
+    if trainer.is_global_zero:
+        print(line, file=sys.stderr)
+
+
+def check_data(trainer: pl.Trainer) -> None:
+    """Says what cannot be promised of data that do not follow the image clock."""
+    from lit_gans.data import ImageData
+
+    if not isinstance(trainer.datamodule, ImageData):
+        say(
+            trainer,
+            "the data are not of lit_gans.data: after a resume their order is theirs to keep, and on several processes "
+            "each must be given its own part (trainer.use_distributed_sampler=true does it for a DataLoader)",
         )
 
 

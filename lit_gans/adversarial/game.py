@@ -1,19 +1,28 @@
 """What every adversarial training shares: one clock and the ritual of an update, in Lightning's manual optimisation."""
 
-import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Number
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_gans.adversarial.checks import check_batch_size, check_precision, check_same_architecture, check_strategy
+from lit_gans.adversarial.checks import (
+    check_batch_size,
+    check_data,
+    check_hooks,
+    check_precision,
+    check_same_architecture,
+    check_strategy,
+)
+from lit_gans.adversarial.clock import images_in, wind
 from lit_gans.adversarial.optim import Schedule, learning_rate_factor
 from lit_gans.adversarial.reports import Reports
 from lit_gans.adversarial.strategy import SyncAtStep, average_gradients
@@ -21,11 +30,12 @@ from lit_gans.base.random import Draws, drawing
 
 
 class Game(pl.LightningModule, ABC):
-    """The clock, the ritual of an update, randomness, reports and checkpoints, whatever the players make of images.
+    """The clock, the ritual of an update, randomness, reports and checkpoints, whatever the players make of a batch.
 
-    A paper declares its players and writes its recipe in `training_step` and `configure_optimizers`. The clock counts
-    images shown: `images_seen` is the count before the batch inside `training_step`, and already includes it when
-    callbacks see the batch's end.
+    A paper declares its players, one or several, and writes its recipe in `training_step` and `configure_optimizers`.
+    A batch is any nest of dicts, tuples and tensors; the clock counts the rows of its first tensor: `images_seen` is
+    the count before the batch inside `training_step`, and already includes it when callbacks see the batch's end.
+    Where it has `preview` (see `Previews`), ImageGrid draws it. docs/adversary.md is the guide.
 
     Args:
         total_kimg: training ends when so many thousand images have been shown.
@@ -75,44 +85,54 @@ class Game(pl.LightningModule, ABC):
     # ---- what a paper says of itself ---------------------------------------------------------------------------------
 
     @abstractmethod
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        """The recipe: one update after the other, each in `with self.updating(optimizer)`."""
+
+    @abstractmethod
+    def configure_optimizers(self) -> Any:
+        """The players' optimisers, as Lightning takes them."""
+
     def networks(self) -> list[nn.Module]:
-        """The players that are trained, each a module that `compile` may compile."""
+        """The modules that `compile` compiles: those of which the optimisers hold a parameter."""
+        trained = {id(p) for o in self.trainer.optimizers for group in o.param_groups for p in group["params"]}
+        return [m for m in _players(self) if any(id(p) in trained for p in m.parameters())]
 
     def averages(self) -> list[tuple[nn.Module, nn.Module]]:
         """(average, live) pairs of one and the same architecture, which the EMA callback keeps; [] for none."""
         return []
 
-    @abstractmethod
-    def preview(
-        self, data: pl.LightningDataModule | None, *, rows: int, columns: int, psi: float
-    ) -> tuple[Tensor, int]:
-        """(uint8 images [N, C, H, W] on the CPU, how many of them make a row): what the game has come to, at a glance.
-
-        The same places show the same inputs at every call. At most rows x columns images; psi: see `GAN.sample`.
-        """
-
     # ---- the clock ---------------------------------------------------------------------------------------------------
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "training_step" in vars(cls):
-            cls.training_step = _on_the_clock(cls.training_step)
 
     @property
     def kimg(self) -> float:
         """Thousands of images shown so far, over all processes."""
         return self.images_seen / 1000
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all images of training have been shown."""
+        return self.kimg >= self.total_kimg
+
+    def start_batch(self) -> None:
+        """Called by `Clock` before each batch. `mid_step` is true from here to the count, so after an error too."""
+        self._updates_this_batch, self.mid_step = 0, not self.is_finished
+
+    def end_batch(self, batch: Any) -> None:
+        """Counts the batch."""
+        self.mid_step = False
+        self.images_seen += images_in(batch, self._world_size)
+        self.batches_seen += 1
+
     def every(self, interval: int) -> bool:
         """Whether a lazy term is due in this batch: in the first and in every `interval`-th after it."""
         return self.batches_seen % interval == 0
 
-    def is_last(self, batch: dict[str, Tensor]) -> bool:
+    def is_last(self, batch: Any) -> bool:
         """Inside `training_step`: whether training ends with this batch."""
-        return self.images_seen + _images(batch) * self._world_size >= 1000 * self.total_kimg
+        return self.images_seen + images_in(batch, self._world_size) >= 1000 * self.total_kimg
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
-        if self.kimg >= self.total_kimg:  # resumed from a finished run
+        if self.is_finished:  # resumed from a finished run
             self.trainer.should_stop = True
             return -1
         if self.schedule != "constant" or self.warmup_kimg > 0:
@@ -140,6 +160,9 @@ class Game(pl.LightningModule, ABC):
         Only this optimiser's parameters take gradients inside; on leaving, gradients are averaged over processes,
         made finite, clipped if asked, and applied. Layers with randomness draw from this update's own stream.
         """
+        if not self.mid_step:
+            name = type(self).__name__
+            raise ValueError(f"the clock of {name} stands still: its setup must call super().setup(stage)")
         self._updates_this_batch += 1
         optimizer.zero_grad()
         frozen = [p for p in self._parameters_of_others(optimizer) if p.requires_grad]
@@ -190,8 +213,10 @@ class Game(pl.LightningModule, ABC):
     def on_fit_start(self) -> None:
         # What Lightning puts around a backward and a step (scaling, DDP's reducer, hooks of callbacks) costs more than
         # a small network's own work; where it would do nothing it is left out.
-        trainer, hooks = self.trainer, ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
-        hooked = any(getattr(type(c), h) is not getattr(pl.Callback, h) for c in trainer.callbacks for h in hooks)
+        trainer, hooks = self.trainer, ("on_before_backward", "on_after_backward")
+        hooked = any(is_overridden(h, self, Game) for h in (*hooks, "backward", "manual_backward"))
+        hooks = (*hooks, "on_before_optimizer_step")
+        hooked |= any(is_overridden(h, c, pl.Callback) for c in trainer.callbacks for h in hooks)
         simple = isinstance(trainer.strategy, (SingleDeviceStrategy, SyncAtStep))
         self._plain = simple and not hooked and trainer.precision in ("32-true", "64-true", "bf16-mixed")
         if self._compile:  # in place: state-dict names stay, and a module's own `forward` stays eager
@@ -232,6 +257,14 @@ class Game(pl.LightningModule, ABC):
 
     # ---- reports -----------------------------------------------------------------------------------------------------
 
+    def log(self, name: str, value: Any, prog_bar: bool = False, logger: bool | None = None, **options: Any) -> None:
+        """As Lightning's; where a Report callback writes, a step's values are reported: as means, over kimg."""
+        ours = self.reports.written and self.mid_step and isinstance(value, (Tensor, Number)) and logger is not False
+        if ours and not (options.get("on_epoch") or options.get("rank_zero_only")):
+            self.report(**{name: value})
+        else:
+            super().log(name, value, prog_bar=prog_bar, logger=logger, **options)
+
     def report(self, **values: Tensor | float) -> None:
         """Adds to the running means that `take_reports` hands out; never waits for the device.
 
@@ -260,6 +293,9 @@ class Game(pl.LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
+            wind(self.trainer)
+            check_hooks(self, self.trainer)
+            check_data(self.trainer)
             check_strategy(self.trainer)
             check_precision(self.trainer)
             check_batch_size(self, self.trainer)
@@ -280,23 +316,10 @@ class Game(pl.LightningModule, ABC):
         self.batches_seen = checkpoint["lit_gans"]["batches_seen"]
 
 
-def _images(batch: dict[str, Tensor]) -> int:
-    """Of this process."""
-    return len(next(iter(batch.values())))
-
-
-def _on_the_clock(step: Callable[[Game, Any, int], Any]) -> Callable[[Game, Any, int], Any]:
-    """Counts the batch when a paper's training step has returned, before any callback sees the batch's end."""
-
-    @functools.wraps(step)
-    def training_step(self: Game, batch: dict[str, Tensor], batch_idx: int) -> Any:
-        self._updates_this_batch, self.mid_step = 0, True
-        result = step(self, batch, batch_idx)
-        self.mid_step = False
-        self.images_seen += _images(batch) * self._world_size
-        self.batches_seen += 1
-        if self.kimg >= self.total_kimg:
-            self.trainer.should_stop = True
-        return result
-
-    return training_step
+def _players(module: nn.Module) -> Iterator[nn.Module]:
+    """Its children; in the place of a list or dict of modules, which has no `forward`, what is in it."""
+    for child in module.children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            yield from _players(child)
+        else:
+            yield child

@@ -10,6 +10,7 @@ class Reports:
     """Running means by name. Adding costs a list append; adding up is done rarely, reading when someone asks."""
 
     def __init__(self) -> None:
+        self.written = False  # whether there is a callback that writes them down
         self.clear()
 
     def clear(self) -> None:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from lit_gans.adversarial import Game
+from lit_gans.adversarial.clock import images_in
 
 
 def crossed(before_images: int, after_images: int, every_kimg: float) -> bool:
@@ -19,11 +20,6 @@ def crossed(before_images: int, after_images: int, every_kimg: float) -> bool:
         return False
     every = max(round(every_kimg * 1000), 1)
     return after_images // every > before_images // every
-
-
-def images_in(batch: dict[str, Any], world_size: int) -> int:
-    """The images of the global batch of which `batch` is this process's part."""
-    return len(next(iter(batch.values()))) * world_size
 
 
 def synchronize(device: torch.device) -> None:

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from lit_gans.adversarial import Game
+from lit_gans.adversarial.checks import say
 from lit_gans.callbacks.clock import images_in
 
 
@@ -30,8 +31,10 @@ class EMA(Callback):
             switches the callback off.
         ramp_up: see `ema_weight`; None uses the full half-life from the start.
 
+    Of a game that declares none nothing is kept, and that is said.
+
     Raises:
-        ValueError: a negative half-life, or in `setup` when the game declares no average.
+        ValueError: a negative half-life.
     """
 
     def __init__(self, half_life_kimg: float | None = 10.0, ramp_up: float | None = 0.05) -> None:
@@ -41,13 +44,11 @@ class EMA(Callback):
 
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if self.half_life_kimg is not None and not pl_module.averages():
-            raise ValueError(
-                f"EMA keeps the averages of a game's generators, and {type(pl_module).__name__} declares none: set "
-                "ema.half_life_kimg=null"
-            )
+            say(trainer, f"no average is kept: {type(pl_module).__name__} declares none")
 
     def on_fit_start(self, trainer: Trainer, pl_module: Game) -> None:
-        averages, live = zip(*pl_module.averages(), strict=True) if self.half_life_kimg is not None else ((), ())
+        pairs = pl_module.averages() if self.half_life_kimg is not None else []
+        averages, live = zip(*pairs, strict=True) if pairs else ((), ())
         self._parameters = [p for a in averages for p in a.parameters()], [p for n in live for p in n.parameters()]
         self._buffers = [b for a in averages for b in a.buffers()], [b for n in live for b in n.buffers()]
 
@@ -55,7 +56,7 @@ class EMA(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
-        if self.half_life_kimg is None:
+        if not self._parameters[0]:
             return
         shown = images_in(batch, trainer.world_size)
         stays = ema_weight(

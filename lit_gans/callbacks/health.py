@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial.checks import say
 from lit_gans.base.checkpoints import checkpoints, read_checkpoint
 from lit_gans.base.grids import spread
 from lit_gans.base.images import from_uint8
@@ -40,12 +41,12 @@ class Health(EveryKimg):
         collapse_below: a diversity below it gives a warning, once until it rises again. On 16-pixel digits healthy
             runs keep between 0.6 and 1, and an MLP that has collapsed wavers between 0.15 and 0.5.
         divergence: largest size of the mean logits that passes.
-        diversity_every_kimg: cadence of `diversity`; 0 switches it off, as for a game without latents.
+        diversity_every_kimg: cadence of `diversity`; 0 switches it off. A game without latents has none.
         warmup_kimg: no warning before; at the start all samples are alike.
         samples: how many images `diversity` draws of each kind.
 
     Raises:
-        ValueError: `setup` finds no Report before it, or a game that samples nothing; or a threshold cannot be met.
+        ValueError: `setup` finds no Report before it; or a threshold cannot be met.
     """
 
     def __init__(
@@ -74,11 +75,9 @@ class Health(EveryKimg):
             found = ", ".join(type(c).__name__ for c in before) or "none"
             raise ValueError(f"Health reads the figures of a Report callback before it; before it there are: {found}")
         self._report = reports[0]
-        if self.diversity_every_kimg and not isinstance(pl_module, GAN):
-            raise ValueError(
-                f"Health measures how much the samples of a GAN differ, and {type(pl_module).__name__} makes none from "
-                "latents: set health.diversity_every_kimg=0"
-            )
+        self._samples = isinstance(pl_module, GAN)
+        if self.diversity_every_kimg and not self._samples:
+            say(trainer, f"no diversity is measured: {type(pl_module).__name__} makes no samples from latents")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Any], batch_idx: int
@@ -87,7 +86,8 @@ class Health(EveryKimg):
         if self.every_kimg and pl_module.batches_seen % CHECK_EVERY_BATCHES == 0:
             self._look(trainer, pl_module)
         after = pl_module.images_seen
-        if crossed(after - images_in(batch, trainer.world_size), after, self.diversity_every_kimg):
+        due = crossed(after - images_in(batch, trainer.world_size), after, self.diversity_every_kimg)
+        if due and self._samples:
             self._diversity_now(trainer, pl_module)
 
     # ---- divergence --------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial.capabilities import Previews, can
+from lit_gans.adversarial.checks import say
 from lit_gans.base.files import replacing
 from lit_gans.base.grids import grid_shape, readable_grid, spread
 from lit_gans.base.images import save_png
@@ -24,7 +26,8 @@ class ImageGrid(EveryKimg):
     Of a GAN, unconditional: rows x columns seeds. Conditional: one row per class, the same seed down each column, and
     at most 20 classes evenly chosen (`rows` is not used). Drawn by rank 0 from the averaged generator. Small images are
     enlarged without smoothing; of large ones only so many rows and columns are drawn that a side stays below 7,680
-    pixels. A translator shows what it makes of the same pictures of the data each time. `film`: when training ends
+    pixels. A translator shows what it makes of the same pictures of the data each time; of a game without a preview
+    nothing is drawn, and that is said. `film`: when training ends
     or is stopped, also `film.gif` of all of them, of 150 frames at most and 640 pixels.
 
     Raises:
@@ -41,9 +44,15 @@ class ImageGrid(EveryKimg):
         film: bool = False,
     ) -> None:
         super().__init__(every_kimg, at_start=at_start)
+        self._shown = True
         if columns < 1 or rows < 1:
             raise ValueError(f"a grid of {rows} rows and {columns} columns has no image: give 1 or more of both")
         self.columns, self.rows, self.psi, self.film = columns, rows, psi, film
+
+    def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
+        self._shown = can(pl_module, Previews)
+        if self.every_kimg and not self._shown:
+            say(trainer, f"no pictures are drawn: {type(pl_module).__name__} has no preview")
 
     def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         compared = isinstance(pl_module, GAN) and isinstance(trainer.datamodule, ImageData)
@@ -52,7 +61,7 @@ class ImageGrid(EveryKimg):
         super().on_train_start(trainer, pl_module)
 
     def act(self, trainer: Trainer, game: Game) -> None:
-        if not trainer.is_global_zero:
+        if not (trainer.is_global_zero and self._shown):
             return
         images, columns = game.preview(trainer.datamodule, rows=self.rows, columns=self.columns, psi=self.psi)
         path = save_png(readable_grid(images, columns), _samples(trainer) / f"fakes-{game.kimg:09.3f}.png")

@@ -22,6 +22,12 @@ class Report(EveryKimg):
         super().__init__(every_kimg)
         self.latest: dict[str, float] = {}
 
+    def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
+        pl_module.reports.written = bool(self.every_kimg)
+
+    def teardown(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
+        pl_module.reports.written = False
+
     def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         if trainer.is_global_zero:
             cut_metrics(Path(trainer.default_root_dir) / "metrics.jsonl", images_seen=pl_module.images_seen)

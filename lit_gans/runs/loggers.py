@@ -4,24 +4,11 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 LoggerName = Literal["wandb", "tensorboard", "csv", "none"]
-
-
-class Wandb(WandbLogger):
-    """Online where the user is logged in, otherwise offline, never a prompt; every x-axis is kimg."""
-
-    @property
-    def experiment(self) -> Any:
-        fresh = self._experiment is None
-        run = super().experiment
-        if fresh and getattr(run, "define_metric", None):  # other processes get a dummy
-            run.define_metric("kimg")
-            run.define_metric("*", step_metric="kimg")
-        return run
 
 
 def wandb_is_logged_in() -> bool:
@@ -40,8 +27,15 @@ def run_id(run: Path) -> str:
     return path.read_text().strip()
 
 
+def over_kimg(logger: Logger) -> None:
+    """Makes kimg every x-axis of a W&B run; the others plot over images shown (rank 0)."""
+    if isinstance(logger, WandbLogger):
+        logger.experiment.define_metric("kimg")
+        logger.experiment.define_metric("*", step_metric="kimg")
+
+
 def build_logger(kind: LoggerName, run: Path, *, project: str = "lit_gans") -> Logger | bool:
-    """The logger for a run folder; False for none."""
+    """The logger for a run folder; False for none. W&B is online where the user is logged in, and never a prompt."""
     if kind == "none":
         return False
     if kind == "csv":
@@ -53,7 +47,7 @@ def build_logger(kind: LoggerName, run: Path, *, project: str = "lit_gans") -> L
     if mode == "offline":
         hint = "`wandb login` for online runs, or --logger=csv"
         print(f"Weights & Biases: offline (not logged in); {hint}", file=sys.stderr)
-    return Wandb(project=project, name=run.name, id=run_id(run), save_dir=run, mode=mode)
+    return WandbLogger(project=project, name=run.name, id=run_id(run), save_dir=run, mode=mode)
 
 
 def close(logger: Logger) -> None:

@@ -18,12 +18,26 @@ if TYPE_CHECKING:
 def record(trainer: pl.Trainer, metrics: dict[str, float], **stamp: Any) -> None:
     """Writes figures to `<run>/metrics.jsonl` and to the loggers at this moment of the image clock.
 
+    Lightning's callbacks find them in `trainer.callback_metrics`; an EarlyStopping that monitors one of them looks now,
+    as an endless stream has no end of an epoch at which it would.
+
     Call it on all processes with the same figures; rank 0 writes. `stamp` goes to the file only.
     """
+    import torch
+
     game = trainer.lightning_module
     game.latest_metrics = {**game.latest_metrics, **metrics}
-    if not trainer.is_global_zero:
-        return
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+    if trainer.is_global_zero:
+        _write(trainer, metrics, stamp)
+    for callback in trainer.early_stopping_callbacks:
+        if callback.monitor in metrics:
+            callback.on_train_epoch_end(trainer, game)  # which of the two looks is a setting of the callback
+            callback.on_validation_end(trainer, game)
+
+
+def _write(trainer: pl.Trainer, metrics: dict[str, float], stamp: dict[str, Any]) -> None:
+    game = trainer.lightning_module
     line = {"kimg": game.kimg, "time_s": round(time.time(), 3), **metrics, **stamp}
     run = Path(trainer.default_root_dir)
     run.mkdir(parents=True, exist_ok=True)

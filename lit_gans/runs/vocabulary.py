@@ -16,7 +16,7 @@ def share_vocabulary(model: MutableMapping[str, Any], data: MutableMapping[str, 
     """
     from lit_gans.runs.load import build_data
 
-    ours, theirs = model["init_args"], data["init_args"]
+    ours, theirs = (side.get("init_args", {}) for side in (model, data))
     if "vocabulary" not in ours or "vocabulary" not in theirs or ours.get("encoder", "words") != "words":
         return
     weights = ours.get("encoder_weights")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning import LightningDataModule
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
@@ -18,10 +20,9 @@ from lit_gans.adversarial import Game
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
 from lit_gans.base.precision import set_float32_precision
-from lit_gans.data import ImageData
 from lit_gans.runs.configs import find_config, unknown_key_message
 from lit_gans.runs.folder import last_run_folder, new_run_folder
-from lit_gans.runs.loggers import LoggerName, build_logger, close
+from lit_gans.runs.loggers import LoggerName, build_logger, close, over_kimg
 from lit_gans.runs.records import describe
 from lit_gans.runs.report import write_page
 from lit_gans.runs.vocabulary import share_vocabulary
@@ -47,7 +48,7 @@ TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,
-    "logger": False,  # ours is built for the run folder
+    "logger": None,  # --logger names one of ours, built for the run folder
 }
 
 
@@ -65,7 +66,7 @@ class FitCLI(LightningCLI):
         self.argv, self.wanted_run = argv, run_folder
         super().__init__(
             Game,
-            ImageData,
+            LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -84,7 +85,9 @@ class FitCLI(LightningCLI):
             "--run_folder", type=str | None, help="run folder; default runs/<config's folder>-<config's name>"
         )
         parser.add_argument("--ckpt_path", type=str | None, help="'last' continues the run; or a .ckpt file")
-        parser.add_argument("--logger", type=LoggerName, default="wandb", help="where curves and grids go")
+        parser.add_argument(
+            "--logger", type=LoggerName | None, help="where curves and grids go; default wandb, or trainer.logger"
+        )
         parser.add_argument(
             "--float32_matmul_precision", default="high", choices=["highest", "high", "medium"],
             help="'high' lets GPUs multiply float32 in TF32; 'highest' does not",
@@ -98,7 +101,17 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         self.run = Path(self.wanted_run) if self.wanted_run else _run_folder(self.config, self.argv)
         self.config["trainer"]["default_root_dir"] = str(self.run)
+        self._choose_logger()
         share_vocabulary(self.config["model"], self.config["data"])
+
+    def _choose_logger(self) -> None:
+        """Raises ValueError where the short way and Lightning's are both taken."""
+        ours, theirs = self.config["logger"], self.config["trainer"]["logger"]
+        if ours and theirs:
+            raise ValueError(f"--logger={ours} and a trainer.logger are both given: keep one of them")
+        if not theirs:
+            self.config["logger"] = ours or ("wandb" if theirs is None else "none")
+            self.config["trainer"]["logger"] = False
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)
@@ -117,9 +130,12 @@ def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    found = _with_shipped_configs(argv)
+    # A model's file may lie beside its config, or where the command is called.
+    sys.path += [str(Path(c).resolve().parent) for c in (*_config_values(found), "here")]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*treespec.*|.*intended to run from within Python.*")
-        return FitCLI(_with_shipped_configs(argv), run_folder=run_folder)
+        return FitCLI(found, run_folder=run_folder)
 
 
 def train(cli: FitCLI, argv: list[str]) -> Path:
@@ -129,12 +145,11 @@ def train(cli: FitCLI, argv: list[str]) -> Path:
     trainer = cli.trainer
     if trainer.is_global_zero:
         _write_identity(cli, argv)
-        logger = build_logger(cli.config["logger"], cli.run)
-    else:
-        logger = False
-    trainer.loggers = [logger] if logger else []
-    for each in trainer.loggers:
-        each.log_hyperparams(_plain_config(cli))
+        if cli.config["logger"] is not None:
+            trainer.logger = build_logger(cli.config["logger"], cli.run)
+        for each in trainer.loggers:
+            over_kimg(each)
+            each.log_hyperparams(_plain_config(cli))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*treespec.*|.*does not have many workers.*|.*pre-optimization state.*")
         try:
@@ -142,8 +157,8 @@ def train(cli: FitCLI, argv: list[str]) -> Path:
         finally:
             if trainer.is_global_zero:
                 write_page(cli.run)
-            for each in trainer.loggers:
-                close(each)
+                for each in trainer.loggers:
+                    close(each)
     return cli.run
 
 

@@ -50,9 +50,6 @@ class TinyTranslator(Game):
         players = [*self.ab.parameters(), *self.ba.parameters()], self.judge.parameters()
         return [lazy_adam(p, lr=1e-3, betas=(0.5, 0.999)) for p in players]
 
-    def networks(self) -> list[nn.Module]:
-        return [self.ab, self.ba, self.judge]
-
     def averages(self) -> list[tuple[nn.Module, nn.Module]]:
         return [(self.ab_ema, self.ab), (self.ba_ema, self.ba)] if self.averaged else []
 

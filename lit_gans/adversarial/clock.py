@@ -1,0 +1,49 @@
+"""The image clock: what counts the batches of training, before anybody else sees their end."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lit_gans.adversarial.game import Game
+
+
+class Clock(pl.Callback):
+    """Advances the game's clock at the end of a batch. The game puts it before all other callbacks, which Lightning
+    calls before the module's own hook: they find the batch counted."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: "Game", batch: Any, batch_idx: int) -> None:
+        pl_module.start_batch()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: "Game", outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        pl_module.end_batch(batch)
+        if pl_module.is_finished:
+            trainer.should_stop = True
+
+
+def wind(trainer: pl.Trainer) -> None:
+    """One clock, first among the trainer's callbacks; at a second `fit` too."""
+    trainer.callbacks = [Clock(), *(c for c in trainer.callbacks if not isinstance(c, Clock))]
+
+
+def images_in(batch: Any, world_size: int) -> int:
+    """The images of the global batch of which `batch` is this process's part: the rows of its first tensor.
+
+    Raises:
+        ValueError: there is no tensor with rows in it.
+    """
+    tensor = _first_tensor(batch)
+    if tensor is None:
+        raise ValueError(f"a batch of {type(batch).__name__} holds no tensor whose rows could be counted")
+    return len(tensor) * world_size
+
+
+def _first_tensor(batch: Any) -> Tensor | None:
+    if isinstance(batch, Tensor):
+        return batch if batch.ndim else None
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
+    return next((found for part in parts if (found := _first_tensor(part)) is not None), None)
