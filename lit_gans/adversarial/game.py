@@ -13,7 +13,14 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_gans.adversarial.checks import check_batch_size, check_precision, check_same_architecture, check_strategy
+from lit_gans.adversarial.capabilities import Samples, can
+from lit_gans.adversarial.checks import (
+    check_against_data,
+    check_batch_size,
+    check_precision,
+    check_same_architecture,
+    check_strategy,
+)
 from lit_gans.adversarial.optim import Schedule, learning_rate_factor
 from lit_gans.adversarial.reports import Reports
 from lit_gans.adversarial.strategy import SyncAtStep, average_gradients
@@ -75,21 +82,21 @@ class Game(pl.LightningModule, ABC):
     # ---- what a paper says of itself ---------------------------------------------------------------------------------
 
     @abstractmethod
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        """The recipe: one update after the other, each in `with self.updating(optimizer)`."""
+
+    @abstractmethod
+    def configure_optimizers(self) -> Any:
+        """The players' optimisers, as Lightning takes them."""
+
     def networks(self) -> list[nn.Module]:
-        """The players that are trained, each a module that `compile` may compile."""
+        """The modules that `compile` compiles: those of which the optimisers hold a parameter."""
+        trained = {id(p) for o in self.trainer.optimizers for group in o.param_groups for p in group["params"]}
+        return [m for m in _players(self) if any(id(p) in trained for p in m.parameters())]
 
     def averages(self) -> list[tuple[nn.Module, nn.Module]]:
         """(average, live) pairs of one and the same architecture, which the EMA callback keeps; [] for none."""
         return []
-
-    @abstractmethod
-    def preview(
-        self, data: pl.LightningDataModule | None, *, rows: int, columns: int, psi: float
-    ) -> tuple[Tensor, int]:
-        """(uint8 images [N, C, H, W] on the CPU, how many of them make a row): what the game has come to, at a glance.
-
-        The same places show the same inputs at every call. At most rows x columns images; psi: see `GAN.sample`.
-        """
 
     # ---- the clock ---------------------------------------------------------------------------------------------------
 
@@ -259,6 +266,8 @@ class Game(pl.LightningModule, ABC):
             check_strategy(self.trainer)
             check_precision(self.trainer)
             check_batch_size(self, self.trainer)
+            if can(self, Samples):
+                check_against_data(self, self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         from lit_gans import __version__
@@ -296,3 +305,12 @@ def _on_the_clock(step: Callable[[Game, Any, int], Any]) -> Callable[[Game, Any,
         return result
 
     return training_step
+
+
+def _players(module: nn.Module) -> Iterator[nn.Module]:
+    """Its children; in the place of a list or dict of modules, which has no `forward`, what is in it."""
+    for child in module.children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            yield from _players(child)
+        else:
+            yield child
