@@ -12,6 +12,7 @@ VERBS = {
     "project": "the styles and noise maps whose image is nearest to a picture",
     "convert": "released weights (.pkl) to ours and back, read without running them",
     "prepare": "pictures from anywhere into StyleGAN's zip or memory-mapped shards",
+    "list": "papers, data sets and experiments, and what each experiment claims",
     "benchmark": "speed of a config, against a bare loop over the same networks",
 }
 

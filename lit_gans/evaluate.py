@@ -59,6 +59,7 @@ def evaluate(
     output: str | Path | None = None,
     plots: str | Path | None = None,
     cache_dir: str | Path | None = None,
+    trust: str | None = None,
 ) -> Evaluation:
     """The values of `target` (a run folder, .ckpt file, pretrained folder, or folder or zip of images), with protocol.
 
@@ -71,9 +72,9 @@ def evaluate(
     `segmenter` of `num_segments` classes also by what that reads in the translations; `data` are then its pictures.
     Pictures of the evaluation are written to the folder `plots`. One JSON line is appended to `output`, for a run by
     default to its `evaluations.jsonl`. In a process group all processes call it, and share the work.
-    ValueError, FileNotFoundError or ConnectionError say what is missing.
+    trust: see `lit_gans.runs.load.load_run`. ValueError, FileNotFoundError or ConnectionError say what is missing.
     """
-    from lit_gans.adversarial import GAN
+    from lit_gans.adversarial.capabilities import Samples, can
     from lit_gans.base.processes import find_device
     from lit_gans.runs.load import load_run
 
@@ -92,14 +93,15 @@ def evaluate(
         find_device(device, double=True),
         None if cache_dir is None else Path(cache_dir),
         None if plots is None else Path(plots),
+        trust,
     )
-    game = load_run(target) if is_run(target) else None
+    game = load_run(target, trust=trust) if is_run(target) else None
     of_translators = {"directions": directions, "num_segments": num_segments, "segmenter": segmenter}
-    if game is None or isinstance(game, GAN):
+    if game is None or can(game, Samples):
         _refuse(of_translators, f"{target} is no run of a translator, which alone has")
     if game is not None:
         output = output or run_folder(target) / "evaluations.jsonl"
-        if isinstance(game, GAN):
+        if can(game, Samples):
             samples = {"seed": seed, "psi": psi, "ema": not raw}
             evaluation = evaluate_run(target, game, other, config, settings, samples, networks, where, data=data)
         else:
@@ -239,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--clip", default=CLIP, help=f"the CLIP of clip_score, by its name at Hugging Face (default: {CLIP})")
     add("--clip-folder", help="folder with its files")
     add("--output", help="file to append the result to as a line of JSON (default: <run>/evaluations.jsonl)")
+    add("--trust", help="another package whose classes the run may name")
     add("--plots", metavar="FOLDER", help="write t-SNE, precision and recall, best and worst samples, nearest reals")
     return parser
 

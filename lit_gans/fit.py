@@ -7,9 +7,8 @@ from pathlib import Path
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_gans import callbacks
-from lit_gans.adversarial import GAN, Game
-from lit_gans.adversarial.capabilities import Translates
-from lit_gans.papers.text.game import TextGAN
+from lit_gans.adversarial import Game
+from lit_gans.adversarial.capabilities import Captioned, Samples, Translates, can
 from lit_gans.training.cli import FitCLI, parse, train
 
 
@@ -54,11 +53,11 @@ def _say_where(run: Path, game: Game) -> None:
     for what, name in (("grid", "samples/latest.png"), ("metrics", "metrics.jsonl"), ("page", "index.html")):
         if (run / name).is_file():
             print(f"{what:<12}{run / name}")
-    if isinstance(game, TextGAN) and game.text_encoder is not None:
+    if can(game, Captioned):
         print(f"{'sample':<12}lit-gans sample {run} --text 'WHAT TO DRAW' --seeds 0-7 --output {run / 'out'}")
-    elif isinstance(game, GAN):
+    elif can(game, Samples):
         print(f"{'sample':<12}lit-gans sample {run} --seeds 0-63 --output {run / 'out'}")
-    elif isinstance(game, Translates):
+    elif can(game, Translates):
         print(f"{'translate':<12}lit-gans translate {run} PICTURES --output {run / 'out'}")
     else:
         return  # it makes nothing to be looked at or measured

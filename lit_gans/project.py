@@ -60,6 +60,7 @@ def project(
         ValueError, FileNotFoundError, ConnectionError: no run, picture or weights, or a setting that cannot be met.
     """
     from lit_gans import editing
+    from lit_gans.adversarial.capabilities import HasStyles, require
     from lit_gans.base.images import from_uint8
     from lit_gans.base.processes import find_device
     from lit_gans.base.video import mp4_encoder
@@ -75,7 +76,7 @@ def project(
     if format == "mp4":
         mp4_encoder()  # before the work, not after it
     gan = load_gan(run, trust=trust)
-    editing.check_styles(gan, "projection")
+    require(gan, HasStyles, "projection")
     pixels, said = read_picture(image, resolution=gan.resolution, channels=gan.channels)
     gan = gan.to(find_device(device))
     distance = (distance or build_lpips(lpips, weights_path=lpips_weights)).to(gan.device)

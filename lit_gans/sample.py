@@ -113,7 +113,7 @@ def sample(
     _check_classes(gan, classes)
     gan = gan.to(find_device(device))
     draw = {"psi": psis[0], "ema": not raw, "batch_size": batch_size}
-    asked = captions_to_draw(gan, run, text, captions)
+    asked = captions_to_draw(gan, run, text, captions, trust=trust)
     if form == "attention":
         return [save_attention(gan, seeds, asked, target, **draw)]
     if asked:
@@ -269,11 +269,11 @@ def _images(gan: "GAN", pairs: list[tuple[int, int | None]], draw: dict) -> "Ten
     """uint8 [N, C, H, W] of pairs (seed, class or None)."""
     import torch
 
-    from lit_gans.editing.styles import draw_latents
+    from lit_gans.adversarial.preview import draw as draw_seeds
 
     seeds = torch.tensor([seed for seed, _ in pairs])
     labels = torch.tensor([c for _, c in pairs]) if gan.num_classes else None
-    return draw_latents(gan, gan.seeded_latents(seeds), labels=labels, **draw)
+    return draw_seeds(gan, seeds, labels=labels, **draw)
 
 
 def _save_grid(gan: "GAN", seeds: list[int], classes: list[int] | None, path: Path, draw: dict) -> Path:

@@ -234,6 +234,9 @@ def refuse(config: Path, capsys: pytest.CaptureFixture, *arguments: str) -> str:
         (["--trainer.max_epoks=3"], "trainer.max_epochs"),
         (["--ema.half_live_kimg=3"], "ema.half_life_kimg"),
         (["--config=experiments/cgan/digit.yaml"], "cgan/digits"),
+        (["--model=CGN"], "nearest known classes: CGAN"),
+        (["--model=lit_gans.papers.styleGAN"], "nearest known classes: StyleGAN2, StyleGAN1"),
+        (["--data=lit_gans.data.Digit"], "nearest known classes: Digits"),
         (["--model.init_args.resolution=48"], "resolution 48 is not a power of two"),
         (["--data.init_args.resolution=32"], "the model has resolution 16, the data have resolution 32"),
         (["--model.init_args.micro_batches=5"], "batch_size 16 (global) is not divisible by"),
@@ -309,7 +312,7 @@ def test_hostile_checkpoint_is_not_run(config: Path, tmp_path: Path, capsys: pyt
     ("change", "message"),
     [
         ({"class_path": "subprocess.Popen"}, "not one of lit_gans.papers"),
-        ({"class_path": "lit_gans.papers.cgan.math"}, "is not a GAN"),
+        ({"class_path": "lit_gans.papers.cgan.math"}, "has no class"),
     ],
 )
 def test_checkpoint_that_names_foreign_code(change: dict, message: str, config: Path, tmp_path: Path) -> None:

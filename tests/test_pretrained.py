@@ -78,8 +78,12 @@ def test_card_tells_numbers_with_their_protocols(tmp_path: Path) -> None:
 def test_what_cannot_be_built_again_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not keep its constructor's arguments: pass arguments="):
         save_pretrained(Generator(**ARGUMENTS), tmp_path)
-    with pytest.raises(ValueError, match="Linear is not of lit_gans.papers"):
-        save_pretrained(nn.Linear(2, 2), tmp_path, arguments={"in_features": 2, "out_features": 2})
+
+    class Mine(nn.Linear):
+        pass
+
+    with pytest.raises(ValueError, match="<locals>.Mine cannot be imported from elsewhere: define the class"):
+        save_pretrained(Mine(2, 2), tmp_path, arguments={"in_features": 2, "out_features": 2})
     with pytest.raises(ValueError, match="build a network of other tensors than the weights': project.weight"):
         save_pretrained(Generator(**ARGUMENTS), tmp_path, arguments=ARGUMENTS | {"width": 3})
     with pytest.raises(ValueError, match="argument width is a Tensor"):
@@ -93,13 +97,13 @@ def test_what_cannot_be_built_again_is_not_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"class_path": "torch.nn.Linear"}, "is not of lit_gans.papers"),
-        ({"class_path": "os.system"}, "is not of lit_gans.papers"),
+        ({"class_path": "torch.nn.Linear"}, "is not one of lit_gans.papers"),
+        ({"class_path": "os.system"}, "is not one of lit_gans.papers"),
         ({"class_path": "lit_gans.papers.dcgan.GAN"}, "has no class"),
         ({"class_path": "lit_gans.papers.dcgan.widths"}, "has no class"),
         ({"class_path": "lit_gans.papers.dcgan.nn"}, "has no class"),
         ({"class_path": "lit_gans.papers.later.Generator"}, "later version"),
-        ({"class_path": "lit_gans.papers..dcgan.Generator"}, "is not of lit_gans.papers"),
+        ({"class_path": "lit_gans.papers..dcgan.Generator"}, "is not one of lit_gans.papers"),
         ({"class_path": 3}, "no class_path of the right type"),
         ({"arguments": {"z_dim": 4, "depth": 1}}, "cannot be built from its arguments"),
         ({"arguments": ARGUMENTS | {"width": 3}}, "other tensors than the weights'"),
@@ -111,6 +115,16 @@ def test_configs_that_ask_for_more_are_refused(folder: Path, entries: dict, mess
     edit(folder, **entries)
     with pytest.raises(ValueError, match=message):
         from_pretrained(folder)
+
+
+def test_a_strangers_class_is_built_where_its_package_is_trusted(tmp_path: Path) -> None:
+    model = nn.Linear(2, 3)
+    save_pretrained(model, tmp_path, arguments={"in_features": 2, "out_features": 3})
+    assert 'from_pretrained(".", trust="torch")' in (tmp_path / "README.md").read_text()
+    for trust in (None, "tor", "torch.nn.functional"):
+        with pytest.raises(ValueError, match=r"Linear' is not one of lit_gans.* if you trust its package, name it"):
+            from_pretrained(tmp_path, trust=trust)
+    assert same(from_pretrained(tmp_path, trust="torch"), model)
 
 
 def test_damaged_and_missing_files(folder: Path, tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def test_numbers() -> None:
         ({"psi": [0.5, 1], "interpolate": 2}, "a table of psi and a film were asked for: give one of them"),
         ({"interpolate": 2, "space": "w"}, "VanillaGAN has no W: use space 'z'"),
         ({"space": "w"}, "space 'w' is where a film walks: give interpolate too"),
-        ({"mix": ("1", "2")}, "VanillaGAN has no W: style mixing needs a style-based generator"),
+        ({"mix": ("1", "2")}, "style mixing needs a model that has styles .*, and a VanillaGAN does not"),
         ({"mix": ("1", "")}, "mix '': '' is not a number"),
         ({"mix": ["1"]}, "mix has 1 parts"),
         ({"mix_layers": "1"}, "give the seeds of rows and columns as mix too"),

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import lightning.pytorch as pl
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from lit_gans.metrics.sources import Captioned, FromLatents, HasStyles, Samples, Translates
+from lit_gans.metrics.sources import Averages, Captioned, FromLatents, HasStyles, Samples, Translates
 
 __all__ = [
     "Attends", "Averages", "Captioned", "FromLatents", "Grows", "HasStyles", "Input", "Previews", "Samples",
-    "Translates", "can", "require",
+    "Translates", "can", "class_labels", "require",
 ]  # fmt: skip
 
 C = TypeVar("C")
@@ -28,14 +29,6 @@ class Attends(Captioned, Protocol):
 
     def attention(self, seeds: Sequence[int], captions: Sequence[str], *, psi: float, ema: bool) -> Any:
         """The images of seeds and captions, with the attention of each place to each word."""
-
-
-@runtime_checkable
-class Averages(Protocol):
-    """Keeps averages of networks, which the EMA callback moves."""
-
-    def averages(self) -> list[tuple[nn.Module, nn.Module]]:
-        """(average, live) pairs of one and the same architecture; [] for none."""
 
 
 @runtime_checkable
@@ -71,7 +64,7 @@ class Input(NamedTuple):
 MAKES: dict[type, str] = {
     Samples: "draws images from seeds",
     FromLatents: "draws images of latents",
-    HasStyles: "has styles between latents and images",
+    HasStyles: "has styles (W) between latents and images",
     Captioned: "draws what captions say",
     Attends: "attends to the words of captions",
     Translates: "translates images",
@@ -82,14 +75,15 @@ IS_TRAINED_WITH: dict[type, str] = {
     Grows: "grows from small images to large ones",
 }
 
+
 def can(model: object, capability: type) -> bool:
     """Whether the model has all members of the capability; of one for captions, that it was trained with some too."""
     has = isinstance(model, capability)
     return has and model.reads_captions if capability in (Captioned, Attends) else has
 
 
-def require(model: object, capability: type[C], purpose: str) -> C:
-    """The model, which can do what `purpose` (such as "lit-gans project") needs.
+def require(model: object, capability: type[C], purpose: str, *, otherwise: str = "") -> C:
+    """The model, which can do what `purpose` (such as "lit-gans project") needs; otherwise: a way out beside others.
 
     Raises:
         ValueError: it cannot; the message says what it can.
@@ -99,5 +93,25 @@ def require(model: object, capability: type[C], purpose: str) -> C:
     able = [does for kind, does in MAKES.items() if can(model, kind)]
     raise ValueError(
         f"{purpose} needs a model that {(MAKES | IS_TRAINED_WITH)[capability]}, and a {type(model).__name__} does not: "
-        f"it {' and '.join(able) or 'makes no images'}"
+        f"it {' and '.join(able) or 'makes no images'}{otherwise and f'; {otherwise}'}"
     )
+
+
+def class_labels(
+    model: Samples | FromLatents, seeds: Sequence[int] | Tensor, labels: Tensor | None = None
+) -> Tensor | None:
+    """int64 [N] on the model's device, by default of each seed its remainder; None on an unconditional model.
+
+    Raises:
+        ValueError: labels that the model has not, or not one for each seed.
+    """
+    if model.num_classes == 0:
+        if labels is not None:
+            raise ValueError("labels were given, but this model is unconditional (num_classes 0)")
+        return None
+    labels = torch.as_tensor(seeds) % model.num_classes if labels is None else torch.as_tensor(labels)
+    if len(labels) != len(seeds) or labels.min() < 0 or labels.max() >= model.num_classes:
+        raise ValueError(
+            f"labels must be {len(seeds)} classes from 0 to {model.num_classes - 1}, found {labels.tolist()[:10]}"
+        )
+    return labels.to(model.device)

@@ -11,10 +11,11 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.augment.image_pool import pool_buffers
+from lit_gans.data.base import ImageData
+from lit_gans.metrics.sources import Samples
 
 if TYPE_CHECKING:
     from lit_gans.adversarial.game import Game
-    from lit_gans.adversarial.gan import GAN
 
 SLOW_BF16_VARIABLE = "LIT_GANS_ALLOW_SLOW_BF16"
 # Lightning calls these in automatic optimisation alone: they would be written and never run.
@@ -107,8 +108,6 @@ def check_batch_size(game: "Game", trainer: pl.Trainer) -> None:
     Raises:
         ValueError: the global batch cannot be divided so.
     """
-    from lit_gans.data import ImageData
-
     data = trainer.datamodule
     parts = trainer.world_size * game.micro_batches
     if isinstance(data, ImageData) and data.batch_size % parts:
@@ -118,37 +117,35 @@ def check_batch_size(game: "Game", trainer: pl.Trainer) -> None:
         )
 
 
-def check_against_data(gan: "GAN", trainer: pl.Trainer) -> None:
-    """The data must have the images that the networks were built for.
+def check_against_data(model: Samples, trainer: pl.Trainer) -> None:
+    """The data must have the images that the model was built to sample.
 
     Raises:
         ValueError: they are of another kind, or sizes, channels or classes differ.
     """
-    from lit_gans.data import ImageData, TranslationData
-
     data = trainer.datamodule
     if not isinstance(data, ImageData):
         return
-    if isinstance(data, TranslationData):
+    if data.gives == "pictures to translate":
         raise ValueError(
-            f"{type(gan).__name__} makes images from latents, and {type(data).__name__} gives pictures to translate: "
+            f"{type(model).__name__} makes images from latents, and {type(data).__name__} gives {data.gives}: "
             "use data of single images, such as lit_gans.data.Images"
         )
     for name, way_out in (("resolution", ""), ("channels", " (1 is grey, 3 is RGB)")):
-        ours, theirs = getattr(gan, name), getattr(data, name)
+        ours, theirs = getattr(model, name), getattr(data, name)
         if ours != theirs:
             raise ValueError(
                 f"the model has {name} {ours}, the data have {name} {theirs}{way_out}: set both "
                 f"model.init_args.{name} and data.init_args.{name}"
             )
-    if gan.num_classes and not data.num_classes:
+    if model.num_classes and not data.num_classes:
         raise ValueError(
-            f"{type(gan).__name__} is conditional on {gan.num_classes} classes, and the data have no labels: give "
+            f"{type(model).__name__} is conditional on {model.num_classes} classes, and the data have no labels: give "
             "labelled data (sub-folders per class, or dataset.json in the zip), or set model.init_args.num_classes=0"
         )
-    if gan.num_classes and gan.num_classes != data.num_classes:
+    if model.num_classes and model.num_classes != data.num_classes:
         raise ValueError(
-            f"{type(gan).__name__} has num_classes {gan.num_classes}, the data have {data.num_classes} classes: "
+            f"{type(model).__name__} has num_classes {model.num_classes}, the data have {data.num_classes} classes: "
             f"set model.init_args.num_classes={data.num_classes}"
         )
 

@@ -14,7 +14,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lit_gans.adversarial.capabilities import Samples, can
 from lit_gans.adversarial.checks import (
+    check_against_data,
     check_batch_size,
     check_data,
     check_hooks,
@@ -299,6 +301,8 @@ class Game(pl.LightningModule, ABC):
             check_strategy(self.trainer)
             check_precision(self.trainer)
             check_batch_size(self, self.trainer)
+            if can(self, Samples):
+                check_against_data(self, self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         from lit_gans import __version__

@@ -8,11 +8,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from lit_gans.adversarial.checks import check_against_data
+from lit_gans.adversarial.capabilities import class_labels
 from lit_gans.adversarial.game import Game
-from lit_gans.adversarial.preview import draw
+from lit_gans.adversarial.preview import draw_grid
 from lit_gans.adversarial.priors import Normal, Prior
-from lit_gans.base.grids import grid_shape, layout
 from lit_gans.base.random import derive_seed
 from lit_gans.nn.mode import evaluating
 
@@ -58,14 +57,7 @@ class GAN(Game):
         self, data: pl.LightningDataModule | None, *, rows: int, columns: int, psi: float
     ) -> tuple[Tensor, int]:
         """Fakes of fixed seeds from the averaged generator; on a conditional model a class in each row."""
-        rows, columns = grid_shape(rows, columns, num_classes=self.num_classes, resolution=self.resolution)
-        seeds, labels = layout(rows, columns, num_classes=self.num_classes)
-        return draw(self, seeds, labels=labels, psi=psi), columns
-
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if stage == "fit":
-            check_against_data(self, self.trainer)
+        return draw_grid(self, rows, columns, psi=psi)
 
     def latents(self, n: int, purpose: str) -> Tensor:
         """z [n, z_dim] from the prior, for this process's batch of n."""
@@ -100,18 +92,7 @@ class GAN(Game):
 
     def sample_labels(self, seeds: Sequence[int] | Tensor, labels: Tensor | None) -> Tensor | None:
         """[N] int64 on the module's device, or None on an unconditional model."""
-        if self.num_classes == 0:
-            if labels is not None:
-                raise ValueError("labels were given, but this model is unconditional (num_classes 0)")
-            return None
-        if labels is None:
-            labels = torch.as_tensor(seeds) % self.num_classes
-        labels = torch.as_tensor(labels)
-        if len(labels) != len(seeds) or labels.min() < 0 or labels.max() >= self.num_classes:
-            raise ValueError(
-                f"labels must be {len(seeds)} classes from 0 to {self.num_classes - 1}, found {labels.tolist()[:10]}"
-            )
-        return labels.to(self.device)
+        return class_labels(self, seeds, labels)
 
     @contextmanager
     def sampling(self, *, ema: bool = True) -> Iterator[nn.Module]:

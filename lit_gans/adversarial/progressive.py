@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
+from lit_gans.base.checks import power_of_two
+
 SMALLEST_PX = 4
-
-
-@runtime_checkable
-class Progressive(Protocol):
-    """What FadeIn asks of a game: that all its networks, averages too, go to a stage together."""
-
-    resolution: int
-
-    def set_progress(self, stage: int, alpha: float) -> None: ...
 
 
 class Growing(nn.Module):
@@ -40,11 +33,10 @@ class Growing(nn.Module):
 
     def __init__(self, resolution: int) -> None:
         super().__init__()
-        if resolution < SMALLEST_PX or resolution & (resolution - 1):
-            raise ValueError(
-                f"resolution {resolution} is not a power of two from {SMALLEST_PX}; growing networks double it stage "
-                "by stage: use 32, 64, 128, ..."
-            )
+        power_of_two(
+            "resolution", resolution, least=SMALLEST_PX,
+            why="growing networks double it stage by stage: use 32, 64, 128, ...",
+        )  # fmt: skip
         self.resolution = resolution
         self.register_buffer("lod", torch.zeros(()))
         self._stand(resolution, 1.0)
@@ -55,8 +47,7 @@ class Growing(nn.Module):
         Raises:
             ValueError: no such stage, or no such share.
         """
-        if not SMALLEST_PX <= stage <= self.resolution or stage & (stage - 1):
-            raise ValueError(f"stage {stage} is not a power of two from {SMALLEST_PX} to {self.resolution}")
+        power_of_two("stage", stage, least=SMALLEST_PX, most=self.resolution)
         if not 0 <= alpha <= 1 or (stage == SMALLEST_PX and alpha < 1):
             raise ValueError(f"alpha {alpha} at {stage} px: it lies in [0, 1], and at {SMALLEST_PX} px it is 1")
         self._stand(stage, alpha)

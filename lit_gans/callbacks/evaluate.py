@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from lightning.pytorch import Trainer
 
-from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial import Game
+from lit_gans.adversarial.capabilities import Samples, require
 from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.metrics import DEFAULT_METRICS, Evaluation, Extractor, Plan, build_extractor, evaluate_gan
@@ -71,11 +72,7 @@ class Evaluate(EveryKimg):
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if stage != "fit" or self.every_kimg == 0:
             return
-        if not isinstance(pl_module, GAN):
-            raise ValueError(
-                f"Evaluate measures samples of a GAN, and {type(pl_module).__name__} makes none from latents: set "
-                "evaluate.every_kimg=0"
-            )
+        require(pl_module, Samples, "Evaluate", otherwise="set evaluate.every_kimg=0")
         data = trainer.datamodule
         if not isinstance(data, RealImages):
             raise ValueError(
@@ -88,7 +85,7 @@ class Evaluate(EveryKimg):
             spatial = "spatial_frechet" in self.plan.metrics
             self._network = build_extractor(self.extractor, weights_path=self.weights_path, data=data, spatial=spatial)
 
-    def act(self, trainer: Trainer, gan: GAN) -> None:
+    def act(self, trainer: Trainer, gan: Game) -> None:
         broadcast_state(gan, buffers_only=True)  # all processes sample from one and the same generator
         evaluation = evaluate_gan(
             gan,

@@ -10,9 +10,11 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from lit_gans.adversarial import GAN
-from lit_gans.adversarial.progressive import SMALLEST_PX, Progressive
+from lit_gans.adversarial import Game
+from lit_gans.adversarial.capabilities import Grows, require
+from lit_gans.adversarial.progressive import SMALLEST_PX
 from lit_gans.base.cache import cache_folder
+from lit_gans.base.checks import power_of_two
 from lit_gans.base.progress import progress_of
 from lit_gans.data import ImageData
 from lit_gans.data.pyramid import Pyramid
@@ -64,10 +66,7 @@ def growth(
     lrs: Mapping[int, float] | None = None,
 ) -> Growth:
     """The stages from `start_px` to `resolution`; see `FadeIn`. ValueError for sizes that no stage has."""
-    if start_px < SMALLEST_PX or start_px & (start_px - 1) or start_px > resolution:
-        raise ValueError(
-            f"fade_in.start_px {start_px} is not a power of two from {SMALLEST_PX} to the resolution, {resolution}"
-        )
+    power_of_two("fade_in.start_px", start_px, least=SMALLEST_PX, most=resolution)
     stages: list[Stage] = []
     px, start = start_px, 0
     while px <= resolution:
@@ -133,15 +132,11 @@ class FadeIn(Callback):
         self.growth: Growth | None = None
         self._phase: tuple[int, bool] | None = None
 
-    def setup(self, trainer: Trainer, pl_module: GAN, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if stage != "fit" or self.start_px == 0:
             return
         data = trainer.datamodule
-        if not isinstance(pl_module, Progressive):
-            raise ValueError(
-                f"FadeIn grows a game with set_progress, and {type(pl_module).__name__} has none: "
-                "set fade_in.start_px=0"
-            )
+        require(pl_module, Grows, "FadeIn", otherwise="set fade_in.start_px=0")
         if not isinstance(data, ImageData):
             raise ValueError(f"FadeIn changes the size of the data's pictures, and {type(data).__name__} has none")
         self.growth = growth(
@@ -156,19 +151,19 @@ class FadeIn(Callback):
         self._check(trainer, pl_module, self.growth)
         data.grow(self.growth, self._pyramid(trainer, data))
 
-    def _check(self, trainer: Trainer, gan: GAN, growth: Growth) -> None:
-        parts = trainer.world_size * gan.micro_batches
+    def _check(self, trainer: Trainer, game: Game, growth: Growth) -> None:
+        parts = trainer.world_size * game.micro_batches
         for stage in growth.stages:
             if stage.batch_size < 1 or stage.batch_size % parts:
                 raise ValueError(
                     f"the batch of {stage.batch_size} at {stage.px} px (global) does not divide into "
-                    f"{trainer.world_size} processes x {gan.micro_batches} micro-batches: use multiples of {parts}"
+                    f"{trainer.world_size} processes x {game.micro_batches} micro-batches: use multiples of {parts}"
                 )
         last = growth.stages[-1]
-        if gan.total_kimg * 1000 < last.start + last.fade and trainer.is_global_zero:
-            reached = growth.stage_at(round(gan.total_kimg * 1000)).px
+        if game.total_kimg * 1000 < last.start + last.fade and trainer.is_global_zero:
+            reached = growth.stage_at(round(game.total_kimg * 1000)).px
             warnings.warn(
-                f"training ends at {gan.total_kimg:g} kimg, with {reached} px; {last.px} px are faded in at "
+                f"training ends at {game.total_kimg:g} kimg, with {reached} px; {last.px} px are faded in at "
                 f"{(last.start + last.fade) / 1000:g} kimg",
                 stacklevel=2,
             )
@@ -187,11 +182,11 @@ class FadeIn(Callback):
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
-    def on_train_start(self, trainer: Trainer, pl_module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         if self.growth is not None:  # for pictures and numbers before the first batch
             pl_module.set_progress(*self._at(pl_module))
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: GAN, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Game, batch: dict[str, Tensor], batch_idx: int) -> None:
         if self.growth is None:
             return
         px, alpha = self._at(pl_module)
@@ -202,12 +197,12 @@ class FadeIn(Callback):
             self._enter(trainer, pl_module)
             self._phase = phase
 
-    def _at(self, gan: GAN) -> tuple[int, float]:
-        return self.growth.stage_at(gan.images_seen).px, self.growth.alpha_at(gan.images_seen)
+    def _at(self, game: Game) -> tuple[int, float]:
+        return self.growth.stage_at(game.images_seen).px, self.growth.alpha_at(game.images_seen)
 
-    def _enter(self, trainer: Trainer, gan: GAN) -> None:
+    def _enter(self, trainer: Trainer, game: Game) -> None:
         """A transition, or the first batch of a run."""
-        lr = self.growth.stage_at(gan.images_seen).lr
+        lr = self.growth.stage_at(game.images_seen).lr
         for optimizer in trainer.optimizers:
             if self.reset_optimizers and self._phase is not None:
                 optimizer.state.clear()

@@ -1,4 +1,4 @@
-"""Watches over training: stops it when it has diverged, and warns when the generator has collapsed."""
+"""Watches over training: stops it when it has diverged, and warns when samples have become one and the same."""
 
 import math
 import warnings
@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial import Game
+from lit_gans.adversarial.capabilities import Samples, can
 from lit_gans.adversarial.checks import say
 from lit_gans.base.checkpoints import checkpoints, read_checkpoint
 from lit_gans.base.grids import spread
@@ -32,16 +33,17 @@ class DivergenceError(RuntimeError):
 class Health(EveryKimg):
     """Raises `DivergenceError` on all processes when a reported figure is NaN or infinite, or logits have run away.
 
-    Figures are looked at every 50 batches, and at each tick right after Report, behind which it must stand. Records
-    `d_win_rate`, the share of images that the discriminator told rightly (0.5: it guesses, 1: it sees through
-    everything), and `diversity`: the mean distance of two samples (averaged generator, fixed seeds, within a class)
+    Figures are looked at every 50 batches, and at each tick right after Report, behind which it must stand; logits are
+    those named so (`real_logits`). Records, where there is a discriminator, `d_win_rate`, the share of images that it
+    told rightly (0.5: it guesses, 1: it sees through everything), and `diversity` of what samples: the mean distance of
+    two images (averaged weights, fixed seeds, within a class)
     divided by that of two real images, at 16 pixels or less. 1 is as varied as the data, 0 one and the same image.
 
     Args:
         collapse_below: a diversity below it gives a warning, once until it rises again. On 16-pixel digits healthy
             runs keep between 0.6 and 1, and an MLP that has collapsed wavers between 0.15 and 0.5.
         divergence: largest size of the mean logits that passes.
-        diversity_every_kimg: cadence of `diversity`; 0 switches it off. A game without latents has none.
+        diversity_every_kimg: cadence of `diversity`; 0 switches it off. A game that samples nothing has none.
         warmup_kimg: no warning before; at the start all samples are alike.
         samples: how many images `diversity` draws of each kind.
 
@@ -75,9 +77,9 @@ class Health(EveryKimg):
             found = ", ".join(type(c).__name__ for c in before) or "none"
             raise ValueError(f"Health reads the figures of a Report callback before it; before it there are: {found}")
         self._report = reports[0]
-        self._samples = isinstance(pl_module, GAN)
+        self._samples = can(pl_module, Samples)
         if self.diversity_every_kimg and not self._samples:
-            say(trainer, f"no diversity is measured: {type(pl_module).__name__} makes no samples from latents")
+            say(trainer, f"no diversity is measured: a {type(pl_module).__name__} draws no images from seeds")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Any], batch_idx: int
@@ -110,7 +112,7 @@ class Health(EveryKimg):
     def _judge(self, trainer: Trainer, game: Game, figures: dict[str, float]) -> None:
         """Raises DivergenceError; `figures` are the same on all processes, so all raise or none."""
         wrong = {name: value for name, value in figures.items() if not math.isfinite(value)}
-        logits = {name: figures[name] for name in ("real_logits", "fake_logits") if name in figures}
+        logits = {name: value for name, value in figures.items() if name.endswith("logits")}
         wrong |= {name: value for name, value in logits.items() if abs(value) > self.divergence}
         if wrong:
             raise DivergenceError(self._message(trainer, game, wrong))
@@ -123,49 +125,49 @@ class Health(EveryKimg):
         half = "" if trainer.precision == "32-true" else "--trainer.precision=32-true, "
         return (
             f"training has diverged at {game.kimg:.3f} kimg: {seen} (precision {trainer.precision}, learning rates "
-            f"{rates}); {rescue}. Try {half}a lower learning rate, a larger r1_gamma or clip_grad_norm; the logits' "
-            f"limit is health.divergence={self.divergence:g}"
+            f"{rates}); {rescue}. Try {half}a lower learning rate, clip_grad_norm, or with a discriminator a larger "
+            f"r1_gamma; the logits' limit is health.divergence={self.divergence:g}"
         )
 
     # ---- diversity ---------------------------------------------------------------------------------------------------
 
-    def _diversity_now(self, trainer: Trainer, gan: GAN) -> None:
+    def _diversity_now(self, trainer: Trainer, game: Game) -> None:
         """Measured by rank 0, known to all."""
-        value = self._diversity(trainer, gan) if trainer.is_global_zero else None
+        value = self._diversity(trainer, game) if trainer.is_global_zero else None
         value = trainer.strategy.broadcast(value)
         if value is None:
             return
         record(trainer, {"diversity": value})
-        collapsed = value < self.collapse_below and gan.kimg >= self.warmup_kimg
+        collapsed = value < self.collapse_below and game.kimg >= self.warmup_kimg
         if collapsed and not self.collapsed and trainer.is_global_zero:
             warnings.warn(
-                f"the generator has collapsed at {gan.kimg:.3f} kimg: two samples differ by {value:.3f} of what two "
+                f"the generator has collapsed at {game.kimg:.3f} kimg: two samples differ by {value:.3f} of what two "
                 f"real images differ (below health.collapse_below={self.collapse_below:g}); try a lower learning rate "
                 "of the generator, r1_gamma > 0, or a larger batch",
                 stacklevel=2,
             )
         self.collapsed = collapsed
 
-    def _diversity(self, trainer: Trainer, gan: GAN) -> float | None:
+    def _diversity(self, trainer: Trainer, model: Samples) -> float | None:
         data = trainer.datamodule
         if not isinstance(data, ImageData):
             return None
         if self._real_distance is None:
             images = data.dataset(data.train_split)
-            self._real_distance = real_distance(images, gan.num_classes, samples=self.samples)
+            self._real_distance = real_distance(images, model.num_classes, samples=self.samples)
         if self._real_distance == 0:
             return None
-        return fake_distance(gan, samples=self.samples) / self._real_distance
+        return fake_distance(model, samples=self.samples) / self._real_distance
 
 
-def fake_distance(gan: GAN, *, samples: int) -> float:
+def fake_distance(model: Samples, *, samples: int) -> float:
     """Mean distance of two samples of fixed seeds; of the same class, on a conditional model."""
     seeds = torch.arange(samples)
-    if gan.num_classes == 0:
-        return mean_distance(gan.sample(seeds)).item()
-    classes = spread(gan.num_classes, MAX_CLASSES)
+    if model.num_classes == 0:
+        return mean_distance(model.sample(seeds)).item()
+    classes = spread(model.num_classes, MAX_CLASSES)
     each = samples // len(classes)
-    images = gan.sample(seeds[: each * len(classes)], labels=classes.repeat_interleave(each))
+    images = model.sample(seeds[: each * len(classes)], labels=classes.repeat_interleave(each))
     return torch.stack([mean_distance(part) for part in images.split(each)]).mean().item()
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the progress: the same inputs again and again, a GAN's beside real images in the same layout."""
+"""Pictures of the progress: the same inputs again and again, samples beside real images in the same layout."""
 
 import shutil
 from pathlib import Path
@@ -7,9 +7,10 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from lit_gans.adversarial import GAN, Game
-from lit_gans.adversarial.capabilities import Previews, can
+from lit_gans.adversarial import Game
+from lit_gans.adversarial.capabilities import Previews, Samples, can
 from lit_gans.adversarial.checks import say
+from lit_gans.adversarial.preview import draw_grid
 from lit_gans.base.files import replacing
 from lit_gans.base.grids import grid_shape, readable_grid, spread
 from lit_gans.base.images import save_png
@@ -21,17 +22,17 @@ FILM_FRAMES, FILM_SIDE_PX, FILM_FPS = 150, 640, 10
 
 
 class ImageGrid(EveryKimg):
-    """The game's preview to `<run>/samples/fakes-<kimg>.png` and `latest.png`; a GAN's `reals.png` once at the start.
+    """The game's preview to `<run>/samples/fakes-<kimg>.png` and `latest.png`; once, for what samples, `reals.png` too.
 
-    Of a GAN, unconditional: rows x columns seeds. Conditional: one row per class, the same seed down each column, and
-    at most 20 classes evenly chosen (`rows` is not used). Drawn by rank 0 from the averaged generator. Small images are
+    Samples, unconditional: rows x columns seeds. Conditional: one row per class, the same seed down each column, and
+    at most 20 classes evenly chosen (`rows` is not used). Drawn by rank 0 from averaged weights. Small images are
     enlarged without smoothing; of large ones only so many rows and columns are drawn that a side stays below 7,680
     pixels. A translator shows what it makes of the same pictures of the data each time; of a game without a preview
     nothing is drawn, and that is said. `film`: when training ends
     or is stopped, also `film.gif` of all of them, of 150 frames at most and 640 pixels.
 
     Raises:
-        ValueError: no column or no row.
+        ValueError: no column or no row, or in `setup` for a game that shows nothing.
     """
 
     def __init__(
@@ -50,12 +51,12 @@ class ImageGrid(EveryKimg):
         self.columns, self.rows, self.psi, self.film = columns, rows, psi, film
 
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
-        self._shown = can(pl_module, Previews)
+        self._shown = can(pl_module, Previews) or can(pl_module, Samples)
         if self.every_kimg and not self._shown:
-            say(trainer, f"no pictures are drawn: {type(pl_module).__name__} has no preview")
+            say(trainer, f"no pictures are drawn: a {type(pl_module).__name__} has no preview, nor samples")
 
     def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
-        compared = isinstance(pl_module, GAN) and isinstance(trainer.datamodule, ImageData)
+        compared = can(pl_module, Samples) and isinstance(trainer.datamodule, ImageData)
         if self.every_kimg and trainer.is_global_zero and compared:
             self._save_reals(trainer, trainer.datamodule)
         super().on_train_start(trainer, pl_module)
@@ -63,7 +64,10 @@ class ImageGrid(EveryKimg):
     def act(self, trainer: Trainer, game: Game) -> None:
         if not (trainer.is_global_zero and self._shown):
             return
-        images, columns = game.preview(trainer.datamodule, rows=self.rows, columns=self.columns, psi=self.psi)
+        if can(game, Previews):
+            images, columns = game.preview(trainer.datamodule, rows=self.rows, columns=self.columns, psi=self.psi)
+        else:
+            images, columns = draw_grid(game, self.rows, self.columns, psi=self.psi)
         path = save_png(readable_grid(images, columns), _samples(trainer) / f"fakes-{game.kimg:09.3f}.png")
         with replacing(path.with_name("latest.png")) as latest:
             shutil.copyfile(path, latest)

@@ -13,9 +13,8 @@ from rich.table import Table
 from lit_gans.adversarial import Game
 from lit_gans.base.progress import clock
 
-SHORT = ("loss_d", "loss_g", "diversity")
 EVALUATIONS = ("fid", "frechet")
-MAX_FIGURES = 5
+MAX_FIGURES, MAX_LOSSES = 5, 3
 
 
 class Progress(ProgressBar):
@@ -132,6 +131,7 @@ def evaluations(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def figures(metrics: dict[str, float]) -> list[str]:
-    """The few that are worth a place on the line, as "name value"."""
-    chosen = {name: metrics[name] for name in SHORT if name in metrics} | evaluations(metrics)
+    """The few that are worth a place on the line, as "name value": the first losses, then how good samples are."""
+    losses = sorted(name for name in metrics if name.startswith("loss"))[:MAX_LOSSES]
+    chosen = {name: metrics[name] for name in (*losses, "diversity") if name in metrics} | evaluations(metrics)
     return [f"{name} {value:.4g}" for name, value in list(chosen.items())[:MAX_FIGURES]]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -29,6 +29,7 @@ class ImageData(LightningDataModule, ABC):
     that an unbroken one would have seen. Without a Trainer use `dataset` and `batches`.
     """
 
+    gives: ClassVar[Literal["pictures", "pictures with captions", "pictures to translate"]] = "pictures"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     train_split: str = "train"
     channels: int = 3

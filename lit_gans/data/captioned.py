@@ -178,6 +178,8 @@ class TextData(ImageData):
     `mirror`. They are the largest scale; models that see several make the others of it.
     """
 
+    gives = "pictures with captions"
+
     def __init__(
         self,
         *,

@@ -94,6 +94,7 @@ class TranslationData(ImageData):
     and cuts a crop of that size at random; evaluation scales the whole picture to that size.
     """
 
+    gives = "pictures to translate"
     a_channels: int = 3
     b_channels: int = 3
     num_labels: int = 0  # of label maps; 0 where there are none

@@ -1,12 +1,11 @@
 """What is done to a trained generator: projection of images, tables of styles."""
 
 from lit_gans.editing.projector import Projection, Step, project, read_projection, render
-from lit_gans.editing.styles import check_styles, style_mixing, styles_of, truncation_sweep
+from lit_gans.editing.styles import style_mixing, styles_of, truncation_sweep
 
 __all__ = [
     "Projection",
     "Step",
-    "check_styles",
     "project",
     "read_projection",
     "render",

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial.capabilities import Attends, Captioned, Samples, can, require
 from lit_gans.base.files import replacing
 from lit_gans.base.images import save_png, to_uint8
 from lit_gans.data.captioned_files import caption_lines
+from lit_gans.papers.attngan.maps import attention_sheet
 from lit_gans.papers.text.encoders import TextFeatures
-from lit_gans.papers.text.game import TextGAN
+from lit_gans.runs.folder import run_config
+from lit_gans.runs.load import build_data
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
@@ -44,20 +46,22 @@ def captions_of(text: Sequence[str] | None, file: str | os.PathLike | None) -> l
 
 
 def captions_to_draw(
-    gan: GAN, run: str | os.PathLike, text: Sequence[str] | None, file: str | os.PathLike | None
+    gan: Samples,
+    run: str | os.PathLike,
+    text: Sequence[str] | None,
+    file: str | os.PathLike | None,
+    *,
+    trust: str | None = None,
 ) -> list[str]:
     """`captions_of`; without any, for a model that reads captions, 8 held-out ones of the run's own data.
 
-    ValueError, FileNotFoundError as `captions_of`, and where the run does not tell its data.
+    ValueError, FileNotFoundError as `captions_of`, and where the run does not tell its data; trust: see `build_data`.
     """
-    from lit_gans.runs.folder import run_config
-    from lit_gans.runs.load import build_data
-
     captions = captions_of(text, file)
-    if captions or not isinstance(gan, TextGAN) or gan.text_encoder is None:
+    if captions or not can(gan, Captioned):
         return captions
     try:
-        gan.take_captions(build_data(run_config(run)))
+        gan.take_captions(build_data(run_config(run), trust=trust))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"this {type(gan).__name__} draws what a caption says: give --text 'a small red bird', since the captions "
@@ -67,7 +71,7 @@ def captions_to_draw(
 
 
 def save_captioned(
-    gan: GAN,
+    gan: Samples,
     seeds: Sequence[int],
     captions: Sequence[str],
     target: Path,
@@ -82,7 +86,8 @@ def save_captioned(
     Raises:
         ValueError: the model reads no text, or not this.
     """
-    images = draw_captions(_reader(gan), seeds, captions, psi=psi, ema=ema, batch_size=batch_size)
+    require(gan, Captioned, "drawing captions", otherwise="leave text out, or give a text-to-image run")
+    images = draw_captions(gan, seeds, captions, psi=psi, ema=ema, batch_size=batch_size)
     if grid:
         return [save_png(captioned_grid(images, captions), target)]
     paths = []
@@ -96,7 +101,7 @@ def save_captioned(
 
 
 def save_sentences(
-    gan: GAN,
+    gan: Samples,
     seeds: Sequence[int],
     captions: Sequence[str],
     target: Path,
@@ -116,7 +121,8 @@ def save_sentences(
     """
     if len(captions) < 2:
         raise ValueError(f"interpolate walks from caption to caption, and there is {len(captions)}: give two or more")
-    features = between(_reader(gan).read(captions), steps)
+    reader = require(gan, Captioned, "a sheet of captions", otherwise="give a text-to-image run")
+    features = between(reader.read(captions), steps)
     images = draw_features(gan, seeds, features, psi=psi, ema=ema, batch_size=batch_size)
     rows = images.unflatten(0, (-1, steps)).transpose(1, 2)  # [pairs, seeds, steps, C, H, W]
     pairs = [f"{a} -> {b}" for a, b in zip(captions, captions[1:], strict=False)]
@@ -125,7 +131,7 @@ def save_sentences(
 
 
 def save_attention(
-    gan: GAN,
+    gan: Samples,
     seeds: Sequence[int],
     captions: Sequence[str],
     target: Path,
@@ -138,12 +144,7 @@ def save_attention(
 
     ValueError for a model that attends to no words, or cannot read these.
     """
-    from lit_gans.papers.attngan import AttnGAN, attention_sheet
-
-    if not isinstance(gan, AttnGAN):
-        raise ValueError(
-            f"this {type(gan).__name__} attends to no words: leave attention out, or give a run of AttnGAN"
-        )
+    require(gan, Attends, "a sheet of attention", otherwise="leave attention out, or give a run of AttnGAN")
     pairs = [(seed, caption) for caption in captions for seed in seeds]
     sheets = []
     for start in range(0, len(pairs), batch_size):
@@ -161,14 +162,8 @@ def between(features: TextFeatures, steps: int) -> TextFeatures:
     return features.rows(first + (share >= 0.5))._replace(sentence=sentence)
 
 
-def _reader(gan: GAN) -> TextGAN:
-    if not isinstance(gan, TextGAN):
-        raise ValueError(f"this {type(gan).__name__} draws no captions: leave text out, or give a text-to-image run")
-    return gan
-
-
 def draw_captions(
-    gan: TextGAN,
+    gan: Captioned,
     seeds: Sequence[int],
     captions: Sequence[str],
     *,
@@ -181,7 +176,7 @@ def draw_captions(
 
 
 def draw_features(
-    gan: TextGAN,
+    gan: Captioned,
     seeds: Sequence[int],
     features: TextFeatures,
     *,

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lit_gans.adversarial import GAN
+from lit_gans.adversarial.capabilities import HasStyles, require
 from lit_gans.base.cache import digest, write_tensors
 from lit_gans.base.images import to_uint8
 from lit_gans.base.random import Draws
-from lit_gans.editing.styles import check_styles
 from lit_gans.metrics.perceptual import FrozenDistance
 from lit_gans.nn.mode import evaluating
 
@@ -108,7 +108,7 @@ def render(model: GAN, ws: Tensor, noise: Mapping[str, Tensor], *, ema: bool = T
     noise: by names as those of `noise_maps`; maps that it has not stay the model's. The model is not changed.
     ValueError for a name or shape that the model has not.
     """
-    check_styles(model, "rendering styles")
+    require(model, HasStyles, "rendering styles")
     own = dict(model.named_buffers())
     wrong = [name for name, one in noise.items() if name not in own or own[name].shape != one.shape]
     if wrong:
@@ -218,7 +218,7 @@ def project(
     Raises:
         ValueError: a model without W, another image than the model's, or a setting that cannot be met.
     """
-    check_styles(model, "projection")
+    require(model, HasStyles, "projection")
     _check(model, image, space=space, label=label, steps=steps, num_samples=num_samples, frames=frames)
     settings = {
         "space": space, "steps": steps, "lr": lr, "initial_noise": initial_noise, "noise_weight": noise_weight,

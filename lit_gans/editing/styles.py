@@ -11,22 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lit_gans.adversarial import GAN
+from lit_gans.adversarial.capabilities import class_labels, require
 from lit_gans.base.images import to_uint8
 from lit_gans.base.random import Draws, drawing
-from lit_gans.metrics.sources import HasStyles
+from lit_gans.metrics.sources import FromLatents, HasStyles
 
 # Two layers at each size (Karras et al., 2019, Sec. 3.1): pose and shape; hair, eyes; colours. No model has over 32.
 GROUPS = {"coarse": range(4), "middle": range(4, 8), "fine": range(8, 32)}
-
-
-def check_styles(gan: GAN | HasStyles, purpose: str) -> None:
-    """ValueError for a model without W, which `purpose` needs."""
-    if not isinstance(gan, HasStyles):
-        raise ValueError(
-            f"{type(gan).__name__} has no W: {purpose} needs a style-based generator, with styles() and synthesize(), "
-            "such as StyleGAN2"
-        )
 
 
 def styles_of(
@@ -38,7 +29,7 @@ def styles_of(
 
 
 def truncation_sweep(
-    gan: GAN,
+    gan: FromLatents,
     seeds: Sequence[int],
     *,
     psi: Sequence[float],
@@ -48,14 +39,14 @@ def truncation_sweep(
 ) -> Tensor:
     """uint8 [psis, seeds, C, H, W]: the same seeds for each psi (Fig. 8); label as for `styles_of`.
 
-    Any model has such a sweep: where there is no W, psi scales z.
+    Any model of latents has such a sweep: where there is no W, psi scales z.
     """
     z, labels = gan.seeded_latents(seeds), _labels(gan, seeds, label)
     return torch.stack([draw_latents(gan, z, labels=labels, psi=one, ema=ema, batch_size=batch_size) for one in psi])
 
 
 def style_mixing(
-    gan: GAN | HasStyles,
+    gan: HasStyles,
     rows: Sequence[int],
     columns: Sequence[int],
     *,
@@ -71,7 +62,7 @@ def style_mixing(
     are the column's, all others the row's; "coarse", "middle" and "fine" are those at 4 and 8, at 16 and 32, and from
     64 pixels on. ValueError for a model without W, and for layers that it has not.
     """
-    check_styles(gan, "style mixing")
+    require(gan, HasStyles, "style mixing")
     a, b = (styles_of(gan, seeds, label=label, psi=psi, ema=ema) for seeds in (rows, columns))
     if isinstance(layers, str):
         layers = [layer for layer in GROUPS[layers] if layer < a.shape[1]] or list(GROUPS[layers])
@@ -104,7 +95,7 @@ def noise_table(
     What differs between the rows is what the noise decides (Fig. 4 and 5); label as for `styles_of`. ValueError for a
     model without W.
     """
-    check_styles(gan, "a table of noise")
+    require(gan, HasStyles, "a table of noise")
     ws = styles_of(gan, seeds, label=label, psi=psi, ema=ema)
     rows = []
     for noise in NOISES:
@@ -115,7 +106,7 @@ def noise_table(
 
 
 def draw_latents(
-    gan: GAN,
+    gan: FromLatents,
     z: Tensor,
     *,
     labels: Tensor | None = None,
@@ -142,6 +133,5 @@ def _in_parts(render: Callable[[slice], Tensor], count: int, batch_size: int) ->
         return torch.cat([to_uint8(render(slice(i, i + batch_size))).cpu() for i in range(0, count, batch_size)])
 
 
-def _labels(gan: GAN | HasStyles, seeds: Sequence[int], label: int | None) -> Tensor | None:
-    assert isinstance(gan, GAN)
-    return gan.sample_labels(seeds, None if label is None else torch.full((len(seeds),), label))
+def _labels(gan: FromLatents, seeds: Sequence[int], label: int | None) -> Tensor | None:
+    return class_labels(gan, seeds, None if label is None else torch.full((len(seeds),), label))

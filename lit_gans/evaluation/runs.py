@@ -68,9 +68,9 @@ def evaluate_run(
     if of_folders := [name for name in metrics if name in metrics_of_folders()]:
         raise ValueError(f"{', '.join(of_folders)}: for folders of images, not for a run; see `lit-gans sample`")
     plan = plan_of(settings, metrics=metrics, num_images=settings.num_images, **samples)
-    data = _reals_of_run(target, other, config, gan) if data is None else data
+    data = _reals_of_run(target, other, config, gan, where.trust) if data is None else data
     data.prepare_data()
-    give_captions(gan, data, target, config)
+    give_captions(gan, data, target, config, trust=where.trust)
     network = extractor_of(settings, plan, data, where)
     distance = networks.similarity().to(where.device) if set(metrics) & set(PATHS) else None
     gan.to(where.device)
@@ -85,29 +85,37 @@ def evaluate_run(
     return evaluation
 
 
-def give_captions(gan: GAN, data: ImageData, target: Path, config: dict[str, Any] | None) -> None:
+def give_captions(
+    gan: GAN, data: ImageData, target: Path, config: dict[str, Any] | None, *, trust: str | None = None
+) -> None:
     """Samples of a text-to-image model are of the captions of `data`, or of the run's own data where it has none."""
-    from lit_gans.data import TextData
-    from lit_gans.papers.text.game import TextGAN
+    from lit_gans.adversarial.capabilities import Captioned, can
 
-    if isinstance(gan, TextGAN) and gan.text_encoder is not None:
-        gan.take_captions(data if isinstance(data, TextData) else _own_data(target, config, "evaluate a run folder"))
+    if can(gan, Captioned):
+        own = (
+            data
+            if data.gives == "pictures with captions"
+            else _own_data(target, config, "evaluate a run folder", trust)
+        )
+        gan.take_captions(own)
 
 
-def _reals_of_run(target: Path, other: str | Path | None, config: dict[str, Any] | None, gan: GAN) -> ImageData:
+def _reals_of_run(
+    target: Path, other: str | Path | None, config: dict[str, Any] | None, gan: GAN, trust: str | None
+) -> ImageData:
     if other is not None:
         return image_folder(Path(other), gan.resolution, channels=gan.channels)
-    return _own_data(target, config, "give a folder of real images as second argument")
+    return _own_data(target, config, "give a folder of real images as second argument", trust)
 
 
-def _own_data(target: Path, config: dict[str, Any] | None, way_out: str) -> ImageData:
+def _own_data(target: Path, config: dict[str, Any] | None, way_out: str, trust: str | None) -> ImageData:
     from lit_gans.runs.load import build_data
 
     if config is None:
         raise FileNotFoundError(
             f"no config.yaml in {run_folder(target)}, so the data {target} was trained on is unknown: {way_out}"
         )
-    return build_data(config)
+    return build_data(config, trust=trust)
 
 
 def evaluate_translator_run(
@@ -129,7 +137,7 @@ def evaluate_translator_run(
     from lit_gans.callbacks import EvaluateTranslation
     from lit_gans.metrics.translation import evaluate_translator
 
-    data = _own_data(target, config, "from Python, pass data=") if data is None else data
+    data = _own_data(target, config, "from Python, pass data=", where.trust) if data is None else data
     data.prepare_data()
     section = (config or {}).get("evaluate_translation") or {}
     section = {name: value for name, value in section.items() if name != "segmenter"}  # of a class of the user's

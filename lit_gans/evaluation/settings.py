@@ -52,6 +52,7 @@ class Where:
     device: torch.device
     cache_dir: Path | None
     plots: Path | None
+    trust: str | None = None  # another package whose classes the run may name
 
     def show(self, data: ImageData, split: str, written: list[Path]) -> Callable[[Any], None] | None:
         """What draws the pictures, and adds their paths to `written`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,21 +31,10 @@ from lit_gans.metrics.plan import OF_GENERATOR, PATHS, WITHOUT_EXTRACTOR, Plan
 from lit_gans.metrics.protocol import stamp
 from lit_gans.metrics.reals import Progress, RealImages, real_indices, real_statistics
 from lit_gans.metrics.separability import AttributeClassifier, measure_separability
-from lit_gans.metrics.sources import HasStyles
+from lit_gans.metrics.sources import Averages, HasStyles, Samples
 
 _SHOWN = 2000
 _SENSIBLE_REACH = 8.0  # networks without a last tanh overshoot by far less
-
-
-class Sampler(Protocol):
-    """What is asked of a generator; `lit_gans.adversarial.gan.GAN` is one."""
-
-    num_classes: int
-    images_seen: int
-    generator_ema: nn.Module | None
-    device: torch.device
-
-    def sample(self, seeds: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +88,7 @@ class _Group(NamedTuple):
 
 @torch.no_grad()
 def evaluate_gan(
-    gan: Sampler,
+    gan: Samples,
     data: RealImages,
     *,
     extractor: Extractor | None,
@@ -132,7 +121,7 @@ def evaluate_gan(
         evaluation = _evaluate(_sampled(gan, labels, plan, group), data, extractor, plan, labels, group, show)
         _add_paths(evaluation, gan, plan, distance, group)
         _add_separability(evaluation, gan, plan, attributes, group)
-    made_by = "ema" if plan.ema and gan.generator_ema is not None else "raw"
+    made_by = "ema" if plan.ema and isinstance(gan, Averages) and gan.averages() else "raw"
     evaluation.protocol.update(generator=made_by, images_seen=int(gan.images_seen), psi=plan.psi, seed=plan.seed)
     return evaluation
 
@@ -167,7 +156,7 @@ def evaluate_images(
     return evaluation
 
 
-def check_generator(gan: Sampler, plan: Plan, attributes: Mapping[str, AttributeClassifier] | None = None) -> None:
+def check_generator(gan: Samples, plan: Plan, attributes: Mapping[str, AttributeClassifier] | None = None) -> None:
     """ValueError, before anything is measured, for metrics that this generator has not, or that lack a classifier."""
     if "separability" in plan.metrics and not attributes:
         raise ValueError("separability needs attribute classifiers: pass attributes={'smiling': module, ...} in Python")
@@ -176,13 +165,13 @@ def check_generator(gan: Sampler, plan: Plan, attributes: Mapping[str, Attribute
             check_space(gan, PATHS[name]["space"])
 
 
-def _published_distance(gan: Sampler) -> Distance:
+def _published_distance(gan: Samples) -> Distance:
     from lit_gans.metrics.perceptual import build_lpips
 
     return build_lpips("vgg").to(gan.device)
 
 
-def _add_paths(evaluation: Evaluation, gan: Sampler, plan: Plan, distance: Distance | None, group: _Group) -> None:
+def _add_paths(evaluation: Evaluation, gan: Samples, plan: Plan, distance: Distance | None, group: _Group) -> None:
     wanted = [name for name in plan.metrics if name in PATHS]
     for done, name in enumerate(wanted):
         if group.progress is not None:
@@ -199,7 +188,7 @@ def _add_paths(evaluation: Evaluation, gan: Sampler, plan: Plan, distance: Dista
 
 def _add_separability(
     evaluation: Evaluation,
-    gan: Sampler,
+    gan: Samples,
     plan: Plan,
     attributes: Mapping[str, AttributeClassifier] | None,
     group: _Group,
@@ -256,7 +245,7 @@ def undisturbed(module: object, device: torch.device) -> Iterator[None]:
             part.training = training
 
 
-def _sampled(gan: Sampler, labels: Tensor | None, plan: Plan, group: _Group) -> Iterator[FakeBatch]:
+def _sampled(gan: Samples, labels: Tensor | None, plan: Plan, group: _Group) -> Iterator[FakeBatch]:
     """This process's share of the samples; none if there are fewer samples than processes."""
     from lit_gans.base.images import to_uint8
 

@@ -10,6 +10,7 @@ from lit_gans.adversarial import GAN, lazy_adam
 from lit_gans.adversarial.losses import loss_by_path
 from lit_gans.adversarial.penalties import r1
 from lit_gans.adversarial.priors import Uniform
+from lit_gans.base.checks import power_of_two
 from lit_gans.nn import BatchNorm
 
 
@@ -19,12 +20,8 @@ def widths(resolution: int, *, width: int, max_width: int = 1024) -> list[int]:
     Raises:
         ValueError: the resolution is not a power of two from 8.
     """
-    levels = resolution.bit_length() - 1
-    if resolution != 2**levels or resolution < 8:
-        raise ValueError(
-            f"resolution {resolution} is not a power of two from 8; strided layers double it from 4: "
-            "use 16, 32, 64, 128 or 256"
-        )
+    why = "strided layers double it from 4: use 16, 32, 64, 128 or 256"
+    levels = power_of_two("resolution", resolution, least=8, why=why)
     return [min(width * 2**i, max_width) for i in reversed(range(levels - 2))]
 
 

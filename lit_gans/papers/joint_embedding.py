@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lit_gans.adversarial import Game, lazy_adam
+from lit_gans.base.checks import power_of_two
 from lit_gans.base.grids import MAX_SIDE_PX, spread
 from lit_gans.base.images import from_uint8
 from lit_gans.nn import BatchNorm
@@ -33,9 +34,7 @@ class PictureEncoder(nn.Module):
 
     def __init__(self, *, resolution: int, channels: int, width: int, embed_dim: int) -> None:
         super().__init__()
-        halvings = resolution.bit_length() - 3
-        if halvings < 1 or resolution != 4 * 2**halvings:
-            raise ValueError(f"resolution {resolution} is not a power of two from 8: use 32, 64, ...")
+        halvings = power_of_two("resolution", resolution, least=8, why="use 32, 64, ...") - 2
         layers: list[nn.Module] = []
         for k in range(halvings):
             fan_in, fan_out = (width * 2 ** min(k - 1, 3) if k else channels), width * 2 ** min(k, 3)

@@ -19,6 +19,7 @@ from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolat
 
 from lit_gans.adversarial import GAN, lazy_adam
 from lit_gans.adversarial.losses import loss_by_path, wasserstein
+from lit_gans.base.checks import power_of_two
 from lit_gans.base.processes import mean_over_processes
 from lit_gans.base.random import random_noise
 from lit_gans.nn.equalized import EqualizedConv2d
@@ -39,12 +40,8 @@ def widths(resolution: int, *, width: int) -> dict[int, int]:
     Raises:
         ValueError: the resolution is not a power of two from 8, or the width cannot be halved so often.
     """
-    levels = resolution.bit_length() - 1
-    if resolution != 2**levels or resolution < 8:
-        raise ValueError(
-            f"resolution {resolution} is not a power of two from 8; MSG-GAN doubles it from 4, scale by scale: use 32, "
-            "64, 128, ..."
-        )
+    why = "MSG-GAN doubles it from 4, scale by scale: use 32, 64, 128, ..."
+    levels = power_of_two("resolution", resolution, least=8, why=why)
     maps = {2**level: width * 32 // max(2**level, 32) for level in range(2, levels + 1)}
     # Below the largest scale half of the discriminator's maps are of the image, half of the features.
     if width < 1 or maps[resolution] < 1 or any(maps[r] % 2 for r in maps if r < resolution):

@@ -14,6 +14,7 @@ from torch.nn.functional import glu, mse_loss
 from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import divergence, is_fake, is_real
 from lit_gans.adversarial.penalties import r1
+from lit_gans.base.checks import power_of_two
 from lit_gans.nn import BatchNorm
 from lit_gans.papers.stackgan import ImageEncoder, augmented, conv3, doublings, mixed
 from lit_gans.papers.text.encoders import TextFeatures
@@ -320,11 +321,8 @@ class StackGAN2(TextGAN):
                 f"r1_gamma {r1_gamma} in every {r1_interval} batches: give a weight, 0 for none, and 1 batch or more"
             )
         base_px = resolution >> (branches - 1)
-        if base_px < 8 or resolution & (resolution - 1):
-            raise ValueError(
-                f"resolution {resolution} with {branches} branches: it must be a power of two, and the first branch "
-                "have 8 pixels or more"
-            )
+        why = f"the first of {branches} branches has 8 pixels or more, and each next one twice as many"
+        power_of_two("resolution", resolution, least=8 << (branches - 1), why=why)
         captions = self.text_encoder is not None
         self.generator = Generator(
             resolution=resolution, branches=branches, channels=channels, z_dim=z_dim, width=width,

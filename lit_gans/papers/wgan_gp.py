@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d, interpolate, relu
 from lit_gans.adversarial import GAN, lazy_adam
 from lit_gans.adversarial.losses import wasserstein
 from lit_gans.adversarial.penalties import gradient_penalty
+from lit_gans.base.checks import power_of_two
 from lit_gans.nn import BatchNorm
 
 Networks = Literal["resnet", "mlp"]
@@ -99,13 +100,8 @@ def he_init(block: nn.Module) -> None:
 
 def levels(resolution: int) -> int:
     """How often 4 pixels are doubled to `resolution`."""
-    count = resolution.bit_length() - 3
-    if resolution != 4 * 2**count or count < 1:
-        raise ValueError(
-            f"resolution {resolution} is not a power of two from 8; residual blocks double it from 4: use 16, 32, "
-            "64, 128, or networks='mlp'"
-        )
-    return count
+    why = "residual blocks double it from 4: use 16, 32, 64, 128, or networks='mlp'"
+    return power_of_two("resolution", resolution, least=8, why=why) - 2
 
 
 class ResNetGenerator(nn.Module):

@@ -1,9 +1,9 @@
-"""Finding experiment files, and helping with a mistyped key."""
+"""Finding experiment files, and helping with a mistyped key or class."""
 
 import difflib
 import inspect
 import re
-from importlib import import_module
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,27 @@ def shipped_configs() -> dict[str, Path]:
     return {}
 
 
-def unknown_key_message(message: str, parser: Any) -> str:
-    """The parser's message, and for an unknown key the nearest known ones."""
+def with_hint(message: str, parser: Any, kinds: Mapping[str, type]) -> str:
+    """The parser's message, and for an unknown key or class the nearest known ones; `kinds`: base classes by key."""
+    classes = {key: list(_subclasses(kind)) for key, kind in kinds.items()}
+    hint = _nearest_classes(message, classes) or _nearest_keys(message, sorted(_known_keys(parser, classes)))
+    return f"{message}\n{hint}" if hint else message
+
+
+def _nearest_classes(message: str, classes: Mapping[str, Iterable[type]]) -> str:
+    """Of the class that cannot be imported, if it is about one."""
+    wrong = re.search(r"given class_path '([\w.]+)'|dot import path string: ([\w.]+)", message)
+    where = re.search(r"key \"(\w+)\"", message)
+    if wrong is None or where is None or where[1] not in classes:
+        return ""
+    names = {cls.__name__.lower(): cls.__name__ for cls in classes[where[1]] if not inspect.isabstract(cls)}
+    close = difflib.get_close_matches(wrong[wrong.lastindex].rpartition(".")[2].lower(), names, n=3)
+    return f"The nearest known classes: {', '.join(names[name] for name in close)}" if close else ""
+
+
+def _nearest_keys(message: str, known: list[str]) -> str:
     keys = re.findall(r"(?:Key|Option|arguments?:?|key) '?\"?-{0,2}([\w.]+)", message)
     keys += re.findall(r"(?:--)([\w.]+)", message)
-    known = sorted(_known_keys(message, parser))
     for key in keys:
         if key in known:
             continue
@@ -47,23 +63,26 @@ def unknown_key_message(message: str, parser: Any) -> str:
         close = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
         close = close or [k for k in known if k.rsplit(".", 1)[-1] in difflib.get_close_matches(leaf, _leaves(known))]
         if close:
-            return f"{message}\nThe nearest known keys: {', '.join(close[:3])}"
-    return message
+            return f"The nearest known keys: {', '.join(close[:3])}"
+    return ""
 
 
 def _leaves(keys: list[str]) -> list[str]:
     return [k.rsplit(".", 1)[-1] for k in keys]
 
 
-def _known_keys(message: str, parser: Any) -> set[str]:
-    """Keys of the parser, and of the constructors of all papers and data sets under model / data.init_args."""
+def _known_keys(parser: Any, classes: Mapping[str, Iterable[type]]) -> set[str]:
+    """Keys of the parser, and under init_args those of the constructors of all classes that were imported."""
     keys = {action.dest for action in parser._actions}
-    for prefix, module in (("model", "lit_gans.papers"), ("data", "lit_gans.data")):
-        package = import_module(module)
-        for name in package.__all__:
-            cls = getattr(package, name)
-            for base in cls.__mro__ if inspect.isclass(cls) else ():
-                if base.__module__.startswith("lit_gans"):
-                    parameters = inspect.signature(base.__init__).parameters
-                    keys |= {f"{prefix}.init_args.{p}" for p in parameters if p not in ("self", "args", "kwargs")}
+    for prefix, found in classes.items():
+        for cls in found:
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+            keys |= {f"{prefix}.init_args.{name}" for name in named}
     return keys
+
+
+def _subclasses(kind: type) -> Iterable[type]:
+    yield kind
+    for cls in kind.__subclasses__():
+        yield from _subclasses(cls)

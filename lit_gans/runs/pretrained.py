@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor, nn
+
+from lit_gans import __version__
+from lit_gans.adversarial import Game
+from lit_gans.augment.image_pool import pool_buffers
 from lit_gans.base.files import replacing
+from lit_gans.runs.classes import OURS, check_loss, trusted_class
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from lit_gans.metrics import Evaluation
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-PAPERS = "lit_gans.papers"
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -29,10 +31,11 @@ def save_pretrained(
     evaluations: Sequence[Evaluation] = (),
     notes: str = "",
 ) -> Path:
-    """The folder, with a model of lit_gans.papers that `from_pretrained` builds again to the last bit.
+    """The folder, with a model that `from_pretrained` builds again to the last bit.
 
     A training class is saved with all its networks, so that it samples and trains on; a network alone, such as
-    `gan.generator_ema`, needs the `arguments` that it was built with.
+    `gan.generator_ema`, needs the `arguments` that it was built with. A class of another package than lit_gans is
+    loaded by who trusts it; see `from_pretrained`.
 
     Args:
         arguments: of the constructor, plain values; by default those that a training class keeps.
@@ -40,17 +43,15 @@ def save_pretrained(
         notes: Markdown for the card: data, licence, limits.
 
     Raises:
-        ValueError: no class of lit_gans.papers, arguments that are not plain, or that build something else.
+        ValueError: a class that cannot be imported, arguments that are not plain, or that build something else.
     """
     from safetensors.torch import save_file
-
-    from lit_gans.augment.image_pool import pool_buffers
 
     folder = Path(folder)
     if (folder / CARD).exists() and not (folder / CONFIG).exists():
         raise ValueError(f"{folder} has a {CARD} of something else, which would be overwritten: give another folder")
     config = _config(model, arguments)
-    rebuilt = _build(config)
+    rebuilt = _built(type(model), config)
     # What training alone uses and the arguments leave out, such as an augmentation, stays behind.
     left = {f"{name}." for name, _ in model.named_children()} - {f"{name}." for name, _ in rebuilt.named_children()}
     state = {
@@ -67,11 +68,12 @@ def save_pretrained(
     return folder
 
 
-def from_pretrained(source: str | Path, *, revision: str | None = None) -> nn.Module:
+def from_pretrained(source: str | Path, *, revision: str | None = None, trust: str | None = None) -> nn.Module:
     """The model of a folder, or of a repository "owner/name" of the Hugging Face Hub; on the CPU, for evaluation.
 
-    A folder that exists comes first. Nothing in it is run: only classes of lit_gans.papers are built, from plain
-    arguments, and only tensors are read. revision: branch, tag or commit of the repository.
+    A folder that exists comes first. Nothing in it is run: only classes of lit_gans and of installed packages of papers
+    are built, and of the package `trust`, if you name one, from plain arguments; and only tensors are read. revision:
+    branch, tag or commit of the repository.
 
     Raises:
         FileNotFoundError: no such folder, or a file is missing. ValueError: what is in the files is not ours, or is
@@ -79,11 +81,12 @@ def from_pretrained(source: str | Path, *, revision: str | None = None) -> nn.Mo
     """
     folder = _local(source, revision)
     config = read_config(folder)
-    model = _build(config)
+    check_loss(config["arguments"], trust=trust)
+    model = _built(trusted_class(config["class_path"], nn.Module, trust=trust), config)
     state = read_tensors(folder / WEIGHTS)
     _check_same(state, model)
     model.load_state_dict(state)
-    if _is_game(model):
+    if isinstance(model, Game):
         model.images_seen = config["images_seen"]
     return model.eval().requires_grad_(False)
 
@@ -165,12 +168,10 @@ def _hub() -> Any:
 
 
 def _config(model: nn.Module, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
-    from lit_gans import __version__
-
-    cls, game = type(model), _is_game(model)
+    cls, game = type(model), isinstance(model, Game)
     class_path = f"{cls.__module__}.{cls.__qualname__}"
-    if not class_path.startswith(f"{PAPERS}."):
-        raise ValueError(f"{class_path} is not of {PAPERS}, whose classes alone from_pretrained builds")
+    if cls.__module__ == "__main__" or "." in cls.__qualname__:
+        raise ValueError(f"{class_path} cannot be imported from elsewhere: define the class in a module, at its top")
     if arguments is None and not game:
         raise ValueError(f"a {cls.__name__} does not keep its constructor's arguments: pass arguments=")
     if arguments is None:
@@ -192,39 +193,9 @@ def _plain(value: Any, name: str) -> Any:
     )
 
 
-def _is_game(model: nn.Module) -> bool:
-    from lit_gans.adversarial import Game
-
-    return isinstance(model, Game)
-
-
-def paper_class(class_path: str) -> type[nn.Module]:
-    """The class of lit_gans.papers that the import path names.
-
-    Raises:
-        ValueError: it is elsewhere, or there is no such class.
-    """
-    from torch import nn
-
-    module, _, name = class_path.rpartition(".")
-    if not re.fullmatch(rf"{re.escape(PAPERS)}(\.[a-z]\w*)*", module):
-        raise ValueError(f"the class {class_path!r} is not of {PAPERS}, whose classes alone are built")
+def _built(cls: type[nn.Module], config: Mapping[str, Any]) -> nn.Module:
     try:
-        found = vars(import_module(module)).get(name)
-    except ImportError:
-        found = None
-    if not isinstance(found, type) or not issubclass(found, nn.Module) or not found.__module__.startswith(f"{PAPERS}."):
-        raise ValueError(f"{PAPERS} has no class {class_path!r}: was it written by a later version of lit_gans?")
-    return found
-
-
-def _build(config: Mapping[str, Any]) -> nn.Module:
-    cls, arguments = paper_class(config["class_path"]), config["arguments"]
-    loss = arguments.get("loss")
-    if loss is not None and not str(loss).startswith("lit_gans."):  # the one argument that is an import path
-        raise ValueError(f"the model names the loss {loss!r}, which is not ours")
-    try:
-        return cls(**arguments)
+        return cls(**config["arguments"])
     except TypeError as error:
         raise ValueError(f"{config['class_path']} cannot be built from its arguments: {error}") from error
 
@@ -256,7 +227,8 @@ def model_card(
         lines += [f"Trained on {config['images_seen'] / 1000:g} thousand images."]
     lines += ["", *([notes, ""] if notes else [])]
     lines += ["```python", "from lit_gans.runs.pretrained import from_pretrained", ""]
-    lines += ['model = from_pretrained(".")  # this folder, or the name of its repository', "```", ""]
+    theirs = "" if config["class_path"].startswith(OURS) else f', trust="{config["class_path"].partition(".")[0]}"'
+    lines += [f'model = from_pretrained("."{theirs})  # this folder, or the name of its repository', "```", ""]
     lines += ["## Arguments", ""]
     lines += [f"- {key}: `{json.dumps(value)}`" for key, value in config["arguments"].items()]
     return "\n".join([*lines, "", *_numbers(evaluations)])

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,18 @@ img { max-width: 100%; image-rendering: pixelated; } svg { max-width: 100%; heig
 table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top; }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; } figcaption { color: #666; }
 """
+# Every figure that a run reports is in the first panel that wants its name, in "others" if no other does.
 PANELS = (
-    ("losses", ("loss_d", "loss_g")),
-    ("logits", ("real_logits", "fake_logits")),
-    ("penalties", ("r1", "gp")),
-    ("distance to the reals", ("fid", "frechet_")),
-    ("precision and recall", ("precision_", "recall_", "class_accuracy")),
-    ("diversity and win rate", ("diversity", "d_win_rate")),
+    ("losses", r"loss.*"),
+    ("logits", r".*logits"),
+    ("penalties", r"r1|gp|drift|path_length|.*penalty"),
+    ("distance to the reals", r"fid|kid|frechet_.*|kid_.*"),
+    ("precision and recall", r"(precision|recall|density|coverage)_.*|class_accuracy"),
+    ("diversity and win rate", r"diversity|d_win_rate"),
+    ("signs of logits", r".*_sign"),
+    ("others", r".*"),
 )
+NOT_SHOWN = re.compile(r"kimg|time_s|img_per_s|s_per_kimg|.*_share|peak_memory_mib")  # when, and how fast
 
 
 def write_page(run: Path) -> Path:
@@ -73,9 +78,7 @@ def _pictures(run: Path) -> str:
 def _curves(lines: list[dict[str, Any]]) -> str:
     from matplotlib.figure import Figure
 
-    names = sorted({k for line in lines for k, v in line.items() if isinstance(v, (int, float))})
-    panels = [(title, [n for n in names if n.startswith(wanted)]) for title, wanted in PANELS]
-    panels = [(title, found) for title, found in panels if found]
+    panels = _panels(lines)
     if not panels:
         return "<p>No figures yet.</p>"
     rows = (len(panels) + 2) // 3
@@ -88,6 +91,16 @@ def _curves(lines: list[dict[str, Any]]) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+
+
+def _panels(lines: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """(title, names of figures), as many as there is something to show in."""
+    names = sorted({k for line in lines for k, v in line.items() if isinstance(v, (int, float))})
+    found: dict[str, list[str]] = {title: [] for title, _ in PANELS}
+    for name in names:
+        if not NOT_SHOWN.fullmatch(name):
+            found[next(title for title, wanted in PANELS if re.fullmatch(wanted, name))].append(name)
+    return [(title, shown) for title, shown in found.items() if shown]
 
 
 def _evaluation(lines: list[dict[str, Any]]) -> str:

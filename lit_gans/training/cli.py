@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from lit_gans import callbacks
 from lit_gans.adversarial import Game
+from lit_gans.adversarial.checks import check_same_architecture
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
 from lit_gans.base.precision import set_float32_precision
-from lit_gans.runs.configs import find_config, unknown_key_message
+from lit_gans.runs.classes import load_added, see_working_folder
+from lit_gans.runs.configs import find_config, with_hint
 from lit_gans.runs.folder import last_run_folder, new_run_folder
 from lit_gans.runs.loggers import LoggerName, build_logger, close, over_kimg
 from lit_gans.runs.records import describe
@@ -53,10 +56,10 @@ TRAINER_DEFAULTS = {
 
 
 class Parser(LightningArgumentParser):
-    """Names the nearest known keys when one is unknown."""
+    """Names the nearest known keys and classes when one is unknown."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:
-        super().error(unknown_key_message(message, self), ex)
+        super().error(with_hint(message, self, {"model": Game, "data": LightningDataModule}), ex)
 
 
 class FitCLI(LightningCLI):
@@ -130,9 +133,11 @@ def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    import_module("lit_gans.papers")  # a class has a short name, as in --model=CGAN, once it is imported
+    load_added()
+    see_working_folder()
     found = _with_shipped_configs(argv)
-    # A model's file may lie beside its config, or where the command is called.
-    sys.path += [str(Path(c).resolve().parent) for c in (*_config_values(found), "here")]
+    sys.path += [str(Path(config).resolve().parent) for config in _config_values(found)]  # a model's file beside it
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*treespec.*|.*intended to run from within Python.*")
         return FitCLI(found, run_folder=run_folder)
@@ -198,8 +203,6 @@ def _checkpoint_to_resume(cli: FitCLI) -> str | None:
     if not wanted:
         return None
     path = find_checkpoint(cli.run if wanted == "last" else wanted)
-    from lit_gans.adversarial.checks import check_same_architecture
-
     check_same_architecture(cli.model, read_checkpoint(path))
     return str(path)
 

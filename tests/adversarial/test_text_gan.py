@@ -266,7 +266,7 @@ def test_a_long_caption_is_broken_into_lines() -> None:
         ({"text": [" "]}, "blank caption"),
         ({"captions": "nowhere.txt"}, "no file of captions nowhere.txt"),
         ({"text": [RED], "interpolate": 4}, "walks from caption to caption, and there is 1"),
-        ({"text": [RED], "attention": True}, "attends to no words"),
+        ({"text": [RED], "attention": True}, "needs a model that attends to the words of captions"),
         ({"text": [RED, BLUE], "interpolate": 1}, "there are 2 steps or more"),
         (
             {"text": [RED], "psi": [0.5, 1.0]},
@@ -281,5 +281,5 @@ def test_errors_of_the_verb(run: Path, tmp_path: Path, options: dict[str, Any], 
 
 def test_only_text_models_draw_text(tmp_path: Path) -> None:
     gan = DCGAN(resolution=16, width=4, z_dim=4, channels=1)
-    with pytest.raises(ValueError, match="draws no captions"):
+    with pytest.raises(ValueError, match="needs a model that draws what captions say, and a DCGAN does not"):
         save_captioned(gan, [0], captions_of([RED], None), tmp_path, grid=False)

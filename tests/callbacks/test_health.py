@@ -60,7 +60,7 @@ def test_nan_is_seen_between_distant_ticks(tmp_path: Path) -> None:
 
 
 def test_logits_that_run_away_are_seen_and_the_limit_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DivergenceError, match=r"real_logits 2e\+05, fake_logits 2e\+05 .*health.divergence=10000"):
+    with pytest.raises(DivergenceError, match=r"fake_logits 2e\+05, real_logits 2e\+05 .*health.divergence=10000"):
         fit(tmp_path, tiny_gan(total_kimg=1, lr=1e-9), Break(2e5, batch=0), Report(0.016), Health(0.016))
 
 

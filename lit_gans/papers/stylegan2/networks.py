@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from lit_gans.base.checks import power_of_two
 from lit_gans.base.random import random_noise
 from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedConv2d, EqualizedLinear
@@ -31,12 +32,8 @@ def resolutions(resolution: int) -> list[int]:
     Raises:
         ValueError: the resolution is not a power of two from 8.
     """
-    levels = resolution.bit_length() - 1
-    if resolution != 2**levels or resolution < 8:
-        raise ValueError(
-            f"resolution {resolution} is not a power of two from 8; StyleGAN2's blocks double it from 4: "
-            "use 32, 64, 128, 256, 512 or 1024"
-        )
+    why = "StyleGAN2's blocks double it from 4: use 32, 64, 128, 256, 512 or 1024"
+    levels = power_of_two("resolution", resolution, least=8, why=why)
     return [2**level for level in range(2, levels + 1)]
 
 
