@@ -6,7 +6,7 @@ or of a stranger's file, is sampled, measured and resumed as ours are. What metr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import lightning.pytorch as pl
@@ -16,7 +16,7 @@ from torch import Tensor
 from lit_gans.metrics.sources import Averages, Captioned, FromLatents, HasStyles, Samples, Translates
 
 __all__ = [
-    "Attends", "Averages", "Captioned", "FromLatents", "Grows", "HasStyles", "Input", "Previews", "Samples",
+    "Attends", "Averages", "Captioned", "FromLatents", "Grows", "HasStyles", "Input", "Kept", "Previews", "Samples",
     "Translates", "can", "class_labels", "require",
 ]  # fmt: skip
 
@@ -52,6 +52,14 @@ class Grows(Protocol):
 
     def set_progress(self, stage: int, alpha: float) -> None:
         """Goes to `stage` pixels, with a share `alpha` of its newest layers."""
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """Can be built again and trained on: it knows its constructor's arguments, and how many images it has seen."""
+
+    hparams: MutableMapping[str, Any]
+    images_seen: int
 
 
 class Input(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from lit_gans import __version__
-from lit_gans.adversarial import Game
+from lit_gans.adversarial.capabilities import Kept, can
 from lit_gans.augment.image_pool import pool_buffers
 from lit_gans.base.files import replacing
 from lit_gans.runs.classes import OURS, check_loss, trusted_class
@@ -86,7 +86,7 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, trust: s
     state = read_tensors(folder / WEIGHTS)
     _check_same(state, model)
     model.load_state_dict(state)
-    if isinstance(model, Game):
+    if can(model, Kept):
         model.images_seen = config["images_seen"]
     return model.eval().requires_grad_(False)
 
@@ -168,16 +168,16 @@ def _hub() -> Any:
 
 
 def _config(model: nn.Module, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
-    cls, game = type(model), isinstance(model, Game)
+    cls, kept = type(model), can(model, Kept)
     class_path = f"{cls.__module__}.{cls.__qualname__}"
     if cls.__module__ == "__main__" or "." in cls.__qualname__:
         raise ValueError(f"{class_path} cannot be imported from elsewhere: define the class in a module, at its top")
-    if arguments is None and not game:
+    if arguments is None and not kept:
         raise ValueError(f"a {cls.__name__} does not keep its constructor's arguments: pass arguments=")
     if arguments is None:
         arguments = {name: value for name, value in model.hparams.items() if not name.startswith("_")}
     plain = {name: _plain(value, name) for name, value in arguments.items()}
-    images_seen = model.images_seen if game else 0
+    images_seen = model.images_seen if kept else 0
     return {"class_path": class_path, "arguments": plain, "lit_gans": __version__, "images_seen": images_seen}
 
 

@@ -23,7 +23,7 @@ PANELS = (
     ("losses", r"loss.*"),
     ("logits", r".*logits"),
     ("penalties", r"r1|gp|drift|path_length|.*penalty"),
-    ("distance to the reals", r"fid|kid|frechet_.*|kid_.*"),
+    ("distance to the reals", r"fid|kid|swd|rfid|sfid|(frechet|kid|swd)_.*"),
     ("precision and recall", r"(precision|recall|density|coverage)_.*|class_accuracy"),
     ("diversity and win rate", r"diversity|d_win_rate"),
     ("signs of logits", r".*_sign"),
@@ -78,7 +78,7 @@ def _pictures(run: Path) -> str:
 def _curves(lines: list[dict[str, Any]]) -> str:
     from matplotlib.figure import Figure
 
-    panels = _panels(lines)
+    panels = grouped(lines)
     if not panels:
         return "<p>No figures yet.</p>"
     rows = (len(panels) + 2) // 3
@@ -93,7 +93,7 @@ def _curves(lines: list[dict[str, Any]]) -> str:
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
-def _panels(lines: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+def grouped(lines: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     """(title, names of figures), as many as there is something to show in."""
     names = sorted({k for line in lines for k, v in line.items() if isinstance(v, (int, float))})
     found: dict[str, list[str]] = {title: [] for title, _ in PANELS}

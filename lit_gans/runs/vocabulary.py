@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from lit_gans.papers.text.encoders import arguments_of_run, is_run
+from lit_gans.runs.load import build_data
 
 
 def share_vocabulary(model: MutableMapping[str, Any], data: MutableMapping[str, Any]) -> None:
@@ -14,8 +15,6 @@ def share_vocabulary(model: MutableMapping[str, Any], data: MutableMapping[str, 
     model, data: {"class_path", "init_args"} as a config has them; their "vocabulary" is filled. The words of a text
     encoder that was trained before come first, then those that are given, then those of the data's captions.
     """
-    from lit_gans.runs.load import build_data
-
     ours, theirs = (side.get("init_args", {}) for side in (model, data))
     if "vocabulary" not in ours or "vocabulary" not in theirs or ours.get("encoder", "words") != "words":
         return
@@ -25,7 +24,8 @@ def share_vocabulary(model: MutableMapping[str, Any], data: MutableMapping[str, 
     elif (words := ours["vocabulary"]) is None:
         if (words := theirs["vocabulary"]) is None:
             described = {"class_path": data["class_path"], "init_args": dict(theirs)}
-            words = list(build_data({"data": described}).vocabulary.words)
+            named = data["class_path"].partition(".")[0]  # by who starts the run, and imported already
+            words = list(build_data({"data": described}, trust=named).vocabulary.words)
         ours["vocabulary"] = words
     if theirs["vocabulary"] is None:
         theirs["vocabulary"] = words

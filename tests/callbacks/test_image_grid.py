@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lit_gans.adversarial import Game
 from lit_gans.adversarial.preview import draw
 from lit_gans.base.grids import layout, readable_grid, spread
 from lit_gans.base.images import save_png
@@ -101,3 +102,13 @@ def test_a_film_is_made_when_training_ends(tmp_path: Path) -> None:
     for film in (True, False):
         fit(tmp_path / str(film), tiny_gan(total_kimg=0.032), ImageGrid(0.016, columns=2, rows=2, film=film))
         assert (tmp_path / str(film) / "samples" / "film.gif").is_file() == film
+
+
+def test_a_game_that_shows_nothing_says_how_to_switch_it_off(tmp_path: Path) -> None:
+    class Silent(Game):
+        def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None: ...
+
+        def configure_optimizers(self) -> None: ...
+
+    with pytest.raises(ValueError, match="ImageGrid needs .* Silent does not: .*; set image_grid.every_kimg=0"):
+        fit(tmp_path, Silent(), ImageGrid(0.016))

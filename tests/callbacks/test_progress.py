@@ -66,5 +66,7 @@ def test_texts() -> None:
     assert [clock(s) for s in (0, 61.9, 3600 * 30)] == ["0:00:00", "0:01:01", "30:00:00"]
     metrics = {"r1": 1.0, "frechet_digits": 3.25, "loss_g": 0.5, "loss_d": 1.0, "frechet_b": 1e6}
     assert figures(metrics) == ["loss_d 1", "loss_g 0.5", "frechet_digits 3.25", "frechet_b 1e+06"]
+    metrics = {"loss_kl": 3.0, "loss": 2.0, "alpha": 1.0, "diversity": 0.5}
+    assert figures(metrics) == ["loss 2", "loss_kl 3", "diversity 0.5"]
     with pytest.raises(ValueError, match="progress.plain_s is 0"):
         Progress(plain_s=0)

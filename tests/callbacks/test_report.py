@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lit_gans.callbacks.report import Report, cut_metrics
+from lit_gans.runs.report import grouped
 
 from .common import fit, tiny_gan
 
@@ -63,3 +64,10 @@ def test_resumed_run_writes_the_file_of_an_unbroken_one(tmp_path: Path) -> None:
     fit(tmp_path, tiny_gan(total_kimg=0.128), Report(0.032), ckpt_path=tmp_path / "x.ckpt")
     assert [line["kimg"] for line in lines(tmp_path)] == [0.032, 0.064, 0.096, 0.128]
     assert not any("dead" in line for line in lines(tmp_path))
+
+
+def test_the_page_has_a_place_for_every_figure_that_is_reported() -> None:
+    figures = {"loss": 1.0, "loss_kl": 1.0, "kl_penalty": 1.0, "swd": 2.0, "alpha": 1, "img_per_s": 9.0}
+    shown = grouped([{"kimg": 1.0, "time_s": 3.0, "protocol": {}, **figures}])
+    distances, others = ("distance to the reals", ["swd"]), ("others", ["alpha"])
+    assert shown == [("losses", ["loss", "loss_kl"]), ("penalties", ["kl_penalty"]), distances, others]
