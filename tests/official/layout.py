@@ -4,6 +4,7 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,10 +70,10 @@ class Network:
         return self.state
 
 
-@pytest.fixture
-def official_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The modules that the official pickles name, so that pickle can write them."""
-    with monkeypatch.context() as patch:
+@contextmanager
+def modules_of_pickles() -> Iterator[None]:
+    """With the modules that the official pickles name, so that pickle can write them."""
+    with pytest.MonkeyPatch.context() as patch:
         for module, entry in (
             ("torch_utils.persistence", _reconstruct_persistent_obj),
             ("dnnlib.util", EasyDict),
@@ -84,6 +85,12 @@ def official_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 patch.setitem(sys.modules, name, sys.modules.get(name) or types.ModuleType(name))
             patch.setattr(sys.modules[module], entry.__name__, entry, raising=False)
             patch.setattr(entry, "__module__", module)
+        yield
+
+
+@pytest.fixture
+def official_modules() -> Iterator[None]:
+    with modules_of_pickles():
         yield
 
 
