@@ -35,7 +35,8 @@ def test_the_example_trains_resumes_and_is_the_same_by_hand(tmp_path: Path, monk
     assert "loss_d" in Path("runs/denoiser/csv/metrics.csv").read_text().splitlines()[0]
     torch.manual_seed(0)
     exec(by_hand, {})
-    ours, theirs = (read_checkpoint(checkpoints(Path("runs") / run)[at]) for run, at in (("denoiser", 0), ("by-hand", -1)))
+    places = (("denoiser", 0), ("by-hand", -1))
+    ours, theirs = (read_checkpoint(checkpoints(Path("runs") / run)[at]) for run, at in places)
     assert ours["lit_gans"] == theirs["lit_gans"]
     assert largest_difference(ours["state_dict"], theirs["state_dict"]) == 0.0
 
