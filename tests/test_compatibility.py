@@ -23,8 +23,8 @@ from lit_gans.convert import convert
 from lit_gans.data import Digits
 from lit_gans.evaluate import evaluate
 from lit_gans.fit import fit
-from lit_gans.pretrained import from_pretrained
-from lit_gans.run import load_run
+from lit_gans.runs.load import load_run
+from lit_gans.runs.pretrained import from_pretrained
 from lit_gans.sample import sample
 from lit_gans.translate import translate
 

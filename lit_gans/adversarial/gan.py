@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lit_gans.adversarial.capabilities import class_labels
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.preview import draw_grid
-from lit_gans.adversarial.priors import Normal, Prior
+from lit_gans.adversarial.priors import Prior, PriorName, prior_of
 from lit_gans.base.random import derive_seed
 from lit_gans.nn.mode import evaluating
 
@@ -23,7 +23,8 @@ class GAN(Game):
         resolution: side of the square images in pixels.
         channels: 1 (grey) or 3 (RGB).
         num_classes: 0 for an unconditional model.
-        z_dim: size of the latent. prior: its distribution; None is N(0, 1).
+        z_dim: size of the latent. prior: its distribution, or "normal" or
+            "uniform".
         **game: total_kimg, micro_batches, schedule, seed, ... of `Game`.
     """
 
@@ -38,14 +39,14 @@ class GAN(Game):
         channels: int,
         num_classes: int = 0,
         z_dim: int,
-        prior: Prior | None = None,
+        prior: Prior | PriorName = "normal",
         **game: Any,
     ) -> None:
         super().__init__(**game)
         if channels not in (1, 3):
             raise ValueError(f"channels {channels} is neither 1 (grey) nor 3 (RGB)")
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
-        self.z_dim, self.prior = z_dim, prior or Normal()
+        self.z_dim, self.prior = z_dim, prior_of(prior)
 
     def networks(self) -> list[nn.Module]:
         return [self.generator, self.discriminator]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -77,3 +78,16 @@ class TruncatedNormal(Prior):
 
     def seeded(self, generator: torch.Generator, dim: int) -> Tensor:
         return self._within(torch.rand(dim, generator=generator))
+
+
+PriorName = Literal["normal", "uniform"]
+
+
+def prior_of(prior: Prior | PriorName) -> Prior:
+    """The prior itself, or the one that configs and checkpoints call by this name. ValueError for another name."""
+    if isinstance(prior, Prior):
+        return prior
+    named = {"normal": Normal, "uniform": Uniform}
+    if prior not in named:
+        raise ValueError(f"prior {prior!r} is neither 'normal' nor 'uniform', nor a Prior: see adversarial.priors")
+    return named[prior]()

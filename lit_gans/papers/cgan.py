@@ -17,7 +17,7 @@ from torch.nn.functional import leaky_relu, one_hot, relu
 from lit_gans.adversarial import GAN, lazy_adam
 from lit_gans.adversarial.losses import loss_by_path
 from lit_gans.adversarial.penalties import r1
-from lit_gans.adversarial.priors import Uniform
+from lit_gans.adversarial.priors import Normal, Uniform
 from lit_gans.nn import BatchNorm, Dropout, Maxout
 from lit_gans.papers.dcgan import doubling, halving, init_weights, widths
 
@@ -140,7 +140,7 @@ class CGAN(GAN):
         r1_gamma: float = 0.0,
         **game: Any,
     ) -> None:
-        prior = Uniform() if form == "mlp" else None
+        prior = Uniform() if form == "mlp" else Normal()
         super().__init__(
             resolution=resolution, channels=channels, num_classes=num_classes, z_dim=z_dim, prior=prior, **game
         )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lit_gans.adversarial.priors import Normal, Prior, TruncatedNormal, Uniform
+from lit_gans.adversarial.priors import Normal, Prior, TruncatedNormal, Uniform, prior_of
 from lit_gans.base.random import Draws
 
 PRIORS = [Normal(), Uniform(), TruncatedNormal(0.7)]
@@ -32,3 +32,9 @@ def test_normal_numbers_beyond_the_bound_are_left_out_and_the_others_keep_their_
 def test_a_bound_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="bound 0 of a truncated normal prior is not positive"):
         TruncatedNormal(0)
+
+
+def test_priors_have_the_names_of_configs() -> None:
+    assert type(prior_of("normal")) is Normal and type(prior_of("uniform")) is Uniform
+    with pytest.raises(ValueError, match="prior 'gaussian' is neither"):
+        prior_of("gaussian")
