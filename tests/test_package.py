@@ -41,3 +41,5 @@ def test_wheel_runs_without_the_checkout(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr[-2000:]
     assert str(tmp_path / "installed") in result.stdout
     assert (tmp_path / "runs" / "cgan-digits" / "samples" / "latest.png").is_file()
+    example = tmp_path / "installed" / "lit_gans" / "experiments" / "vqgan_tokenizer"
+    assert {"vqgan_tokenizer.py", "digits.yaml"} <= {path.name for path in example.iterdir()}

@@ -32,7 +32,7 @@ class ImageGrid(EveryKimg):
     or is stopped, also `film.gif` of all of them, of 150 frames at most and 640 pixels.
 
     Raises:
-        ValueError: no column or no row, or in `setup` for a game that shows nothing.
+        ValueError: no column or no row.
     """
 
     def __init__(
