@@ -41,10 +41,10 @@ def trusted_class(path: str, kind: type[T], *, trust: str | None = None) -> type
     module, _, name = path.rpartition(".")
     try:
         found = vars(import_module(module)).get(name)
-    except ImportError:
-        found = None
+    except ImportError as error:
+        raise ValueError(f"{module} cannot be imported ({error}): was it written by a later version?") from error
     if not (isinstance(found, type) and issubclass(found, kind) and _inside(found.__module__, packages)):
-        raise ValueError(f"{module} has no class {name!r}, a {kind.__name__}: was it written by a later version?")
+        raise ValueError(f"{module} has no class {name!r} of its own that is a {kind.__name__}")
     return found
 
 

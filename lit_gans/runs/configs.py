@@ -48,9 +48,12 @@ def _nearest_classes(message: str, classes: Mapping[str, Iterable[type]]) -> str
     where = re.search(r"key \"(\w+)\"", message)
     if wrong is None or where is None or where[1] not in classes:
         return ""
+    name = wrong[wrong.lastindex].rpartition(".")[2]
     names = {cls.__name__.lower(): cls.__name__ for cls in classes[where[1]] if not inspect.isabstract(cls)}
-    close = difflib.get_close_matches(wrong[wrong.lastindex].rpartition(".")[2].lower(), names, n=3)
-    return f"The nearest known classes: {', '.join(names[name] for name in close)}" if close else ""
+    close = difflib.get_close_matches(name.lower(), names, n=3)
+    if not close or name in names.values():  # of a known class it is an argument that is wrong
+        return ""
+    return f"The nearest known classes: {', '.join(names[each] for each in close)}"
 
 
 def _nearest_keys(message: str, known: list[str]) -> str:
