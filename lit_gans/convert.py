@@ -9,11 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lit_gans.runs.conversion import Certificate, _to_official, _to_ours
-
 if TYPE_CHECKING:
-
-    pass
+    from lit_gans.runs.conversion import Certificate
 
 
 def convert(
@@ -23,6 +20,8 @@ def convert(
     to: Literal["ours", "official"] = "ours",
     epoch: str = "latest",
     golden: str | Path | None = None,
+    num_labels: int | None = None,
+    instances: bool = False,
 ) -> Certificate:
     """Released weights `source` as a folder `target` of ours, or such a folder back as the release's file or files.
 
@@ -36,27 +35,28 @@ def convert(
         epoch: of a folder of state dicts, which files are taken; on the way back, the epoch of those that are written.
         golden: a .safetensors file of recorded outputs of the official code, from the same weights: with `to` "ours",
             our networks are run on its inputs.
+        num_labels: what the weights of a generator of label maps do not tell (pix2pixHD): how many classes its maps
+            have. Kept in the folder's config.json.
+        instances: such a generator takes the edges of instances too, in one more channel.
 
     Raises:
         ValueError, FileNotFoundError: files that are not what they should be, or weights of no network of ours.
     """
+    from lit_gans.runs.conversion import to_official, to_ours
+
     source, target = Path(source), Path(target)
+    if instances and num_labels is None:
+        raise ValueError("instances are of label maps: say of how many labels with num_labels, or leave them out")
+    told = {} if num_labels is None else {"num_labels": num_labels, "instances": instances}
     if to == "ours":
-        return _to_ours(source, target, epoch, golden)
+        return to_ours(source, target, epoch, golden, told)
     if to != "official":
         raise ValueError(f"to is {to!r}: give 'ours' or 'official'")
     if golden is not None:
         raise ValueError("recorded outputs are compared on the way to ours: leave golden out")
-    return _to_official(source, target, epoch)
-
-
-# ---- to ours ---------------------------------------------------------------------------------------------------------
-
-
-# ---- to official -----------------------------------------------------------------------------------------------------
-
-
-# ---- recorded outputs and files --------------------------------------------------------------------------------------
+    if told:
+        raise ValueError("labels are told on the way to ours: leave num_labels out")
+    return to_official(source, target, epoch)
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -90,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--epoch", default="latest", help="of a folder of .pth files (default: %(default)s)")
     add("--to", default="ours", choices=["ours", "official"], help="the direction (default: %(default)s)")
     add("--golden", metavar="FILE", help="outputs that the official code gave for the same weights (.safetensors)")
+    labels = "of a generator of label maps (pix2pixHD), which its weights do not tell: how many classes they have"
+    add("--num-labels", "--num_labels", type=int, metavar="N", help=labels)
+    add("--instances", action="store_true", help="that generator also takes the edges of instances")
     return parser
 
 

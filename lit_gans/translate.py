@@ -72,14 +72,15 @@ def translate(
     from lit_gans.base.images import save_png
     from lit_gans.base.processes import find_device
     from lit_gans.base.tiles import tile_size
-    from lit_gans.runs.translators import load_translator
+    from lit_gans.runs.load import load_translator
 
     source = Path(source)
     pictures = _pictures(source)
     folder = _beside(source, direction) if output is None else Path(output)
     targets = _targets(source, folder, list(pictures), sheet=sheet)
     maps = None if instances is None else _instances(source, Path(instances), list(pictures))
-    model, taken = load_translator(run, direction=direction, trust=trust)
+    model = load_translator(run, direction=direction, trust=trust)
+    taken = model.takes(direction)
     if maps is not None and not taken.labels:
         raise ValueError(f"{run} translates pictures, which have no instances: leave instances out")
     tile = tile_size(model.stride, tile=tile, overlap=overlap)

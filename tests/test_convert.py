@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lit_gans.convert import convert, main
-from lit_gans.official import fingerprint, read_official
+from lit_gans.official import apply_keys, fingerprint, read_official
 from lit_gans.papers import stylegan2
 from lit_gans.runs.pretrained import from_pretrained
 
 from .official import hostile
-from .official.layout import EasyDict, official_modules, tree, written
+from .official.layout import EasyDict, official_modules, stylegan2_state, tree, written
 from .parity.golden import Golden, cases
 
 __all__ = ["official_modules"]
@@ -36,7 +36,7 @@ def official_state(class_name: str, config: dict, *, seed: int) -> dict[str, Ten
     torch.manual_seed(seed)
     model = getattr(stylegan2, class_name)(**stylegan2.from_official_config(config))
     state = {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
-    return stylegan2.to_official(state)
+    return stylegan2_state(state)
 
 
 def network(class_name: str, config: dict, state: dict[str, Tensor]) -> torch.nn.Module:
@@ -87,7 +87,7 @@ def test_the_folder_is_the_averaged_generator(release: Path, states: dict, tmp_p
     convert(release, folder)
     model = from_pretrained(folder)
     assert type(model) is stylegan2.Generator and type(from_pretrained(folder / "D")) is stylegan2.Discriminator
-    expected = stylegan2.from_official(states["G_ema"])
+    expected = apply_keys(states["G_ema"], stylegan2.OFFICIAL_KEYS)
     assert fingerprint(model.state_dict()) == fingerprint(expected)
     assert model(torch.randn(2, 8), noise="const").shape == (2, 3, 16, 16)
     assert not (folder / "augment_pipe" / "config.json").exists()
@@ -115,7 +115,7 @@ def test_the_verbs_take_the_folder_as_they_take_a_run(
         folder, tmp_path / "fakes", extractor="random_inception", metrics=["kid"], num_images=6, num_real=9
     )
     assert found.protocol["generator"] == "ema" and found.protocol["n_real"] == 9
-    with pytest.raises(ValueError, match="holds a Discriminator, which draws no images"):
+    with pytest.raises(ValueError, match="holds a Discriminator alone, which makes no images: give a run"):
         load_run(folder / "D")
 
 

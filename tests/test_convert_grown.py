@@ -40,7 +40,7 @@ def named(network: nn.Module, table: dict) -> dict[str, Tensor]:
 
 def test_the_networks_of_one_file_go_to_ours_and_back(tmp_path: Path) -> None:
     states = of_pggan()
-    source = write_named_states(tmp_path / "pggan.pth", states)
+    source = write_named_states(tmp_path / "pggan.pth", states, pggan.PORT["in_one_file"])
     assert {*torch.load(source, weights_only=True)} == {"generator", "discriminator", "generator_smooth"}
     certificate = convert(source, tmp_path / "ours")
     assert {n: c.official_fingerprint for n, c in certificate.networks.items()} == {

@@ -12,7 +12,10 @@ from lit_gans.base.images import save_png
 from lit_gans.convert import convert, main
 from lit_gans.official import write_state_dict
 from lit_gans.papers.cyclegan import ResNet
-from lit_gans.papers.pix2pix import PatchGAN
+from lit_gans.papers.pix2pix import PatchGAN, UNet
+from lit_gans.papers.pix2pixhd import GlobalGenerator
+from lit_gans.runs.load import load_run, load_translator
+from lit_gans.runs.pretrained import save_pretrained
 from lit_gans.translate import translate
 from tests.parity.golden import Golden, cases
 
@@ -109,3 +112,69 @@ def test_what_cannot_be_done_is_said(training: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"strange.pth: its names \(a.weight, ...\) are of no network of"):
         convert(tmp_path / "strange.pth", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def of_labels(path: Path) -> Path:
+    """A generator of pix2pixHD that takes 3 classes and the edges of instances."""
+    torch.manual_seed(0)
+    return write_state_dict(path, official_state(GlobalGenerator(in_channels=4, width=2, downsamplings=3, blocks=1)))
+
+
+def test_what_a_generator_of_label_maps_takes_is_told_and_kept(tmp_path: Path, capsys) -> None:
+    source, ours = of_labels(tmp_path / "g.pth"), tmp_path / "ours"
+    assert main([str(source), str(ours)]) == 2
+    told = "g.pth, G: its generator takes 4 channels, and pictures have 1 or 3: "
+    assert told in (message := capsys.readouterr().err) and "convert --num_labels 3 --instances" in message
+    assert not ours.exists()
+    assert main([str(source), str(ours), "--num_labels", "3", "--instances"]) == 0
+    assert json.loads((ours / "config.json").read_text())["input"] == {"num_labels": 3, "instances": True}
+    game = load_translator(ours)
+    assert game.takes("ab") == (1, True) and (game.num_labels, game.instances) == (3, True)
+    maps, ids = torch.tensor([[0, 1], [2, 1]]).repeat(8, 8), torch.arange(256).view(16, 16)
+    expected = game.generator(game.inputs(maps[None], ids[None]))
+    assert torch.equal(game.translate(maps[None, None] / 127.5 - 1, instance=ids[None]), expected)
+    convert(ours, tmp_path / "back.pth", to="official")
+    back, given = (torch.load(path, weights_only=True) for path in (tmp_path / "back.pth", source))
+    assert all(torch.equal(back[name], tensor) for name, tensor in given.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_labels": 4, "instances": True}, "4 channels, and 4 labels and the edges are 5"),
+        ({"num_labels": 0}, "4 channels, and pictures have 1 or 3"),
+        ({"instances": True}, "instances are of label maps: say of how many labels"),
+        ({"num_labels": 3, "to": "official"}, "labels are told on the way to ours"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused(tmp_path: Path, arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        convert(of_labels(tmp_path / "g.pth"), tmp_path / "ours", **arguments)
+
+
+def test_labels_of_a_generator_of_pictures_are_refused(training: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="official has no generator of which num_labels, instances must be told"):
+        convert(training, tmp_path / "ours", epoch="200", num_labels=3)
+
+
+def test_features_of_an_encoder_are_converted_and_not_translated(tmp_path: Path) -> None:
+    convert(of_labels(tmp_path / "g.pth"), tmp_path / "ours", num_labels=2)
+    with pytest.raises(ValueError, match="ours: 2 of the 4 channels .* features, of which no file .* has clusters"):
+        load_run(tmp_path / "ours")
+
+
+def test_either_repository_generator_serves_either_training(tmp_path: Path) -> None:
+    """Two U-Nets are a CycleGAN by their names, and run as they were trained: each image has its own statistics."""
+    torch.manual_seed(0)
+    networks, images = {}, torch.rand(2, 3, 8, 8)
+    for name, folder in (("G_A", tmp_path / "ours"), ("G_B", tmp_path / "ours" / "G_B")):
+        networks[name] = UNet(width=2, levels=3, dropout=False)
+        save_pretrained(networks[name], folder, arguments={"width": 2, "levels": 3, "dropout": False})
+        (folder / "official.json").write_text(json.dumps({"name": name}))
+    game = load_translator(tmp_path / "ours", direction="ba")
+    assert game.directions == ("ab", "ba") and game.stride == 8 and game.takes("ba") == (3, False)
+    for direction, name in (("ab", "G_A"), ("ba", "G_B")):
+        alone = torch.cat([networks[name].train()(image[None]) for image in images])
+        assert torch.allclose(game.translate(images, direction=direction), alone, atol=1e-5)
+    (tmp_path / "ours" / "official.json").write_text(json.dumps({"name": "G"}))
+    assert type(load_translator(tmp_path / "ours")).__name__ == "Pix2Pix"

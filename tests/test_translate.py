@@ -21,7 +21,6 @@ from lit_gans.papers.cyclegan import CycleGAN, ResNet
 from lit_gans.papers.pix2pix import PatchGAN, Pix2Pix
 from lit_gans.papers.pix2pixhd import GlobalGenerator, Pix2PixHD
 from lit_gans.runs.pretrained import save_pretrained
-from lit_gans.runs.translators import _input
 from lit_gans.translate import Lines, main, read_ids, read_picture, thumbnail, translate, translate_picture
 
 from .callbacks.common import tiny_gan
@@ -42,6 +41,9 @@ class Stand(Game):
 
     def networks(self) -> list[nn.Module]:
         return []
+
+    def takes(self, direction: str) -> Input:
+        return Input(self.hparams["in_channels"])
 
     def preview(self, data: Any, *, rows: int, columns: int, psi: float) -> tuple[Tensor, int]:
         raise AssertionError
@@ -219,8 +221,12 @@ def test_models_that_do_not_translate_say_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds a VanillaGAN, which translates nothing: see lit-gans sample"):
         translate(saved(tmp_path / "gan", tiny_gan()), tmp_path / "photo.png")
     save_pretrained(PatchGAN(width=2), tmp_path / "d", arguments={"width": 2})
-    with pytest.raises(ValueError, match="d holds a PatchGAN alone, which translates no pictures: give a run"):
+    with pytest.raises(ValueError, match="d holds a PatchGAN alone, which makes no images: give a run"):
         translate(tmp_path / "d", tmp_path / "photo.png")
+    size = {"width": 2, "blocks": 1, "in_channels": 4}
+    save_pretrained(ResNet(**size), tmp_path / "g", arguments=size)
+    with pytest.raises(ValueError, match="g takes 4 channels, and pictures have 1 or 3"):
+        translate(tmp_path / "g", tmp_path / "photo.png")
 
 
 def test_converted_generators_translate_each_in_its_direction(tmp_path: Path) -> None:
@@ -271,7 +277,8 @@ def test_label_maps_are_translated_with_their_instances(tmp_path: Path) -> None:
     assert pixels(path).shape == expected.shape
     plain = translate(run, labels, output=tmp_path / "plain").files
     assert pixels(plain[0]).equal(to_uint8(game.translate(images)[0])) and not pixels(plain[0]).equal(expected)
-    save_pretrained(game.generator, tmp_path / "converted", arguments={"in_channels": 4, **size})
+    told = {"num_labels": 3, "instances": True}
+    save_pretrained(game.generator, tmp_path / "converted", arguments={"in_channels": 4, **size}, told=told)
     again = translate(tmp_path / "converted", labels, instances=ids, output=tmp_path / "again")
     assert pixels(again.files[0]).equal(expected)
 
@@ -279,7 +286,6 @@ def test_label_maps_are_translated_with_their_instances(tmp_path: Path) -> None:
 def test_label_maps_that_cannot_be_used(tmp_path: Path) -> None:
     labels, ids = label_maps(tmp_path)
     taken = Input(1, labels=True)
-    assert _input({"num_labels": 35, "in_channels": 3}, "ab") == taken
     photo = tmp_path / "photo.png"
     write(photo, picture(8, 8))
     with pytest.raises(ValueError, match="is a picture of mode RGB, and label maps have 8-bit class ids"):
@@ -290,12 +296,18 @@ def test_label_maps_that_cannot_be_used(tmp_path: Path) -> None:
         translate_picture(Negative(), picture(8, 8), instance=torch.zeros(8, 9, dtype=torch.int64))
     (ids / "y.png").unlink()
     network, size = tmp_path / "network", {"in_channels": 4, "width": 2, "downsamplings": 1, "blocks": 1}
-    save_pretrained(GlobalGenerator(**size), network, arguments=size)
+    save_pretrained(GlobalGenerator(**size), network, arguments=size, told={"num_labels": 3, "instances": True})
     with pytest.raises(ValueError, match="files without a partner of the same name: .*y.png"):
         translate(network, labels, instances=ids)
-    (network / "E").mkdir()
-    with pytest.raises(ValueError, match="was trained with an encoder"):
-        translate(network, labels)
+    for told, message in (
+        ({}, r"takes 4 channels, and pictures have 1 or 3: .* lit-gans convert --num_labels 3 --instances"),
+        ({"num_labels": 2, "instances": True}, "1 of the 4 channels .* are an encoder's features"),
+        ({"num_labels": 4, "instances": True}, "takes 4 channels, and 4 labels and the edges are 5"),
+        ({"classes": 3}, "unexpected keyword argument 'classes'"),
+    ):
+        save_pretrained(GlobalGenerator(**size), network, arguments=size, told=told)
+        with pytest.raises(ValueError, match=message):
+            translate(network, labels)
     with pytest.raises(ValueError, match="run translates pictures, which have no instances"):
         translate(saved(tmp_path / "run", Noise()), photo, instances=photo, trust="tests")
 

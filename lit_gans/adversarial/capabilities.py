@@ -7,13 +7,13 @@ or of a stranger's file, is sampled, measured and resumed as ours are. What metr
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from lit_gans.metrics.sources import Averages, Captioned, FromLatents, HasStyles, Samples, Translates
+from lit_gans.metrics.sources import Averages, Captioned, FromLatents, HasStyles, Input, Samples, Translates
 
 __all__ = [
     "Attends", "Averages", "Captioned", "FromLatents", "Grows", "HasStyles", "Input", "Kept", "Previews", "Samples",
@@ -60,13 +60,6 @@ class Kept(Protocol):
 
     hparams: MutableMapping[str, Any]
     images_seen: int
-
-
-class Input(NamedTuple):
-    """What a translator takes: pictures of so many channels, or label maps, whose grey values are classes."""
-
-    channels: int
-    labels: bool = False
 
 
 MAKES: dict[type, str] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,13 @@ class HasStyles(FromLatents, Protocol):
         """ws [N, L, W] -> images [N, C, R, R], not clamped; differentiable."""
 
 
+class Input(NamedTuple):
+    """What a translator takes: pictures of so many channels, or label maps, whose grey values are classes."""
+
+    channels: int
+    labels: bool = False
+
+
 @runtime_checkable
 class Translates(Protocol):
     """Makes images of images of sides that `stride` divides, in each of its `directions`."""
@@ -86,6 +93,9 @@ class Translates(Protocol):
 
     @property
     def stride(self) -> int: ...
+
+    def takes(self, direction: str) -> Input:
+        """What is translated in this direction, one of `directions`."""
 
     def translate(self, images: Tensor, *, direction: str = "ab", draws: Draws | None = None) -> Tensor:
         """images float [N, C, H, W] in [-1, 1] -> [N, C', H, W] in [-1, 1], each from its image alone.

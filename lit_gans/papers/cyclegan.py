@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from lit_gans.adversarial.capabilities import Input
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.optim import Schedule, lazy_adam
 from lit_gans.augment.image_pool import ImagePool
-from lit_gans.nn import Draws, Dropout
+from lit_gans.nn import Draws, Dropout, drawing
 from lit_gans.nn.mode import evaluating
+from lit_gans.official.releases import Config, Release, State, renaming
 from lit_gans.papers.dcgan import init_weights
 from lit_gans.papers.pix2pix import (
+    IMAGES,
+    REPOSITORY,
+    UNET,
     Norm,
     PatchGAN,
+    SameDraws,
+    as_in_training,
     check_direction,
     check_pairs,
     check_size,
+    convs,
     norm_layer,
     preview_rows,
+    told_norm,
 )
 
 Padding = Literal["reflect", "replicate", "zero"]
@@ -81,6 +92,7 @@ class ResNet(nn.Module):
         dropout: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = (in_channels, out_channels)
         bias, c = norm == "instance", width
         layers = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, c, 7, bias=bias), norm_layer(norm, c), nn.ReLU()]
         for c in (width, 2 * width):
@@ -94,17 +106,6 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         check_size(images, self.stride)
         return self.layers(images)
-
-
-# State-dict names of pytorch-CycleGAN-and-pix2pix -> ours, of a ResNet or a PatchGAN. Older files keep statistics of
-# instance norms, which nobody reads: OFFICIAL_KEYS drops them; RESNET_KEYS keeps them, for networks with batch norm.
-RESNET_KEYS: dict[str, str | None] = {
-    r"model\.(\d+)\.conv_block\.(\d+)\.(\w+)": r"layers.\1.layers.\2.\3",
-    r"model\.(\d+)\.(\w+)": r"layers.\1.\2",
-}
-OFFICIAL_KEYS = {r".*\.(?:running_mean|running_var|num_batches_tracked)": None, **RESNET_KEYS}
-# The official letters of a discriminator are those of the generator that it judges.
-OFFICIAL_NETWORKS = {"G_A": "generator_ab", "G_B": "generator_ba", "D_A": "discriminator_b", "D_B": "discriminator_a"}
 
 
 class CycleGAN(Game):
@@ -131,7 +132,7 @@ class CycleGAN(Game):
     """
 
     directions: tuple[str, ...] = ("ab", "ba")
-    stride = ResNet.stride
+    mode = staticmethod(evaluating)  # in which a generator translates
 
     def __init__(
         self,
@@ -171,6 +172,33 @@ class CycleGAN(Game):
         self.cycle_weights = (cycle_weight,) * 2 if isinstance(cycle_weight, (int, float)) else tuple(cycle_weight)
         self.identity_weight = identity_weight
         self.lr, self.betas = lr, betas
+
+    @classmethod
+    def from_generator(cls, ab: nn.Module | None = None, ba: nn.Module | None = None) -> CycleGAN:
+        """Generators alone, such as released ones, of one direction or both; all else is tiny.
+
+        They run as at the end of their training, which is how the official code tests.
+        """
+        given = {direction: network for direction, network in (("ab", ab), ("ba", ba)) if network is not None}
+        if not given:
+            raise ValueError("no generator was given: give that of one direction, ab or ba, or both")
+        a, b = ab.channels if ab is not None else ba.channels[::-1]
+        game = cls(channels_a=a, channels_b=b, width=1, blocks=0, discriminator_width=1, identity_weight=0)
+        for direction, network in given.items():
+            setattr(game, f"generator_{direction}", network)
+        game.directions, game.mode = tuple(given), as_in_training
+        return game
+
+    @property
+    def stride(self) -> int:
+        """Sides of images must be multiples of it, in pixels."""
+        return max(self.maker(direction).stride for direction in self.directions)
+
+    def takes(self, direction: str) -> Input:
+        return Input(self.channels[0 if direction == "ab" else 1])
+
+    def maker(self, direction: str) -> nn.Module:
+        return self.generator_ab if direction == "ab" else self.generator_ba
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
@@ -226,13 +254,15 @@ class CycleGAN(Game):
 
     @torch.no_grad()
     def translate(self, images: Tensor, *, direction: str = "ab", draws: Draws | None = None) -> Tensor:
-        """images [N, C, H, W] in [-1, 1] -> [N, C', H, W] in [-1, 1], each from its image alone; `draws` is not used.
+        """images [N, C, H, W] in [-1, 1] -> [N, C', H, W] in [-1, 1], each from its image alone.
 
         H and W are multiples of `stride`. "ab" makes an image of domain b from one of a, "ba" the other way round.
+        `draws` are used by released generators that have dropout; without, all images meet the same noise.
         """
         check_direction(direction, self.directions)
-        generator = self.generator_ab if direction == "ab" else self.generator_ba
-        with evaluating(generator):
+        generator = self.maker(direction)
+        draws = SameDraws(self.seed, "translate", device=images.device) if draws is None else draws
+        with self.mode(generator), drawing(draws):
             return generator(images)
 
     def preview(self, data: Any, *, rows: int, columns: int, psi: float = 1.0) -> tuple[Tensor, int]:
@@ -260,3 +290,58 @@ def squared(logits: Tensor, target: float) -> Tensor:
 def distance(images: Tensor, others: Tensor) -> Tensor:
     """Mean absolute difference (Eq. 2)."""
     return (images - others).abs().mean()
+
+
+# ---- official networks -----------------------------------------------------------------------------------------------
+
+# State-dict names of pytorch-CycleGAN-and-pix2pix -> ours, of a ResNet or a PatchGAN.
+OFFICIAL_KEYS: dict[str, str | None] = {
+    r"model\.(\d+)\.conv_block\.(\d+)\.(\w+)": r"layers.\1.layers.\2.\3",
+    r"model\.(\d+)\.(\w+)": r"layers.\1.\2",
+}
+
+
+def halvings(found: list[tuple[int, torch.Size]]) -> int:
+    """There are as many doublings, and both have kernels of 3 pixels, as no other convolution outside of blocks."""
+    return sum(shape[-1] == 3 for _, shape in found) // 2
+
+
+def residual_blocks(state: State, prefix: str = "model.") -> list[list[int]]:
+    """For each residual block below `prefix` the numbers of the convolutions in it."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)\.conv_block\.(\d+)\.weight")
+    found: dict[int, list[int]] = {}
+    for name, tensor in state.items():
+        if (match := pattern.fullmatch(name)) and tensor.ndim == 4:
+            found.setdefault(int(match[1]), []).append(int(match[2]))
+    return [sorted(numbers) for _, numbers in sorted(found.items())]
+
+
+def in_one_row(state: State) -> bool:
+    """Whether layers are numbered through."""
+    return all(re.match(r"model\.\d+\.", name) for name in state)
+
+
+def _is_resnet(state: State) -> bool:
+    """With two halvings. pix2pixHD's global generator is the same network then, and is taken for this one."""
+    return in_one_row(state) and bool(residual_blocks(state)) and halvings(convs(state)) == 2
+
+
+def _resnet(state: State) -> Config:
+    """A padding that could be "reflect" or "replicate" is taken for "reflect", as in all that was published."""
+    found, blocks = convs(state), residual_blocks(state)
+    (ngf, input_nc), (first, second) = found[0][1][:2], blocks[0]
+    config = {"input_nc": input_nc, "output_nc": found[-1][1][0], "ngf": ngf, "n_blocks": len(blocks)}
+    config |= {"padding_type": "zero" if first == 0 else "reflect", "norm": told_norm(state, "model.1", "model.2")}
+    return {**config, "use_dropout": second > (3 if first == 0 else 5)}  # a layer more between the convolutions
+
+
+OFFICIAL = [
+    Release(
+        REPOSITORY, "ResnetGenerator", ResNet, OFFICIAL_KEYS,
+        renaming({**IMAGES, "n_blocks": "blocks", "padding_type": "padding", "use_dropout": "dropout"}), _resnet,
+        begins={"model.1.weight": (7, 7)}, fits=_is_resnet,
+        model=CycleGAN, parts={"G_A": "ab", "G_B": "ba", "G": "ab"},
+    ),
+    # pix2pix's generator under the names of CycleGAN's two: recognised there.
+    replace(UNET, begins={}, model=CycleGAN, parts={"G_A": "ab", "G_B": "ba"}),
+]  # fmt: skip

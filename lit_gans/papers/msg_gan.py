@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -25,6 +24,7 @@ from lit_gans.base.random import random_noise
 from lit_gans.nn.equalized import EqualizedConv2d
 from lit_gans.nn.minibatch_std import MinibatchStd
 from lit_gans.nn.mode import evaluating
+from lit_gans.official.releases import Config, Release, State, numbered, renaming
 from lit_gans.papers.pggan import pixel_norm
 from lit_gans.papers.stylegan1 import Constant, MappingNetwork, StyledConv, StyledUpConv
 
@@ -356,18 +356,15 @@ class MSGGAN(GAN):
         self.lr, self.betas = lr, betas
 
     @classmethod
-    def around(cls, generator: Generator) -> MSGGAN:
+    def from_generator(cls, generator: Generator) -> MSGGAN:
         """A generator of the PGGAN form alone, such as a released one, for sampling and measuring.
 
         The discriminator is as narrow as can be.
         """
         resolution = 2 * 2 ** len(generator.to_rgb)
-        gan = cls(
-            resolution=resolution,
-            channels=generator.to_rgb[0].weight.shape[0],
-            z_dim=generator.blocks[0].conv1.weight.shape[0],
-            width=2 * max(resolution // 64, 1),
-        )
+        size = {"resolution": resolution, "channels": generator.to_rgb[0].weight.shape[0]}
+        z_dim = generator.blocks[0].conv1.weight.shape[0]
+        gan = cls(**size, z_dim=z_dim, width=2 * max(resolution // 64, 1))
         gan.generator = gan.generator_ema = generator
         return gan
 
@@ -449,66 +446,44 @@ OFFICIAL_KEYS: dict[str, str | None] = {
     r"final_block\.conv_([12])\.(weight|bias)": r"last.conv\1.\2",
     r"final_block\.conv_3\.(weight|bias)": r"last.out.\1",
 }
-_OUR_KEYS = {
-    r"blocks\.(\d+)\.conv([12])\.(weight|bias)": r"layers.\1.conv_\2.\3",
-    r"to_rgb\.(\d+)\.(weight|bias)": r"rgb_converters.\1.\2",
-    r"from_rgb\.(\d+)\.(weight|bias)": r"rgb_to_features.\1.\2",
-    r"from_smallest\.(weight|bias)": r"final_converter.\1",
-    r"last\.conv([12])\.(weight|bias)": r"final_block.conv_\1.\2",
-    r"last\.out\.(weight|bias)": r"final_block.conv_3.\1",
-}
+_ARGUMENTS = renaming({
+    "depth": "resolution", "latent_size": "z_dim", "feature_size": "width", "use_eql": "equalized",
+    "image_channels": "channels",  # the official networks have 3
+})  # fmt: skip
 
 
-def _renamed(name: str, table: dict[str, Any], whose: str) -> str:
-    for pattern, new in table.items():
-        if match := re.fullmatch(pattern, name):
-            return match.expand(new)
-    raise ValueError(f"{name!r} is no state-dict name of {whose}")
-
-
-def our_key(official: str) -> str:
-    """Our name of an official parameter.
-
-    Raises:
-        ValueError: the official code has no such name.
-    """
-    return _renamed(official, OFFICIAL_KEYS, "BMSG-GAN's networks")
-
-
-def from_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Official names and tensors -> ours, for `load_state_dict`, which is strict about the rest.
-
-    Raises:
-        ValueError: a name is not known. A checkpoint of nn.DataParallel has `module.` before every name: take it off.
-    """
-    return {our_key(name): tensor for name, tensor in state.items()}
-
-
-def to_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names and tensors of our `Generator` or `Discriminator` -> all that the official networks expect.
-
-    Raises:
-        ValueError: a name is not known, such as those of a `StyleGenerator`.
-    """
-    return {_renamed(name, _OUR_KEYS, "the networks that BMSG-GAN has"): tensor for name, tensor in state.items()}
-
-
-def from_official_config(config: dict[str, Any]) -> dict[str, Any]:
+def from_official_config(config: Config) -> Config:
     """Arguments of an official Generator or Discriminator -> of ours of the same name.
 
     Raises:
         ValueError: an argument is not known.
     """
-    ours: dict[str, Any] = {}
-    for name, value in config.items():
-        if name == "depth":
-            ours["resolution"] = 4 * 2 ** (value - 1)
-        elif name == "latent_size":  # the official generator's first layers are as wide as the latent
-            ours |= {"z_dim": value, "width": value}
-        elif name == "feature_size":
-            ours["width"] = value
-        elif name == "use_eql":
-            ours["equalized"] = value
-        else:
-            raise ValueError(f"{name!r} is no argument of BMSG-GAN's networks")
-    return ours
+    ours = _ARGUMENTS(config)
+    if "resolution" in ours:
+        ours["resolution"] = 2 * 2 ** ours["resolution"]
+    # The official generator's first layers are as wide as the latent.
+    return {**ours, "width": ours["z_dim"]} if "z_dim" in ours else ours
+
+
+def _generator(state: State) -> Config:
+    latent, channels = state["layers.0.conv_1.weight"].shape[0], state["rgb_converters.0.weight"].shape[0]
+    depth = len(numbered(state, r"rgb_converters\.(\d+)\.weight"))
+    return {"depth": depth, "latent_size": latent, "use_eql": True, "image_channels": channels}
+
+
+def _discriminator(state: State) -> Config:
+    depth = len(numbered(state, r"layers\.(\d+)\.conv_1\.weight")) + 1
+    width, channels = state["final_block.conv_2.weight"].shape[0], state["final_converter.weight"].shape[1]
+    return {"depth": depth, "feature_size": width, "use_eql": True, "image_channels": channels}
+
+
+OFFICIAL = [
+    Release(
+        "BMSG-GAN", "MSGGenerator", Generator, OFFICIAL_KEYS, from_official_config, _generator,
+        begins={"rgb_converters.0.weight": (1, 1)}, model=MSGGAN,
+    ),
+    Release(
+        "BMSG-GAN", "MSGDiscriminator", Discriminator, OFFICIAL_KEYS, from_official_config, _discriminator,
+        begins={"rgb_to_features.0.weight": (1, 1)}, name="D",
+    ),
+]  # fmt: skip

@@ -6,6 +6,7 @@ Both networks begin at 4 pixels and double, stage by stage; the FadeIn callback 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedConv2d, EqualizedLinear
 from lit_gans.nn.minibatch_std import MinibatchStd
 from lit_gans.nn.mode import evaluating
+from lit_gans.official.releases import Config, Release, State, numbered, renaming
 
 FusedScale = Literal["auto"] | bool
 FUSED_FROM_PX = 128  # "auto": convolution and resampling are one kernel from here on
@@ -349,17 +351,12 @@ class PGGAN(GAN):
         self.penalty_weight, self.drift, self.class_weight = penalty_weight, drift, class_weight
 
     @classmethod
-    def around(cls, generator: Generator) -> PGGAN:
+    def from_generator(cls, generator: Generator) -> PGGAN:
         """A generator alone, such as a released one, for sampling and measuring; the discriminator is a tiny one."""
-        first, classes = generator.layers[0].weight, generator.num_classes
-        gan = cls(
-            resolution=generator.resolution,
-            channels=generator.to_rgb[0].weight.shape[0],
-            num_classes=classes,
-            z_dim=first.shape[1] - classes,
-            channel_base=generator.resolution,
-            channel_max=1,
-        )
+        resolution, classes = generator.resolution, generator.num_classes
+        size = {"resolution": resolution, "channels": generator.to_rgb[0].weight.shape[0], "num_classes": classes}
+        z_dim = generator.layers[0].weight.shape[1] - classes
+        gan = cls(**size, z_dim=z_dim, channel_base=resolution, channel_max=1)
         gan.generator = gan.generator_ema = generator
         return gan
 
@@ -414,10 +411,78 @@ class PGGAN(GAN):
             return enlarged(network(psi * z, labels), self.resolution).clamp(-1, 1)
 
 
-# State-dict names of genforce, the PyTorch port of the official networks -> ours. Of a generator or a discriminator.
+# ---- official networks: genforce/genforce, a PyTorch port of the official ones with their weights --------------------
+
+# State-dict names -> ours. Of a generator or a discriminator.
 OFFICIAL_KEYS: dict[str, str | None] = {
     r"lod": r"lod",
     r"layer(\d+)\.(weight|bias)": r"layers.\1.\2",
     r"output(\d+)\.(weight|bias)": r"to_rgb.\1.\2",
     r"input(\d+)\.(weight|bias)": r"from_rgb.\1.\2",
 }
+PORT_NAMES = {"resolution": "resolution", "image_channels": "channels", "fmaps_base": "channel_base",
+              "fmaps_max": "channel_max", "fused_scale": "fused_scale"}  # fmt: skip
+_GROUPS = {"minibatch_std_group_size": "mbstd_group_size", "minibatch_std_channels": "mbstd_channels"}
+
+
+def port_discriminator(config: Config) -> Config:
+    """Arguments of a discriminator of the port -> ours; a group of 0 is the port's way to have none."""
+    ours = renaming({**PORT_NAMES, **_GROUPS, "label_size": "num_classes"})(config)
+    return ours if ours["mbstd_group_size"] else {**ours, "mbstd_group_size": 1, "mbstd_channels": 0}
+
+
+def port_maps(widths: list[int]) -> Config:
+    """min(base // px, most) at 4, 8, ... pixels. ValueError for widths of no such rule."""
+    most, last = max(widths), 2 * 2 ** len(widths)
+    base = widths[-1] * last
+    if widths != [min(base // (4 << i), most) for i in range(len(widths))]:
+        raise ValueError(f"its feature maps {widths} do not halve from {most} on as the published ones do")
+    return {"resolution": last, "fmaps_base": base, "fmaps_max": most}
+
+
+def port_judge(state: State) -> tuple[Config, int, int]:
+    """What a discriminator's weights tell in either paper: its size, its outputs, channels of minibatch deviation."""
+    layers, colours = numbered(state, r"layer(\d+)\.weight"), numbered(state, r"input(\d+)\.weight")
+    widths = [weight.shape[0] for weight in colours.values()][::-1]  # which begin at the full resolution
+    last = max(layers)
+    config = {"image_channels": colours[0].shape[1], **port_maps(widths)}
+    return config, layers[last].shape[0], layers[last - 2].shape[1] - widths[0]
+
+
+def _generator(state: State) -> Config:
+    layers, colours = numbered(state, r"layer(\d+)\.weight"), numbered(state, r"output(\d+)\.weight")
+    widths = [weight.shape[1] for weight in colours.values()]  # at 4, 8, ... pixels, before the 1x1 convolutions
+    config = {"z_space_dim": layers[0].shape[1], "image_channels": colours[0].shape[0]}
+    return {**config, "fused_scale": _fused(layers, widths), **port_maps(widths)}
+
+
+def _fused(layers: dict[int, Tensor], widths: list[int]) -> bool:
+    """A fused layer's weight is transposed. Where all are square nothing tells, and the port has them unfused."""
+    for stage, (before, after) in enumerate(itertools.pairwise(widths), start=1):
+        if before != after:
+            return tuple(layers[2 * stage].shape[:2]) == (before, after)
+    return False
+
+
+def _discriminator(state: State) -> Config:
+    config, outputs, added = port_judge(state)
+    groups = {"minibatch_std_group_size": 16 if added else 0}
+    return {**config, **groups, "label_size": outputs - 1, "fused_scale": False}
+
+
+PORT: dict[str, Any] = {
+    "repository": "genforce",
+    "in_one_file": {"generator": "G", "discriminator": "D", "generator_smooth": "G_ema"},
+}
+OFFICIAL = [
+    Release(
+        class_name="PGGANGenerator", network=Generator, keys=OFFICIAL_KEYS,
+        arguments=renaming({**PORT_NAMES, "z_space_dim": "z_dim"}), config=_generator,
+        begins={"output0.weight": (1, 1)}, model=PGGAN, **PORT,
+    ),
+    Release(
+        class_name="PGGANDiscriminator", network=Discriminator, keys=OFFICIAL_KEYS,
+        arguments=port_discriminator, config=_discriminator, begins={"input0.weight": (1, 1)},
+        fits=lambda state: "layer1.blur.kernel" not in state, name="D", **PORT,  # a blur is StyleGAN's
+    ),
+]  # fmt: skip

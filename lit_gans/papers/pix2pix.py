@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import instance_norm, leaky_relu, relu
 
+from lit_gans.adversarial.capabilities import Input
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.losses import loss_by_path
 from lit_gans.adversarial.optim import Schedule, lazy_adam
 from lit_gans.base.images import to_uint8
 from lit_gans.nn import BatchNorm, Draws, Dropout, drawing
 from lit_gans.nn.mode import evaluating
+from lit_gans.official.releases import Config, Release, State, numbered, renaming
 from lit_gans.papers.dcgan import init_weights
 
 Norm = Literal["batch", "instance", "none"]
@@ -69,7 +71,7 @@ class UNet(nn.Module):
         super().__init__()
         if levels < 2:
             raise ValueError(f"levels {levels} leaves nothing between the halvings: use 2 or more, 8 at 256 pixels")
-        self.stride = 2**levels
+        self.stride, self.channels = 2**levels, (in_channels, out_channels)
         w = [width * min(2**i, 8) for i in range(levels)]
         bias = norm == "instance"  # the other norm has a bias of its own, and without norm the official code has none
         self.downs, self.down_norms, self.ups, self.up_norms = (nn.ModuleList() for _ in range(4))
@@ -170,6 +172,9 @@ def patch_discriminator(patch_px: PatchPx, *, channels: int, width: int, norm: N
     return PatchGAN(channels=channels, width=width, layers=layers[patch_px], norm=norm)
 
 
+# ---- official networks -----------------------------------------------------------------------------------------------
+
+
 def _unet_keys(levels: int) -> dict[str, str]:
     """The official U-Net is nested, a level inside the last, and has activations and norms as numbered modules."""
     keys = {r"model\.model\.0\.(\w+)": r"downs.0.\1", r"model\.model\.3\.(\w+)": r"ups.0.\1"}
@@ -186,6 +191,45 @@ OFFICIAL_KEYS: dict[str, str | None] = {
     **_unet_keys(12),
     r"(?:model|net)\.(\d+)\.(\w+)": r"layers.\1.\2",
 }
+REPOSITORY = "pytorch-CycleGAN-and-pix2pix"
+IMAGES = {"input_nc": "in_channels", "output_nc": "out_channels", "ngf": "width", "norm": "norm"}
+JUDGED = {"input_nc": "channels", "ndf": "width", "norm": "norm"}
+
+
+def told_norm(state: State, conv: str, norm: str) -> str:
+    """A convolution has a bias only before an instance norm, which has no weight."""
+    if f"{norm}.weight" in state:
+        return "batch"
+    return "instance" if f"{conv}.bias" in state else "none"
+
+
+def convs(state: State, prefix: str = "model.") -> list[tuple[int, torch.Size]]:
+    """(number, shape) of the convolutions directly below `prefix`, in order."""
+    found = numbered(state, prefix.replace(".", r"\.") + r"(\d+)\.weight")
+    return [(number, tensor.shape) for number, tensor in found.items() if tensor.ndim == 4]
+
+
+def _unet(state: State) -> Config:
+    """Weights do not tell of a dropout, which its repository has where it trains with batch norm: in pix2pix."""
+    at, levels = "model.model.1.model.", 1
+    while f"{at}1.weight" in state:
+        at, levels = f"{at}3.model.", levels + 1
+    first, last = state["model.model.0.weight"].shape, state["model.model.3.weight"].shape
+    norm = told_norm(state, "model.model.1.model.1", "model.model.1.model.2")
+    config = {"input_nc": first[1], "output_nc": last[1], "num_downs": levels, "ngf": first[0], "norm": norm}
+    return {**config, "use_dropout": norm == "batch"}
+
+
+def _patch(state: State) -> Config:
+    found = convs(state)
+    second, (ndf, input_nc) = found[1][0], found[0][1][:2]
+    norm = told_norm(state, f"model.{second}", f"model.{second + 1}")
+    return {"input_nc": input_nc, "ndf": ndf, "n_layers": len(found) - 2, "norm": norm}
+
+
+def _pixel(state: State) -> Config:
+    ndf, input_nc = state["net.0.weight"].shape[:2]
+    return {"input_nc": input_nc, "ndf": ndf, "norm": told_norm(state, "net.2", "net.3")}
 
 
 # ---- test time -------------------------------------------------------------------------------------------------------
@@ -352,10 +396,21 @@ class Pix2Pix(Game):
         self.channels = (in_channels, out_channels)
         self.lr, self.betas, self.loss, self.l1_weight = lr, betas, loss_by_path(loss), l1_weight
 
+    @classmethod
+    def from_generator(cls, generator: UNet) -> Pix2Pix:
+        """A generator alone, such as a released one, for translating; the discriminator is a tiny one."""
+        taken, made = generator.channels
+        game = cls(in_channels=taken, out_channels=made, width=1, levels=2, discriminator_width=1, patch_px=1)
+        game.generator = generator
+        return game
+
     @property
     def stride(self) -> int:
         """Sides of images must be multiples of it, in pixels."""
         return self.generator.stride
+
+    def takes(self, direction: str) -> Input:
+        return Input(self.channels[0])
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
@@ -413,3 +468,21 @@ class Pix2Pix(Game):
 
     def views(self, a: Tensor, b: Tensor) -> list[Tensor]:
         return [a, self.translate(a), b]
+
+
+UNET = Release(
+    REPOSITORY, "UnetGenerator", UNet, OFFICIAL_KEYS,
+    renaming({**IMAGES, "num_downs": "levels", "use_dropout": "dropout"}), _unet,
+    begins={"model.model.0.weight": (4, 4)}, model=Pix2Pix,
+)  # fmt: skip
+OFFICIAL = [
+    UNET,
+    Release(
+        REPOSITORY, "NLayerDiscriminator", PatchGAN, OFFICIAL_KEYS, renaming({**JUDGED, "n_layers": "layers"}), _patch,
+        begins={"model.0.weight": (4, 4)}, name="D",
+    ),
+    Release(
+        REPOSITORY, "PixelDiscriminator", PixelGAN, OFFICIAL_KEYS, renaming(JUDGED), _pixel,
+        begins={"net.0.weight": (1, 1)}, name="D",
+    ),
+]  # fmt: skip

@@ -24,8 +24,11 @@ from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedConv2d, EqualizedLinear
 from lit_gans.nn.mode import evaluating
 from lit_gans.nn.resample import filter2d, fir_filter
-from lit_gans.official import Change
+from lit_gans.official import Change, Release, numbered, renaming
+from lit_gans.official.releases import Config, State
 from lit_gans.papers.pggan import (
+    PORT,
+    PORT_NAMES,
     Conv,
     FusedScale,
     GrowingDiscriminator,
@@ -34,6 +37,9 @@ from lit_gans.papers.pggan import (
     is_fused,
     mbstd_layer,
     pixel_norm,
+    port_discriminator,
+    port_judge,
+    port_maps,
     stages,
     widths,
 )
@@ -411,19 +417,13 @@ class StyleGAN1(GAN):
         self._means: dict[str, list[Tensor]] = {}  # of this batch: mean w by purpose, one per micro-batch
 
     @classmethod
-    def around(cls, generator: Generator) -> StyleGAN1:
+    def from_generator(cls, generator: Generator) -> StyleGAN1:
         """A generator alone, such as a released one, for sampling, measuring and editing; the discriminator is tiny."""
         mapping, synthesis = generator.mapping, generator.synthesis
-        gan = cls(
-            resolution=synthesis.resolution,
-            channels=synthesis.to_rgb[0].weight.shape[0],
-            num_classes=mapping.num_classes,
-            z_dim=mapping.layers[0].weight.shape[1] // (2 if mapping.num_classes else 1),
-            w_dim=len(mapping.w_avg),
-            num_layers=1,
-            channel_base=synthesis.resolution,
-            channel_max=1,
-        )
+        resolution, classes, taken = synthesis.resolution, mapping.num_classes, mapping.layers[0].weight.shape[1]
+        size = {"resolution": resolution, "channels": synthesis.to_rgb[0].weight.shape[0], "num_classes": classes}
+        size |= {"z_dim": taken // (2 if classes else 1), "w_dim": len(mapping.w_avg)}
+        gan = cls(**size, num_layers=1, channel_base=resolution, channel_max=1)
         gan.generator = gan.generator_ema = generator
         return gan
 
@@ -529,6 +529,8 @@ class StyleGAN1(GAN):
         return enlarged(self.player(ema=ema).synthesis(ws, noise=noise), self.resolution)
 
 
+# ---- official networks -----------------------------------------------------------------------------------------------
+
 # State-dict names of genforce, the PyTorch port of the official networks -> ours; None: dropped, since constructors
 # make them. Of a generator or a discriminator. The port has noise maps as [1, 1, H, W].
 OFFICIAL_KEYS: dict[str, str | Change | None] = {
@@ -547,3 +549,34 @@ OFFICIAL_KEYS: dict[str, str | Change | None] = {
     r"layer(\d+)\.(weight|bias)": r"layers.\1.\2",
     r"input(\d+)\.(weight|bias)": r"from_rgb.\1.\2",
 }
+_STYLES = {"z_space_dim": "z_dim", "w_space_dim": "w_dim", "mapping_layers": "num_layers",
+           "mapping_fmaps": "hidden_dim", "label_size": "num_classes"}  # fmt: skip
+
+
+def _generator(state: State) -> Config:
+    dense = numbered(state, r"mapping\.dense(\d+)\.weight")
+    colours, label = numbered(state, r"synthesis\.output(\d+)\.weight"), state.get("mapping.label_weight")
+    config = {"z_space_dim": dense[0].shape[1] // (1 if label is None else 2), "mapping_layers": len(dense)}
+    config |= {"w_space_dim": dense[max(dense)].shape[0], "mapping_fmaps": dense[0].shape[0]}
+    config |= {"label_size": 0 if label is None else label.shape[0], "image_channels": colours[0].shape[0]}
+    return {**config, **port_maps([weight.shape[1] for weight in colours.values()]), "fused_scale": "auto"}
+
+
+def _discriminator(state: State) -> Config:
+    config, outputs, added = port_judge(state)
+    groups = {"minibatch_std_group_size": 4 if added else 0, "minibatch_std_channels": max(added, 1)}
+    return {**config, **groups, "label_size": outputs if outputs > 1 else 0, "fused_scale": "auto"}
+
+
+OFFICIAL = [
+    Release(
+        class_name="StyleGANGenerator", network=Generator, keys=OFFICIAL_KEYS,
+        arguments=renaming({**PORT_NAMES, **_STYLES}), config=_generator,
+        begins={"synthesis.layer0.const": (4, 4)}, model=StyleGAN1, **PORT,
+    ),
+    Release(
+        class_name="StyleGANDiscriminator", network=Discriminator, keys=OFFICIAL_KEYS,
+        arguments=port_discriminator, config=_discriminator, begins={"input0.weight": (1, 1)},
+        fits=lambda state: "layer1.blur.kernel" in state, name="D", **PORT,
+    ),
+]  # fmt: skip

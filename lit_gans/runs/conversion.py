@@ -7,21 +7,43 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
-    from lit_gans.official import OfficialNetwork
+from lit_gans.adversarial import Game
+from lit_gans.official import (
+    OfficialNetwork,
+    Release,
+    are_state_dicts,
+    dropped_keys,
+    fingerprint,
+    invert,
+    of_ours,
+    of_pickle,
+    of_state,
+    read_official,
+    read_state_dicts,
+    state_dict_files,
+    write_named_states,
+    write_official,
+    write_state_dict,
+)
+from lit_gans.runs.pretrained import CONFIG, from_pretrained, read_config, read_tensors, save_pretrained
+from lit_gans.runs.releases import releases
 
-PAPERS = ("lit_gans.papers.stylegan2",)  # each with OFFICIAL_KEYS and from_official_config
-CLASSES = ("Generator", "Discriminator")
-ROOTS = ("G_ema", "G", "G_A", "G_B")  # the first that there is becomes the folder itself
 KEPT, KEPT_TENSORS = "official.json", "official.safetensors"
-_CALL = {"noise_mode": "noise", "truncation_psi": "psi", "truncation_cutoff": "cutoff", "force_fp32": "force_fp32"}
-_WITHOUT_EFFECT = ("fused_modconv",)  # another order of the same operations
+
+
+class Found(NamedTuple):
+    """A network of a release as ours, and the arguments that it was built with."""
+
+    release: Release
+    model: nn.Module
+    arguments: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,75 +82,94 @@ class Certificate:
         return "\n".join([*lines, "", *self.notes])
 
 
-def _to_ours(source: Path, target: Path, epoch: str, golden: str | Path | None) -> Certificate:
-    from lit_gans.official import are_state_dicts, build_ours, read_official, read_state_dicts, state_dict_files
-
+def to_ours(source: Path, target: Path, epoch: str, golden: str | Path | None, told: Mapping[str, Any]) -> Certificate:
     if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / KEPT).is_file()):
         raise ValueError(f"{target} is there and holds something else: give a new folder")
     by_name = are_state_dicts(source)
-    file = read_state_dicts(source, epoch=epoch) if by_name else read_official(source)
+    file = read_state_dicts(source, releases(), epoch=epoch) if by_name else read_official(source)
     if wrong := [name for name in file.networks if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{source} has a network named {wrong[0]!r}, which cannot be a folder's name")
-    found = build_ours if by_name else _counterpart
-    models = {name: found(network, name) for name, network in file.networks.items()}
-    if not any(models.values()):
-        raise ValueError(f"{source} holds no network of ours, only {', '.join(models)}")
-    differences = {} if golden is None else _differences(Path(golden), file.networks, models)
-    root = next(name for name in (*ROOTS, *models) if models.get(name) is not None)
+    found = {name: _found(network, name, by_name) for name, network in file.networks.items()}
+    ours = {name: one for name, one in found.items() if one is not None}
+    if not ours:
+        raise ValueError(f"{source} holds no network of ours, only {', '.join(found)}")
+    asking = _asking(source, ours, told)
+    differences = {} if golden is None else _differences(Path(golden), file.networks, ours)
+    root = min(ours, key=lambda name: _place(name, ours[name].release))
     records = {}
     for name, network in file.networks.items():
-        folder = target if name == root else target / name
         kept = {"name": name, "file": source.name, "file_sha256": file.sha256}
         kept |= {"extra": file.extra if name == root else {}}
-        records[name] = _save(network, models[name], folder, kept)
+        folder = target if name == root else target / name
+        records[name] = _save(network, found[name], folder, kept, told if name in asking else {})
     sources = state_dict_files(source, epoch) if by_name else [source]
     return Certificate(_digests([*sources, *_files(target)]), records, differences)
 
 
-def _counterpart(network: OfficialNetwork, name: str) -> tuple[nn.Module, dict[str, Any]] | None:
-    """Our network with the official weights, and its arguments; None for a class that is neither player's."""
-    from lit_gans.official import apply_keys
-
-    if network.class_name not in CLASSES:
-        if name in ("G", "D", "G_ema"):
-            raise ValueError(f"{name} is a {network.class_name}, of which there is none here: {', '.join(CLASSES)}")
-        return None
-    reasons = []
-    for path in PAPERS:
-        paper = import_module(path)
+def _asking(source: Path, ours: Mapping[str, Found], told: Mapping[str, Any]) -> list[str]:
+    """Names of the networks whose input weights do not tell. ValueError where `told` does not, or there are none."""
+    asking = [name for name, found in ours.items() if found.release.told is not None]
+    if told and not asking:
+        raise ValueError(f"{source} has no generator of which {', '.join(told)} must be told: leave it out")
+    for name in asking:
         try:
-            apply_keys(network.state, paper.OFFICIAL_KEYS)
+            ours[name].release.told(ours[name].model, **told)
         except ValueError as error:
-            reasons.append(f"{path.rpartition('.')[2]}: {error}")
-            continue
-        if network.init_args:
-            raise ValueError(f"{name} was built from arguments without names, {network.init_args!r:.80}")
-        arguments = paper.from_official_config(network.init_kwargs)
-        model = getattr(paper, network.class_name)(**arguments)
-        model.load_state_dict(apply_keys(network.state, paper.OFFICIAL_KEYS, ours=model.state_dict()))
-        return model.eval().requires_grad_(False), arguments
-    raise ValueError(f"{name} is a {network.class_name} of no paper here: {'; '.join(reasons)}")
+            raise ValueError(f"{source}, {name}: {error}") from error
+    return asking
+
+
+def _found(network: OfficialNetwork, name: str, by_name: bool) -> Found | None:
+    """Our network with the official weights; None for a class of a pickle that is neither player's."""
+    release = of_state(network.state, releases()) if by_name else of_pickle(network, name, releases())
+    return None if release is None else Found(release, *release.build(network, name))
+
+
+def _place(name: str, release: Release) -> tuple[bool, int]:
+    """What a network's folder is to the others': the first of those that make images becomes the folder itself."""
+    parts = list(release.parts)
+    return release.model is None, parts.index(name) if name in parts else len(parts)
+
+
+def model_around(folder: Path, network: nn.Module, *, trust: str | None = None) -> Game:
+    """The training class's model of a folder's generator alone, and of its fellows in folders below.
+
+    ValueError where nothing makes images with such a network, or of what its folder says of its input.
+    """
+    name = _official_name(folder) or "G"
+    known = [r for r in releases(type(network)) if r.network is type(network) and r.model is not None]
+    release = next((r for r in known if name in r.parts), known[0] if known else None)
+    if release is None:
+        raise ValueError(f"{folder} holds a {type(network).__name__} alone, which makes no images: give a run")
+    given = {release.parts.get(name, next(iter(release.parts.values()))): network}
+    for below in sorted(path.parent for path in folder.glob(f"*/{CONFIG}")):
+        part = release.parts.get(_official_name(below) or "")
+        if part is not None and part not in given:
+            given[part] = from_pretrained(below, trust=trust)
+    try:
+        return release.model.from_generator(**given, **read_config(folder).get("input", {}))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder}: {error}") from error
+
+
+def _official_name(folder: Path) -> str | None:
+    path = folder / KEPT
+    return json.loads(path.read_text()).get("name") if path.is_file() else None
 
 
 def _save(
-    network: OfficialNetwork, found: tuple[nn.Module, dict] | None, folder: Path, kept: dict[str, Any]
+    network: OfficialNetwork, found: Found | None, folder: Path, kept: dict[str, Any], told: Mapping[str, Any]
 ) -> Converted:
     """Writes a network's folder: ours, and beside it what the way back needs; `kept` is what is known of the file."""
-    from safetensors.torch import save_file
-
-    from lit_gans.official import dropped_keys, fingerprint
-    from lit_gans.runs.pretrained import save_pretrained
-
     folder.mkdir(parents=True, exist_ok=True)
     class_path, arguments, own, aside = None, network.init_kwargs, None, network.state
     if found is not None:
-        model, arguments = found
+        model, arguments = found.model, found.arguments
         class_path = f"{type(model).__module__}.{type(model).__qualname__}"
-        table = _table(model, network.class_name, list(network.state))
-        own, aside = fingerprint(model.state_dict()), dropped_keys(network.state, table)
-        assert fingerprint(_official_state(model, table, list(network.state), aside)) == network.fingerprint
+        own, aside = fingerprint(model.state_dict()), dropped_keys(network.state, found.release.table(network.state))
+        assert fingerprint(_official_state(model, found.release, list(network.state), aside)) == network.fingerprint
         notes = f"Converted from the official network {kept['name']}, whose licence holds for these weights too."
-        save_pretrained(model, folder, arguments=arguments, notes=notes)
+        save_pretrained(model, folder, arguments=arguments, told=told, notes=notes)
     save_file(aside, folder / KEPT_TENSORS)
     kept |= {"class_name": network.class_name, "init_args": list(network.init_args), "init_kwargs": network.init_kwargs}
     kept |= {"names": list(network.state), "buffers": sorted(network.buffers), "modules": network.modules}
@@ -139,36 +180,22 @@ def _save(
     )
 
 
-def _table(model: nn.Module, class_name: str, names: Sequence[str]) -> Mapping[str, Any]:
-    """Official names -> ours, of a network of the official class that has these names."""
-    from lit_gans.official import COUNTERPARTS, official_keys
-
-    if class_name in COUNTERPARTS:
-        return official_keys(class_name, names)
-    return import_module(type(model).__module__).OFFICIAL_KEYS
-
-
 def _official_state(
-    model: nn.Module, table: Mapping[str, Any], names: Sequence[str], aside: Mapping[str, Tensor]
+    model: nn.Module, release: Release, names: Sequence[str], aside: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Our network's weights under the official names, in their order."""
-    from lit_gans.official import invert
-
-    return invert(model.state_dict(), table, official=names, dropped=aside)
+    return invert(model.state_dict(), release.table(names), official=names, dropped=aside)
 
 
-def _to_official(source: Path, target: Path, epoch: str) -> Certificate:
-    from lit_gans.official import COUNTERPARTS, write_official
-
-    root = _kept(source)
-    by_name = root["class_name"] in COUNTERPARTS
-    if not by_name and target.suffix != ".pkl":
-        raise ValueError(f"{target} is no .pkl file: name the pickle that shall be written")
-    networks, records = {}, {}
+def to_official(source: Path, target: Path, epoch: str) -> Certificate:
+    root, networks, records, known = _kept(source), {}, {}, []
     for folder in (source, *sorted(path.parent for path in source.glob(f"*/{KEPT}"))):
-        name, networks[name], records[name] = _restored(folder)
-    if by_name:
-        return Certificate(_digests([*_files(source), *_write_state_dicts(target, networks, epoch)]), records)
+        name, networks[name], records[name], release = _restored(folder)
+        known += [] if release is None else [release]
+    if all(release.config is not None for release in known):
+        return Certificate(_digests([*_files(source), *_write_state_dicts(target, networks, known, epoch)]), records)
+    if target.suffix != ".pkl":
+        raise ValueError(f"{target} is no .pkl file: name the pickle that shall be written")
     write_official(target, networks, extra=root["extra"])
     notes = (
         "The file has the layout of the releases, and lit_gans reads it. What it reads can be loaded by name into",
@@ -177,16 +204,16 @@ def _to_official(source: Path, target: Path, epoch: str) -> Certificate:
     return Certificate(_digests([*_files(source), target]), records, notes=notes)
 
 
-def _write_state_dicts(target: Path, networks: Mapping[str, OfficialNetwork], epoch: str) -> list[Path]:
+def _write_state_dicts(
+    target: Path, networks: Mapping[str, OfficialNetwork], known: Sequence[Release], epoch: str
+) -> list[Path]:
     """One network as the file `target`, or all in the folder `target` under the names of the official trainings.
 
-    genforce's networks are together in one file.
+    Those that their repository keeps together are in one file.
     """
-    from lit_gans.official import PORT, write_named_states, write_state_dict
-
     states = {name: network.state for name, network in networks.items()}
-    if target.suffix == ".pth" and all(network.class_name in PORT for network in networks.values()):
-        return [write_named_states(target, states)]
+    if target.suffix == ".pth" and all(release.in_one_file for release in known):
+        return [write_named_states(target, states, known[0].in_one_file)]
     if target.suffix != ".pth":
         wanted = {target / f"{epoch}_net_{name}.pth": state for name, state in states.items()}
     elif len(networks) == 1:
@@ -196,17 +223,16 @@ def _write_state_dicts(target: Path, networks: Mapping[str, OfficialNetwork], ep
     return [write_state_dict(path, state) for path, state in wanted.items()]
 
 
-def _restored(folder: Path) -> tuple[str, OfficialNetwork, Converted]:
-    from lit_gans.official import OfficialNetwork, fingerprint
-    from lit_gans.runs.pretrained import from_pretrained, read_tensors
-
+def _restored(folder: Path) -> tuple[str, OfficialNetwork, Converted, Release | None]:
+    """A folder's network under its official names; the release is None for one that was only kept aside."""
     kept, aside = _kept(folder), read_tensors(folder / KEPT_TENSORS)
-    class_path, own, state = None, None, aside
+    class_path, own, state, release = None, None, aside, None
     if kept["converted"]:
         model = from_pretrained(folder)
         class_path = f"{type(model).__module__}.{type(model).__qualname__}"
         own = fingerprint(model.state_dict())
-        state = _official_state(model, _table(model, kept["class_name"], kept["names"]), kept["names"], aside)
+        release = of_ours(model, kept["class_name"], releases())
+        state = _official_state(model, release, kept["names"], aside)
     if missing := [name for name in kept["names"] if name not in state]:
         raise ValueError(f"{folder / KEPT_TENSORS} has no {missing[0]!r}")
     network = OfficialNetwork(
@@ -219,7 +245,7 @@ def _restored(folder: Path) -> tuple[str, OfficialNetwork, Converted]:
         source_sha256="",
     )
     record = Converted(class_path, kept["init_kwargs"], network.num_parameters, network.fingerprint, own)
-    return kept["name"], network, record
+    return kept["name"], network, record, release
 
 
 def _kept(folder: Path) -> dict[str, Any]:
@@ -242,22 +268,18 @@ def _kept(folder: Path) -> dict[str, Any]:
 
 
 def _differences(
-    path: Path, networks: Mapping[str, OfficialNetwork], models: Mapping[str, tuple[nn.Module, dict] | None]
+    path: Path, networks: Mapping[str, OfficialNetwork], ours: Mapping[str, Found]
 ) -> dict[str, tuple[float, float]]:
     """By network: the largest difference from the recorded output, and its share of the largest recorded value."""
-    from lit_gans.official import fingerprint
-
     tensors, call = _recorded(path)
     recorded = fingerprint({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("state/")})
-    matching = [name for name, found in models.items() if found and networks[name].fingerprint == recorded]
+    matching = [name for name in ours if networks[name].fingerprint == recorded]
     if not matching:
         raise ValueError(f"{path} was recorded from other weights than any network of the file: leave golden out")
-    return {name: _difference(models[name][0], tensors, call) for name in matching}
+    return {name: _difference(ours[name], tensors, call) for name in matching}
 
 
 def _recorded(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: give a .safetensors file of recorded outputs")
     try:
@@ -268,13 +290,13 @@ def _recorded(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path} is no file of recorded outputs, or is damaged: {error}") from error
 
 
-def _difference(model: nn.Module, tensors: Mapping[str, Tensor], call: Mapping[str, Any]) -> tuple[float, float]:
+def _difference(found: Found, tensors: Mapping[str, Tensor], call: Mapping[str, Any]) -> tuple[float, float]:
+    model, known = found.model, found.release.call
     if "in/x" in tensors and "out/eval/y" in tensors:
         return _distance(model(tensors["in/x"]), tensors["out/eval/y"])
-    kwargs = {name: value for name, value in call.get("kwargs", {}).items() if name not in _WITHOUT_EFFECT}
-    if unknown := sorted(set(kwargs) - set(_CALL)):
-        raise ValueError(f"the recorded call has {unknown[0]!r}; known are {', '.join(_CALL)}")
-    given = {_CALL[name]: value for name, value in kwargs.items()}
+    if unknown := sorted(call.get("kwargs", {}).keys() - known.keys()):
+        raise ValueError(f"the recorded call has {unknown[0]!r}; known are {', '.join(known) or 'none'}")
+    given = {own: value for name, value in call.get("kwargs", {}).items() if (own := known[name]) is not None}
     first, output = ("in/z", "out/img") if "in/z" in tensors else ("in/img", "out/logits")
     if missing := [name for name in (first, output) if name not in tensors]:
         raise ValueError(f"the recorded outputs have no {', '.join(missing)}")

@@ -13,6 +13,7 @@ from lit_gans.adversarial.capabilities import Samples, Translates, can, require
 from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
 from lit_gans.data import ImageData
 from lit_gans.runs.classes import check_loss, trusted_class
+from lit_gans.runs.conversion import model_around
 from lit_gans.runs.folder import is_pretrained
 from lit_gans.runs.pretrained import from_pretrained
 
@@ -38,20 +39,26 @@ def load_run(path: str | os.PathLike, *, trust: str | None = None) -> Game:
 
 
 def _load_pretrained(folder: Path, trust: str | None) -> Game:
-    from lit_gans.papers import msg_gan, pggan, stylegan1, stylegan2
-
     model = from_pretrained(folder, trust=trust)
-    alone = {
-        stylegan2.Generator: stylegan2.StyleGAN2,
-        stylegan1.Generator: stylegan1.StyleGAN1,
-        pggan.Generator: pggan.PGGAN,
-        msg_gan.Generator: msg_gan.MSGGAN,
-    }
-    if type(model) in alone:
-        model = alone[type(model)].around(model)
-    if not isinstance(model, Game):
-        raise ValueError(f"{folder} holds a {type(model).__name__}, which draws no images: give a generator's folder")
+    model = model if isinstance(model, Game) else model_around(folder, model, trust=trust)
     return model.eval().requires_grad_(False)
+
+
+def load_translator(path: str | os.PathLike, *, direction: str = "ab", trust: str | None = None) -> Translates:
+    """As `load_run`, of a run or a converted folder whose model translates images in this direction.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_run`; or it translates nothing, or not in this direction.
+    """
+    model = load_run(path, trust=trust)
+    if not can(model, Translates):
+        raise ValueError(f"{path} holds a {type(model).__name__}, which translates nothing: see lit-gans sample")
+    if direction not in model.directions:
+        raise ValueError(f"direction {direction!r}: {path} translates only {' and '.join(model.directions)}")
+    channels, labels = model.takes(direction)
+    if not labels and channels not in (1, 3):
+        raise ValueError(f"{path} takes {channels} channels, and pictures have 1 or 3: call its translate from Python")
+    return model
 
 
 def load_gan(path: str | os.PathLike, *, trust: str | None = None) -> Samples:

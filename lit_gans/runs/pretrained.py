@@ -28,6 +28,7 @@ def save_pretrained(
     folder: str | Path,
     *,
     arguments: Mapping[str, Any] | None = None,
+    told: Mapping[str, Any] | None = None,
     evaluations: Sequence[Evaluation] = (),
     notes: str = "",
 ) -> Path:
@@ -39,6 +40,8 @@ def save_pretrained(
 
     Args:
         arguments: of the constructor, plain values; by default those that a training class keeps.
+        told: of a generator alone, what its weights do not say of its input: what `from_generator` of its training
+            class takes beside it, such as num_labels.
         evaluations: measured numbers for the card, each with its protocol.
         notes: Markdown for the card: data, licence, limits.
 
@@ -50,7 +53,7 @@ def save_pretrained(
     folder = Path(folder)
     if (folder / CARD).exists() and not (folder / CONFIG).exists():
         raise ValueError(f"{folder} has a {CARD} of something else, which would be overwritten: give another folder")
-    config = _config(model, arguments)
+    config = _config(model, arguments) | ({"input": dict(told)} if told else {})
     rebuilt = _built(type(model), config)
     # What training alone uses and the arguments leave out, such as an augmentation, stays behind.
     left = {f"{name}." for name, _ in model.named_children()} - {f"{name}." for name, _ in rebuilt.named_children()}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from lit_gans.adversarial import Game
+from lit_gans.adversarial.capabilities import Input
 from lit_gans.base.images import from_uint8, to_uint8
 from lit_gans.callbacks import evaluate_translation as module
 from lit_gans.callbacks.evaluate_translation import EvaluateTranslation
@@ -46,6 +47,9 @@ class Dimmer(Game):
 
     def networks(self) -> list[nn.Module]:
         return [self.layer]
+
+    def takes(self, direction: str) -> Input:
+        return Input(3)
 
     def preview(self, data: Any, *, rows: int, columns: int, psi: float) -> tuple[Tensor, int]:
         raise AssertionError

@@ -1,14 +1,17 @@
 """Files as the official code writes them: the layout of its pickles, with classes of the tests' own."""
 
 import pickle
+import re
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
+
+from lit_gans.nn.resample import fir_filter
 
 SOURCE = "class Generator: pass\n"
 
@@ -92,6 +95,25 @@ def modules_of_pickles() -> Iterator[None]:
 def official_modules() -> Iterator[None]:
     with modules_of_pickles():
         yield
+
+
+def stylegan2_state(ours: dict[str, Tensor], *, resample_filter: Sequence[float] = (1, 3, 3, 1)) -> dict[str, Tensor]:
+    """Our tensors of a StyleGAN2 network under the names of stylegan2-ada-pytorch, with the filters that it keeps.
+
+    Layers that do not resample keep the default filter in the official networks, and never use it.
+    """
+    official, names = {}, {r"\blayers\.(\d+)": r"fc\1", r"\bblocks\.(\d+)": r"b\1", r"\bepilogue\b": "b4"}
+    for name, tensor in ours.items():
+        for pattern, theirs in (names | {r"\b(to|from)_rgb": r"\1rgb"}).items():
+            name = re.sub(pattern, theirs, name)
+        official[name] = tensor
+    layers = [m[1] for name in official if (m := re.fullmatch(r"(.+\.(?:conv[01]?|skip|fromrgb))\.weight", name))]
+    blocks = [layer.removesuffix(".conv1") for layer in layers if layer.endswith(".conv1")]
+    filters = {f"{block}.resample_filter": fir_filter(resample_filter) for block in blocks}
+    for layer in layers:
+        resamples = layer.endswith((".skip", ".conv0" if layer.startswith("synthesis.") else ".conv1"))
+        filters[f"{layer}.resample_filter"] = fir_filter(resample_filter if resamples else (1, 3, 3, 1))
+    return official | filters
 
 
 def written(path: Path, contents: object, protocol: int = pickle.DEFAULT_PROTOCOL) -> Path:

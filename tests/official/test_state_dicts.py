@@ -7,23 +7,32 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_gans.official import apply_keys, dropped_keys, fingerprint, invert
-from lit_gans.official.state_dicts import (
-    COUNTERPARTS,
-    are_state_dicts,
-    build_ours,
-    official_config,
-    official_keys,
-    official_network,
-    read_state_dict,
-    read_state_dicts,
-    write_state_dict,
-)
+from lit_gans.official import OfficialFile, OfficialNetwork, apply_keys, dropped_keys, fingerprint, invert, of_state
+from lit_gans.official.state_dicts import are_state_dicts, read_state_dict, read_state_dicts, write_state_dict
 from lit_gans.papers.cyclegan import ResNet
 from lit_gans.papers.pix2pix import PatchGAN, UNet
+from lit_gans.runs.releases import releases
 from tests.parity.golden import Golden, assert_close, cases
 
+CLASSES = {release.class_name for release in releases()}
 UNTOLD = ("use_dropout", "use_sigmoid", "lambda_feat")  # by the weights of a U-Net, or of no weights at all
+
+
+def official_network(state: dict[str, Tensor]) -> OfficialNetwork:
+    return of_state(state, releases()).read(state)
+
+
+def build_ours(network: OfficialNetwork) -> tuple[torch.nn.Module, dict]:
+    return of_state(network.state, releases()).build(network)
+
+
+def read(source: Path, *, epoch: str = "latest") -> OfficialFile:
+    return read_state_dicts(source, releases(), epoch=epoch)
+
+
+def back_to_official(model: torch.nn.Module, network: OfficialNetwork, aside: dict) -> dict[str, Tensor]:
+    table = of_state(network.state, releases()).table(network.state)
+    return invert(model.state_dict(), table, official=network.state, dropped=aside)
 
 
 def goldens() -> list:
@@ -33,7 +42,7 @@ def goldens() -> list:
 
 
 def _alone(golden: Golden) -> bool:
-    return bool(golden.state) and class_of(golden) in COUNTERPARTS
+    return bool(golden.state) and class_of(golden) in CLASSES
 
 
 def class_of(golden: Golden) -> str:
@@ -57,14 +66,12 @@ def expected_config(golden: Golden) -> tuple[str, dict]:
 def test_recorded_networks_are_recognised_and_loaded_from_files(golden: Golden, tmp_path: Path) -> None:
     name, config = expected_config(golden)
     path = write_state_dict(tmp_path / "latest_net_G.pth", golden.state)
-    network = read_state_dicts(path).networks["G"]
+    network = read(path).networks["G"]
     found = {key: value for key, value in network.init_kwargs.items() if key in config}
     assert (network.class_name, found) == (name, config)
     assert network.fingerprint == fingerprint(golden.state)
     model, arguments = build_ours(network)
-    back = invert(
-        model.state_dict(), official_keys(network.class_name, network.state), official=network.state, dropped={}
-    )
+    back = back_to_official(model, network, {})
     assert list(back) == list(network.state) and fingerprint(back) == network.fingerprint
     assert type(model)(**arguments).state_dict().keys() == model.state_dict().keys()
     if "eval/y" in golden.outputs:
@@ -94,9 +101,10 @@ def cyclegan_generator(*, dropout: bool = False, **arguments) -> dict[str, Tenso
     ],
 )
 def test_variants_of_the_resnet(arguments: dict, expected: dict) -> None:
-    name, config = official_config(cyclegan_generator(**arguments))
-    assert name == "ResnetGenerator" and {key: config[key] for key in expected} == expected
-    build_ours(official_network(cyclegan_generator(**arguments)))
+    network = official_network(cyclegan_generator(**arguments))
+    assert network.class_name == "ResnetGenerator"
+    assert {key: network.init_kwargs[key] for key in expected} == expected
+    build_ours(network)
 
 
 def test_statistics_of_instance_norms_in_old_files_are_dropped_and_kept_aside(tmp_path: Path) -> None:
@@ -105,15 +113,12 @@ def test_statistics_of_instance_norms_in_old_files_are_dropped_and_kept_aside(tm
            "model.10.conv_block.2.running_mean": torch.ones(8), **state}  # fmt: skip
     path = tmp_path / "latest_net_G_A.pth"
     torch.save(old, path, _use_new_zipfile_serialization=False)  # as PyTorch wrote files before 1.6
-    network = read_state_dicts(path).networks["G_A"]
+    network = read(path).networks["G_A"]
     model, _ = build_ours(network)
-    assert official_config(old) == official_config(state)
-    aside = dropped_keys(network.state, official_keys(network.class_name, network.state))
+    assert official_network(old).init_kwargs == official_network(state).init_kwargs
+    aside = dropped_keys(network.state, of_state(old, releases()).table(network.state))
     assert sorted(aside) == sorted(old.keys() - state.keys())
-    back = invert(
-        model.state_dict(), official_keys(network.class_name, network.state), official=network.state, dropped=aside
-    )
-    assert fingerprint(back) == fingerprint(old)
+    assert fingerprint(back_to_official(model, network, aside)) == fingerprint(old)
 
 
 def test_names_of_parallel_networks_and_counters_that_old_batch_norms_lack(tmp_path: Path) -> None:
@@ -123,7 +128,7 @@ def test_names_of_parallel_networks_and_counters_that_old_batch_norms_lack(tmp_p
     torch.save(saved, tmp_path / "net.pth")
     found = read_state_dict(tmp_path / "net.pth")
     assert found.keys() == {name.removeprefix("module.") for name in state}
-    network = read_state_dicts(tmp_path / "net.pth").networks["D"]
+    network = read(tmp_path / "net.pth").networks["D"]
     ours, arguments = build_ours(network)
     assert arguments == {"channels": 4, "width": 2, "layers": 2, "norm": "batch"}
     assert ours.layers[3].num_batches_tracked == 0 and ours.layers[3].running_mean.equal(found["model.3.running_mean"])
@@ -134,9 +139,8 @@ def test_the_dropout_of_a_unet_is_as_its_repository_trains_it() -> None:
     for norm, expected in (("batch", True), ("instance", False)):
         ours = UNet(width=2, levels=5, norm=norm)
         state = {official: torch.zeros_like(ours.state_dict()[own]) for official, own in unet_names(ours).items()}
-        assert official_network(state).init_kwargs["use_dropout"] is expected
-        assert official_network(state, dropout=not expected).init_kwargs["use_dropout"] is not expected
-        assert official_config(state)[1] == {"input_nc": 3, "output_nc": 3, "num_downs": 5, "ngf": 2, "norm": norm}
+        told = {"input_nc": 3, "output_nc": 3, "num_downs": 5, "ngf": 2, "norm": norm}
+        assert official_network(state).init_kwargs == told | {"use_dropout": expected}
 
 
 def unet_names(model: UNet) -> dict[str, str]:
@@ -157,11 +161,11 @@ def test_a_training_folder_gives_its_networks_by_name_and_epoch(tmp_path: Path) 
         write_state_dict(tmp_path / f"{name}.pth", cyclegan_generator())
     (tmp_path / "loss_log.txt").write_text("nothing")
     assert are_state_dicts(tmp_path) and are_state_dicts("x.pth") and not are_state_dicts("x.pkl")
-    latest, early = read_state_dicts(tmp_path), read_state_dicts(tmp_path, epoch="200")
+    latest, early = read(tmp_path), read(tmp_path, epoch="200")
     assert list(latest.networks) == ["G_A", "G_B"] and list(early.networks) == ["G_A"]
-    assert latest.sha256 != early.sha256 == read_state_dicts(tmp_path / "200_net_G_A.pth").sha256
+    assert latest.sha256 != early.sha256 == read(tmp_path / "200_net_G_A.pth").sha256
     with pytest.raises(FileNotFoundError, match=r"has no 100_net_\*.pth; its epochs are: 200, latest"):
-        read_state_dicts(tmp_path, epoch="100")
+        read(tmp_path, epoch="100")
     assert not are_state_dicts(tmp_path / "nothing")
 
 
@@ -173,18 +177,18 @@ class Code:
 def test_files_that_are_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.pth"
     with pytest.raises(FileNotFoundError, match="no weights at .*x.pth"):
-        read_state_dicts(path)
+        read(path)
     for content, message in [
         ({"model.0.weight": Code()}, "is damaged or holds more than tensors"),
         ({"epoch": 3}, "holds dict, expected a state dict"),
-        ({}, r"x.pth: its names \(none, ...\) are of no network of pytorch-CycleGAN-and-pix2pix, pix2pixHD, genf"),
+        ({}, r"x.pth: its names \(none, ...\) are of no network of BMSG-GAN, genforce, pytorch-CycleGAN-and-pix2pix,"),
         ({"head.weight": torch.ones(1)}, r"its names \(head.weight, ...\) are of no network"),
         ({"model.0.weight": torch.ones(2, 3, 4, 4)}, "begins like a NLayerDiscriminator, and lacks tensors of one"),
         ({"model.model.0.weight": torch.ones(2, 3, 4, 4)}, "UnetGenerator, and lacks .*model.model.3.weight"),
     ]:
         torch.save(content, path)
         with pytest.raises(ValueError, match=message):
-            read_state_dicts(path)
+            read(path)
     assert capsys.readouterr().out == ""
 
 
@@ -196,8 +200,6 @@ def test_weights_that_do_not_fit_are_named() -> None:
     state = cyclegan_generator() | {"model.99.gain": torch.ones(1)}
     with pytest.raises(ValueError, match="1 are not in our network: layers.99.gain"):
         build_ours(official_network(state))
-    network = official_network(cyclegan_generator())
-    assert (
-        apply_keys(network.state, official_keys(network.class_name, network.state)).keys()
-        == ResNet(width=2, blocks=2).state_dict().keys()
-    )
+    state = cyclegan_generator()
+    table = of_state(state, releases()).table(state)
+    assert apply_keys(state, table).keys() == ResNet(width=2, blocks=2).state_dict().keys()

@@ -26,6 +26,9 @@ NETWORKS = {
     "NLayerDiscriminator": PatchGAN,
     "PixelDiscriminator": PixelGAN,
 }
+# The official letters of a discriminator are those of the generator that it judges.
+NETWORKS_OF_CYCLEGAN = {"netG_A": "generator_ab", "netG_B": "generator_ba", "netD_A": "discriminator_b",
+                        "netD_B": "discriminator_a"}  # fmt: skip
 # Official constructor arguments -> ours, the positional ones first.
 IMAGES = {"input_nc": "in_channels", "output_nc": "out_channels"}
 ARGUMENTS = {
@@ -45,10 +48,8 @@ NORM = {"norm": "batch"}
 MODES = ("eval", "train")  # in this order: evaluation has the buffers as they were
 
 
-def keys(official: str, config: dict[str, Any]) -> dict[str, str | None]:
-    if official != "ResnetGenerator":
-        return pix2pix.OFFICIAL_KEYS
-    return cyclegan.OFFICIAL_KEYS if (NORM | config)["norm"] == "instance" else cyclegan.RESNET_KEYS
+def keys(official: str) -> dict[str, str | None]:
+    return cyclegan.OFFICIAL_KEYS if official == "ResnetGenerator" else pix2pix.OFFICIAL_KEYS
 
 
 def built(official: str, config: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
@@ -56,7 +57,7 @@ def built(official: str, config: dict[str, Any], state: dict[str, Tensor]) -> nn
     assert official in NETWORKS, f"{official} is no network that is known here"
     arguments = NORM | DEFAULTS[official] | config
     network = NETWORKS[official](**translated(arguments, ARGUMENTS[official] | {"norm": "norm"}))
-    network.load_state_dict(apply_keys(state, keys(official, config), ours=network.state_dict()))
+    network.load_state_dict(apply_keys(state, keys(official), ours=network.state_dict()))
     return network
 
 
@@ -90,7 +91,7 @@ def single_networks() -> list:
 def test_network(golden: Golden) -> None:
     """The modes of the call, buffers after one training pass, and gradients: in training where nothing is said."""
     official, config, leaves = golden.official_class.rsplit(".", 1)[-1], golden.config, golden.leaves
-    network, table = built(official, config, golden.state), keys(official, config)
+    network, table = built(official, config, golden.state), keys(official)
     modes = golden.call.get("modes", MODES)
     if "train" in modes:
         assert_not_random(network)
@@ -106,7 +107,7 @@ def test_network(golden: Golden) -> None:
 @pytest.mark.parametrize("golden", single_networks())
 def test_names_go_both_ways(golden: Golden) -> None:
     official, state = golden.official_class.rsplit(".", 1)[-1], golden.state
-    network, table = built(official, golden.config, state), keys(official, golden.config)
+    network, table = built(official, golden.config, state), keys(official)
     back = invert(network.state_dict(), table, official=state, dropped=dropped_keys(state, table))
     assert list(back) == list(state) and all(torch.equal(back[name], t) for name, t in state.items())
 
@@ -116,7 +117,8 @@ def test_statistics_that_old_instance_norms_kept_are_dropped() -> None:
     official = {re.sub("layers", "model", name, count=1): t for name, t in network.state_dict().items()}
     official = {re.sub("layers", "conv_block", name): t for name, t in official.items()}
     old = official | {"model.2.running_mean": torch.zeros(1), "model.2.running_var": torch.ones(1)}
-    assert apply_keys(old, cyclegan.OFFICIAL_KEYS, ours=network.state_dict()).keys() == network.state_dict().keys()
+    found = apply_keys(old, cyclegan.OFFICIAL[0].table(old), ours=network.state_dict())
+    assert found.keys() == network.state_dict().keys()
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------
@@ -168,7 +170,7 @@ def penalties(golden: Golden, *, weight: float, constant: float) -> dict[str, Te
     """Of reals, of fakes and between them, with gradients. Ours is about norms of 1, the official one about any."""
     inputs, found = golden.inputs, {}
     official, arguments = described(golden.config["netD"])
-    network, table = built(official, arguments, under(golden.state, "netD.")), keys(official, arguments)
+    network, table = built(official, arguments, under(golden.state, "netD.")), keys(official)
     real, fake = inputs["real"], inputs["fake"]
     shares = {"real": torch.ones(len(real)), "fake": torch.zeros(len(real))}
     shares |= {"mixed": inputs["alpha"].flatten()} if "alpha" in inputs else {}
@@ -232,7 +234,7 @@ def place(game: Noted, golden: Golden, slots: dict[str, str]) -> Placed:
         network = built(official, arguments, under(golden.state, f"{official_name}."))
         assert_not_random(network)
         setattr(game, attribute, network)
-        placed[official_name] = (attribute, keys(official, arguments))
+        placed[official_name] = (attribute, keys(official))
     game.watch(list(slots.values()))
     return placed
 
@@ -281,7 +283,7 @@ def test_a_step_of_cyclegan(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(cyclegan, "squared", lambda logits, target: gan_loss(mode, logits.float(), target))
     cycle_weight = (weights["A"], weights["B"])
     game = NotedCycleGAN(width=1, blocks=1, discriminator_width=1, lr=0.0, cycle_weight=cycle_weight, **config)
-    placed = place(game, golden, {f"net{letters}": name for letters, name in cyclegan.OFFICIAL_NETWORKS.items()})
+    placed = place(game, golden, NETWORKS_OF_CYCLEGAN)
     a, b = golden.inputs["real_A"], golden.inputs["real_B"]
     reports = one_step(game, {"a": a, "b": b})
 

@@ -12,39 +12,33 @@ from torch.utils.data import DataLoader
 from lit_gans.adversarial import lazy_adam
 from lit_gans.callbacks import EMA
 from lit_gans.callbacks.ema import ema_weight
+from lit_gans.official import apply_keys
 from lit_gans.papers import stylegan2
 from lit_gans.papers.stylegan2 import (
+    OFFICIAL,
     OFFICIAL_KEYS,
     Discriminator,
     Generator,
     MappingNetwork,
     StyleGAN2,
-    from_official,
     from_official_config,
-    our_key,
-    to_official,
 )
 from lit_gans.runs.configs import shipped_configs
+from tests.official.layout import stylegan2_state
 from tests.parity.golden import (
     Golden,
     assert_close,
     cases,
     count_parameters,
     facts,
+    our_name,
     published,
     translated,
     under,
 )
 
 SOURCE = "stylegan2-ada-pytorch"
-# Arguments of the official forward -> ours; None: both forms of the convolution are one function here.
-CALL = {
-    "noise_mode": "noise",
-    "force_fp32": "force_fp32",
-    "truncation_psi": "psi",
-    "truncation_cutoff": "cutoff",
-    "fused_modconv": None,
-}
+CALL = OFFICIAL[0].call
 TRUNCATION = ("psi", "cutoff")
 on = pytest.mark.parametrize
 
@@ -52,7 +46,7 @@ on = pytest.mark.parametrize
 def loaded(cls: type[nn.Module], config: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
     """The network with the official weights; strict both ways."""
     network = cls(**from_official_config(config))
-    network.load_state_dict(from_official(state))
+    network.load_state_dict(apply_keys(state, OFFICIAL_KEYS))
     return network
 
 
@@ -102,7 +96,7 @@ NETWORKS = [Generator, Discriminator, MappingNetwork]
 def test_names_go_both_ways(golden: Golden) -> None:
     cls, ours = getattr(stylegan2, golden.official_class.rsplit(".", 1)[-1]), from_official_config(golden.config)
     state = loaded(cls, golden.config, golden.state).state_dict()
-    back = to_official(state, resample_filter=ours.get("resample_filter", (1, 3, 3, 1)))
+    back = stylegan2_state(state, resample_filter=ours.get("resample_filter", (1, 3, 3, 1)))
     assert back.keys() == golden.state.keys()
     for name, tensor in golden.state.items():
         assert_close(back[name], tensor, 1e-6, name)
@@ -216,9 +210,9 @@ def test_losses_and_their_gradients(golden: Golden) -> None:
     for phase, mean in zip(phases(gan, of_means=True), means, strict=True):
         found[f"{phase}/w_avg_after"] = w_avg.lerp(mean, 1 - mapping.w_avg_decay)
     for phase, step in zip(phases(gan), gan.steps, strict=True):
-        for name in under(golden.outputs, f"grad/{phase}/"):
+        for name, recorded in under(golden.outputs, f"grad/{phase}/").items():
             player = {"G": "generator.", "D": "discriminator."}[name[0]]
-            found[f"grad/{phase}/{name}"] = step[player + our_key(name[2:])]
+            found[f"grad/{phase}/{name}"] = step[player + our_name(name[2:], recorded, OFFICIAL_KEYS)]
     # Where the official values are those of each sample, ours may be their mean.
     means_of = {name for name, value in found.items() if "/Loss/" in name and value.dim() == 0}
     golden.compare(found, recorded={name: t.mean() if name in means_of else t for name, t in golden.outputs.items()})

@@ -1,5 +1,7 @@
 """State-dict names of the official code (taoxugit/AttnGAN), and ours."""
 
+from lit_gans.official.releases import Config, renaming
+
 # Of G_NET, of D_NET64, D_NET128 and D_NET256, and of CNN_ENCODER; RNN_ENCODER's are `OFFICIAL_WORD_ENCODER_KEYS`.
 OFFICIAL_KEYS: dict[str, str | None] = {
     r"ca_net\.fc\.(\w+)": r"condition.linear.\1",
@@ -22,22 +24,13 @@ OFFICIAL_KEYS: dict[str, str | None] = {
     r"emb_features\.weight": "to_regions.weight",
     r"emb_cnn_code\.(\w+)": r"to_image.\1",
 }
+_ARGUMENTS = renaming({
+    "GF_DIM": "width", "Z_DIM": "z_dim", "CONDITION_DIM": "condition_dim", "EMBEDDING_DIM": "embed_dim",
+    "R_NUM": "blocks", "BRANCH_NUM": "stages", "DF_DIM": None, "BASE_SIZE": None,
+})  # fmt: skip
 
 
-def from_official_generator(official: dict[str, object]) -> dict[str, object]:
+def from_official_generator(official: Config) -> Config:
     """Values of the official configuration -> arguments of `Generator`. ValueError for one that is not known."""
-    names = {
-        "GF_DIM": "width",
-        "Z_DIM": "z_dim",
-        "CONDITION_DIM": "condition_dim",
-        "EMBEDDING_DIM": "embed_dim",
-        "R_NUM": "blocks",
-        "BRANCH_NUM": "stages",
-    }
-    unknown = sorted(official.keys() - names.keys() - {"DF_DIM", "BASE_SIZE"})
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is no value that AttnGAN's G_NET reads; it reads {', '.join(names)}")
-    ours: dict[str, object] = {names[name]: value for name, value in official.items() if name in names}
-    stages = ours.setdefault("stages", 3)
-    assert isinstance(stages, int)
-    return {**ours, "resolution": 64 << (stages - 1)}
+    ours = {"stages": 3, **_ARGUMENTS(official)}
+    return {**ours, "resolution": 64 << (ours["stages"] - 1)}

@@ -2,12 +2,12 @@
 
 from lit_gans.papers.pix2pixhd.losses import PerceptualLoss
 from lit_gans.papers.pix2pixhd.networks import Encoder, GlobalGenerator, LocalEnhancer, MultiscaleDiscriminator
-from lit_gans.papers.pix2pixhd.official import OFFICIAL_KEYS, OFFICIAL_NETWORKS
+from lit_gans.papers.pix2pixhd.official import OFFICIAL, OFFICIAL_KEYS
 from lit_gans.papers.pix2pixhd.training import Pix2PixHD
 
 __all__ = [
-    "OFFICIAL_KEYS", "OFFICIAL_NETWORKS", "Encoder", "GlobalGenerator", "LocalEnhancer",
-    "MultiscaleDiscriminator", "PerceptualLoss", "Pix2PixHD",
+    "OFFICIAL", "OFFICIAL_KEYS", "Encoder", "GlobalGenerator", "LocalEnhancer", "MultiscaleDiscriminator",
+    "PerceptualLoss", "Pix2PixHD",
 ]  # fmt: skip
 
 for _class in (Encoder, GlobalGenerator, LocalEnhancer, MultiscaleDiscriminator, PerceptualLoss, Pix2PixHD):

@@ -60,7 +60,7 @@ class GlobalGenerator(nn.Module):
         norm: Norm = "instance",
     ) -> None:
         super().__init__()
-        self.stride = 2**downsamplings
+        self.stride, self.channels = 2**downsamplings, (in_channels, out_channels)
         widths = [width * 2**i for i in range(downsamplings)]
         layers = stem(in_channels, width, norm)
         for w in widths:
@@ -113,7 +113,7 @@ class LocalEnhancer(nn.Module):
         norm: Norm = "instance",
     ) -> None:
         super().__init__()
-        self.stride = 2 ** (downsamplings + enhancers)
+        self.stride, self.channels = 2 ** (downsamplings + enhancers), (in_channels, out_channels)
         coarse = {"width": width * 2**enhancers, "downsamplings": downsamplings, "blocks": blocks, "norm": norm}
         # By the names that they have in G1, whose weights a run may start from.
         self.layers = GlobalGenerator(in_channels=in_channels, **coarse).layers[:-3]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from lit_gans.adversarial.capabilities import Input
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.optim import Schedule, lazy_adam
 from lit_gans.base.grids import MAX_SIDE_PX
@@ -153,10 +154,34 @@ class Pix2PixHD(Game):
         self.global_kimg, self.fix_global_kimg = global_kimg, fix_global_kimg
         self._last_phase: Phase | None = None  # of the batch before
 
+    @classmethod
+    def from_generator(
+        cls, generator: GlobalGenerator | LocalEnhancer, *, num_labels: int = 0, instances: bool = False
+    ) -> Pix2PixHD:
+        """A generator alone, such as a released one, for translating; the discriminator is a tiny one.
+
+        Raises:
+            ValueError: `encoded_channels` does, or an encoder's features are among what it takes.
+        """
+        if features := encoded_channels(generator, num_labels=num_labels, instances=instances):
+            raise ValueError(
+                f"{features} of the {generator.channels[0]} channels that the generator takes are an encoder's "
+                "features, of which no file of the release has clusters: it does not translate alone"
+            )
+        taken, made = generator.channels
+        given = {"num_labels": num_labels, "instances": instances, "in_channels": taken, "out_channels": made}
+        small = {"width": 1, "downsamplings": 1, "blocks": 0, "scales": 1, "perceptual_weight": 0.0}
+        game = cls(**given, **small, discriminator_width=1, discriminator_layers=1)
+        game.generator = generator
+        return game
+
     @property
     def stride(self) -> int:
         """Sides of images must be multiples of it, in pixels."""
         return self.generator.stride
+
+    def takes(self, direction: str) -> Input:
+        return Input(1, labels=True) if self.num_labels else Input(self.hparams["in_channels"])
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
@@ -468,3 +493,24 @@ class Pix2PixHD(Game):
         features = None if self.encoder is None else self.encode(batch["b"], maps[-1])
         source = label_colours(maps[0]) if self.num_labels else to_uint8(as_rgb(maps[0]))
         return [source, *(to_uint8(as_rgb(x)) for x in (self.render(self.inputs(*maps), features), batch["b"]))]
+
+
+def encoded_channels(
+    generator: GlobalGenerator | LocalEnhancer, *, num_labels: int = 0, instances: bool = False
+) -> int:
+    """How many of a generator's input channels are an encoder's features: neither labels nor instances' edges.
+
+    Without labels it takes pictures. ValueError where the channels are not so many, or are those of no picture.
+    """
+    taken, said = generator.channels[0], num_labels + instances
+    if not said and taken not in (1, 3):
+        raise ValueError(
+            f"its generator takes {taken} channels, and pictures have 1 or 3: say how many labels its maps have, and "
+            f"whether it takes edges of instances, as in lit-gans convert --num_labels {taken - 1} --instances"
+        )
+    if said and (num_labels < 1 or taken < said):
+        raise ValueError(
+            f"its generator takes {taken} channels, and {num_labels} labels{' and the edges' * instances} are {said}: "
+            "num_labels is from 1 on, and instances=True takes one channel more"
+        )
+    return taken - said if said else 0

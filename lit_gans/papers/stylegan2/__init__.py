@@ -7,18 +7,12 @@ from lit_gans.papers.stylegan2.networks import (
     MappingNetwork,
     SynthesisNetwork,
 )
-from lit_gans.papers.stylegan2.official import (
-    OFFICIAL_KEYS,
-    from_official,
-    from_official_config,
-    our_key,
-    to_official,
-)
+from lit_gans.papers.stylegan2.official import OFFICIAL, OFFICIAL_KEYS, from_official_config
 from lit_gans.papers.stylegan2.training import StyleGAN2
 
 __all__ = [
-    "OFFICIAL_KEYS", "Discriminator", "Generator", "MappingNetwork", "StyleGAN2", "SynthesisNetwork", "from_official",
-    "from_official_config", "our_key", "to_official",
+    "OFFICIAL", "OFFICIAL_KEYS", "Discriminator", "Generator", "MappingNetwork", "StyleGAN2", "SynthesisNetwork",
+    "from_official_config",
 ]  # fmt: skip
 
 for _class in (Discriminator, Generator, MappingNetwork, StyleGAN2, SynthesisNetwork):

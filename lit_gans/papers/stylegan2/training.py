@@ -107,23 +107,16 @@ class StyleGAN2(GAN):
         self._means: dict[str, list[Tensor]] = {}  # of this batch: w by purpose and path lengths, one per micro-batch
 
     @classmethod
-    def around(cls, generator: Generator) -> StyleGAN2:
+    def from_generator(cls, generator: Generator) -> StyleGAN2:
         """A generator alone, such as a released one, for sampling, measuring and editing.
 
         It takes both the averaged generator's place and the other's; the discriminator is a tiny one, never trained.
         """
         mapping, blocks = generator.mapping, generator.synthesis.blocks
         resolution = max(map(int, blocks))
-        gan = cls(
-            resolution=resolution,
-            channels=blocks[str(resolution)].to_rgb.weight.shape[0],
-            num_classes=mapping.c_dim,
-            z_dim=mapping.z_dim,
-            w_dim=len(mapping.w_avg),
-            num_layers=1,
-            channel_base=resolution,
-            channel_max=1,
-        )
+        size = {"z_dim": mapping.z_dim, "w_dim": len(mapping.w_avg), "num_classes": mapping.c_dim}
+        size |= {"resolution": resolution, "channels": blocks[str(resolution)].to_rgb.weight.shape[0]}
+        gan = cls(**size, num_layers=1, channel_base=resolution, channel_max=1)
         gan.generator = gan.generator_ema = generator
         return gan
 

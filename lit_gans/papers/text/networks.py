@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lit_gans.nn.dropout import Dropout
+from lit_gans.official.releases import Config, renaming
 
 RNNS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 BAG = "bag"
@@ -82,25 +82,22 @@ def word_mask(lengths: Tensor, max_words: int) -> Tensor:
     return torch.arange(max_words, device=lengths.device) < lengths[:, None]
 
 
-def from_official_rnn(official: Mapping[str, object]) -> dict[str, object]:
+_RNN_ARGUMENTS = renaming({
+    "ntoken": "num_words", "ninput": "embed_dim", "nhidden": "feature_dim", "drop_prob": "dropout",
+    "RNN_TYPE": "rnn", "bidirectional": "bidirectional", "nlayers": None,
+    "WORDS_NUM": None,  # how long captions may be is the data's to say
+})  # fmt: skip
+
+
+def from_official_rnn(official: Config) -> Config:
     """Arguments of the official RNN_ENCODER and of its configuration -> those of `WordEncoder`.
 
     ValueError for several layers, which no release has, and for arguments that are not known.
     """
-    renamed = {"ntoken": "num_words", "ninput": "embed_dim", "nhidden": "feature_dim", "drop_prob": "dropout"}
-    ours: dict[str, object] = {}
-    for name, value in official.items():
-        if name in renamed:
-            ours[renamed[name]] = value
-        elif name == "RNN_TYPE":
-            ours["rnn"] = str(value).lower()
-        elif name == "bidirectional":
-            ours["bidirectional"] = value
-        elif name == "nlayers" and value != 1:
-            raise ValueError(f"nlayers is {value}; the released encoders have 1 layer, and so has ours")
-        elif name not in ("nlayers", "WORDS_NUM"):  # how long captions may be is the data's to say
-            raise ValueError(f"{name!r} is no argument of RNN_ENCODER; known are {', '.join(renamed)}, RNN_TYPE")
-    return ours
+    if (layers := official.get("nlayers", 1)) != 1:
+        raise ValueError(f"nlayers is {layers}; the released encoders have 1 layer, and so has ours")
+    ours = _RNN_ARGUMENTS(official)
+    return ours | {"rnn": str(ours["rnn"]).lower()} if "rnn" in ours else ours
 
 
 OFFICIAL_WORD_ENCODER_KEYS = {r"encoder\.weight": "embedding.weight", r"(rnn\..+)": r"\1"}
