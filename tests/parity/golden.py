@@ -33,19 +33,15 @@ class Golden:
 
     @property
     def official_class(self) -> str:
-        return self.metadata.get("official_class", "")
+        return self._said("official_class")
 
     @property
     def source(self) -> str:
-        return self.metadata.get("source", "")
-
-    @property
-    def note(self) -> str:
-        return self.metadata.get("note", "")
+        return self._said("source")
 
     @property
     def mode(self) -> str:
-        return self.metadata.get("mode", "")
+        return self._said("mode")
 
     @property
     def config(self) -> Any:
@@ -89,9 +85,12 @@ class Golden:
         assert self.path is not None, self.metadata["absent"]
         return load_file(self.path)
 
-    def _parsed(self, field: str) -> Any:
+    def _said(self, field: str) -> str:
         assert self.path is not None, self.metadata["absent"]
-        return json.loads(self.metadata.get(field) or "{}")
+        return self.metadata.get(field, "")
+
+    def _parsed(self, field: str) -> Any:
+        return json.loads(self._said(field) or "{}")
 
     def _under(self, prefix: str) -> dict[str, Tensor]:
         """Copies, so that a test may ask for gradients or change buffers in place."""
@@ -209,10 +208,10 @@ def cases(official_class_contains: str, source_contains: str = "", *, without: s
     without: a text that the official class must not contain.
     """
     found = []
-    for golden in files():
+    for golden in (golden for golden in files() if golden.path is not None):
         name = golden.official_class
         wanted = official_class_contains in name and source_contains in golden.source
-        if golden.path is not None and wanted and (without is None or without not in name):
+        if wanted and (without is None or without not in name):
             found.append(pytest.param(golden, id=golden.path.stem))
             COMPARED.add(golden.path)
     return found or absent(f"no golden file of {official_class_contains} {source_contains} in {FOLDER}")

@@ -138,9 +138,14 @@ GAN_MODES = {
 }
 
 
+def gan_mode(config: dict[str, Any], default: str) -> str:
+    mode = config.get("gan_mode", default)
+    assert mode in GAN_MODES, f"gan_mode is {mode!r}; known here are {', '.join(GAN_MODES)}"
+    return mode
+
+
 def gan_loss(mode: str, logits: Tensor, target: float) -> Tensor:
     """The official GANLoss, of logits that shall be real (1) or fake (0)."""
-    assert mode in GAN_MODES, f"gan_mode is {mode!r}; known here are {', '.join(GAN_MODES)}"
     if mode == "lsgan":
         return squared(logits, target)
     if mode == "wgangp":
@@ -253,11 +258,9 @@ def noted(golden: Golden, game: Noted, placed: Placed) -> dict[str, Tensor]:
 @pytest.mark.parametrize("golden", cases("models.pix2pix_model.Pix2PixModel", SOURCE))
 def test_a_step_of_pix2pix(golden: Golden) -> None:
     # The official class makes no pool of fakes, whatever its size.
-    names = {"gan_mode": "loss", "lambda_L1": "l1_weight", "netG": None, "netD": None, "pool_size": None}
-    config = {"loss": "vanilla", "l1_weight": 100.0} | translated(golden.config, names)
-    mode, inputs = config["loss"], golden.inputs
-    config["loss"] = GAN_MODES.get(mode, mode)
-    game = NotedPix2Pix(levels=2, width=1, discriminator_width=1, lr=0.0, **config)
+    names = {"lambda_L1": "l1_weight", **dict.fromkeys(("netG", "netD", "pool_size", "gan_mode"))}
+    mode, inputs, weight = gan_mode(golden.config, "vanilla"), golden.inputs, translated(golden.config, names)
+    game = NotedPix2Pix(levels=2, width=1, discriminator_width=1, lr=0.0, loss=GAN_MODES[mode], **weight)
     placed = place(game, golden, {"netG": "generator", "netD": "discriminator"})
     reports = one_step(game, {"a": inputs["real_A"], "b": inputs["real_B"]})
 
@@ -269,17 +272,16 @@ def test_a_step_of_pix2pix(golden: Golden) -> None:
     golden.compare(found | noted(golden, game, placed))
 
 
-CYCLEGAN = {name: name for name in ("lambda_A", "lambda_B", "gan_mode", "pool_size")}
-CYCLEGAN |= {"lambda_identity": "identity_weight"}
+CYCLEGAN = {"lambda_A": "A", "lambda_B": "B", "lambda_identity": "identity_weight", "pool_size": "pool_size"}
+CYCLEGAN["gan_mode"] = None
 CYCLEGAN |= dict.fromkeys(f"net{kind}{letter}" for kind in "GD" for letter in ("", "_A", "_B"))
 
 
 @pytest.mark.parametrize("golden", cases("models.cycle_gan_model.CycleGANModel", SOURCE))
 def test_a_step_of_cyclegan(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     """The game's loss is the paper's, least squares; another that was recorded takes its place."""
-    config = {"lambda_A": 10.0, "lambda_B": 10.0, "identity_weight": 0.5, "gan_mode": "lsgan"}
-    config |= translated(golden.config, CYCLEGAN)
-    weights, mode = {"A": config.pop("lambda_A"), "B": config.pop("lambda_B")}, config.pop("gan_mode")
+    config, mode = translated(golden.config, CYCLEGAN), gan_mode(golden.config, "lsgan")
+    weights = {letter: config.pop(letter, 10.0) for letter in "AB"}
     monkeypatch.setattr(cyclegan, "squared", lambda logits, target: gan_loss(mode, logits.float(), target))
     cycle_weight = (weights["A"], weights["B"])
     game = NotedCycleGAN(width=1, blocks=1, discriminator_width=1, lr=0.0, cycle_weight=cycle_weight, **config)

@@ -158,6 +158,7 @@ def test_parameter_counts(case: tuple[str, int]) -> None:
 @pytest.mark.parametrize("case", published("facts_other.json", "pix2pixhd lr"))
 def test_learning_rate_at_the_beginning_of_epochs(case: tuple[str, dict[str, float]]) -> None:
     """niter 100, niter_decay 100; the official steps are the values of our line at epochs' beginnings."""
-    for epoch, expected in case[1].items():
+    _, rates = case
+    for epoch, expected in rates.items():
         factor = learning_rate_factor(int(epoch) - 1, schedule="linear", total_kimg=200, decay_from_kimg=100)
         assert 2e-4 * factor == pytest.approx(expected, rel=1e-9), epoch
