@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import lightning.pytorch as pl
-from torch import Tensor, nn
+from torch import Tensor
 
-from lit_gans.metrics.sources import Captioned, FromLatents, HasStyles, Samples, Translates
+from lit_gans.metrics.sources import Averages, Captioned, FromLatents, HasStyles, Samples, Translates
 
 __all__ = [
     "Attends", "Averages", "Captioned", "FromLatents", "Grows", "HasStyles", "Input", "Previews", "Samples",
@@ -28,14 +28,6 @@ class Attends(Captioned, Protocol):
 
     def attention(self, seeds: Sequence[int], captions: Sequence[str], *, psi: float, ema: bool) -> Any:
         """The images of seeds and captions, with the attention of each place to each word."""
-
-
-@runtime_checkable
-class Averages(Protocol):
-    """Keeps averages of networks, which the EMA callback moves."""
-
-    def averages(self) -> list[tuple[nn.Module, nn.Module]]:
-        """(average, live) pairs of one and the same architecture; [] for none."""
 
 
 @runtime_checkable

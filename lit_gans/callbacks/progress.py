@@ -12,9 +12,9 @@ from rich.table import Table
 
 from lit_gans.adversarial import Game
 from lit_gans.base.progress import clock
+from lit_gans.metrics.catalog import metric_of
 
 SHORT = ("loss_d", "loss_g", "diversity")
-EVALUATIONS = ("fid", "frechet")
 MAX_FIGURES = 5
 
 
@@ -128,7 +128,7 @@ class Progress(ProgressBar):
 
 def evaluations(metrics: dict[str, float]) -> dict[str, float]:
     """The figures that an evaluation has measured."""
-    return {name: value for name, value in metrics.items() if name.startswith(EVALUATIONS)}
+    return {name: value for name, value in metrics.items() if metric_of(name) is not None}
 
 
 def figures(metrics: dict[str, float]) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from lightning.pytorch import Trainer
 from torch import nn
 
-from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial import Game
+from lit_gans.adversarial.capabilities import FromLatents, HasStyles, can, require
 from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
-from lit_gans.metrics.evaluator import undisturbed
 from lit_gans.metrics.separability import NUM_SAMPLES, measure_separability
-from lit_gans.metrics.sources import HasStyles
+from lit_gans.metrics.subjects import undisturbed
 from lit_gans.runs.records import record
 
 
@@ -47,25 +47,21 @@ class Separability(EveryKimg):
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if stage != "fit" or self.every_kimg == 0:
             return
-        if not isinstance(pl_module, GAN):
-            raise ValueError(
-                f"Separability samples a GAN, and {type(pl_module).__name__} makes none from latents: set "
-                "separability.every_kimg=0"
-            )
+        require(pl_module, FromLatents, "Separability (every_kimg above 0)")
         if not self.classifiers:
             raise ValueError(
                 "separability.classifiers is empty: give one classifier or more of images' attributes, or set "
                 "separability.every_kimg=0"
             )
 
-    def act(self, trainer: Trainer, game: GAN) -> None:
+    def act(self, trainer: Trainer, game: Game) -> None:
         broadcast_state(game, buffers_only=True)
         named = {str(i): classifier.to(game.device).eval() for i, classifier in enumerate(self.classifiers)}
         how = {"num_samples": self.num_samples, "batch_size": self.batch_size, "psi": self.psi}
         how |= {"rank": trainer.global_rank, "world": trainer.world_size}
         scores = {}
         with undisturbed(game, game.device):
-            for space in ("z", "w") if isinstance(game, HasStyles) else ("z",):
+            for space in ("z", "w") if can(game, HasStyles) else ("z",):
                 score, _ = measure_separability(game, named, space=space, **how)
                 scores[f"separability_{space}"] = float(score)
         kinds = [type(classifier).__name__ for classifier in self.classifiers]

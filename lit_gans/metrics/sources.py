@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from lit_gans.base.random import Draws
@@ -30,6 +30,14 @@ class Samples(Protocol):
         labels None: seed modulo the number of classes. psi: truncation, which a model may be without and then takes 1
         alone. ema: with averaged weights, where there are some.
         """
+
+
+@runtime_checkable
+class Averages(Protocol):
+    """Keeps averages of networks, which the EMA callback moves."""
+
+    def averages(self) -> list[tuple[nn.Module, nn.Module]]:
+        """(average, live) pairs of one and the same architecture; [] for none."""
 
 
 class Latent(Protocol):

@@ -54,7 +54,7 @@ def test_what_is_missing_is_told_before_training(tmp_path: Path) -> None:
     from tests.papers.test_pix2pix import pairs
     from tests.papers.test_pix2pix import train as translate
 
-    with pytest.raises(ValueError, match="samples a GAN, and Pix2Pix makes none from latents"):
+    with pytest.raises(ValueError, match="Separability .* needs a model that draws images of latents, and a Pix2Pix"):
         translate(
             TRANSLATORS["batch"](), pairs(tmp_path / "d"), tmp_path, batches=1, callbacks=[Separability(1, [Left()])]
         )

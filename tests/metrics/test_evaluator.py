@@ -12,9 +12,9 @@ from lit_gans.adversarial import GAN
 from lit_gans.base.images import to_uint8
 from lit_gans.data import Digits
 from lit_gans.metrics import Evaluation, Features, Plan, evaluate_gan, evaluate_images, precision_recall
-from lit_gans.metrics.evaluator import intended_labels
 from lit_gans.metrics.frechet import frechet_distance
 from lit_gans.metrics.path_length import measure_path_length
+from lit_gans.metrics.subjects import intended_labels
 
 from .common import PixelFeatures, conditional, digits, unconditional
 
