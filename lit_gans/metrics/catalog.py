@@ -36,7 +36,7 @@ class Metric:
         needs: what it looks at. "features" of the extractor that is chosen, its "spatial" ones and "logits", whole
             "sets" of features and not moments alone, the real images themselves ("reals"), their "classes"; "latents"
             and "styles" of a generator; "pairs" of pictures; "captions"; the networks "lpips", "pd", "clip",
-            "segmenter" and "classifiers".
+            "segmenter" and "classifiers"; "retrieval", which no evaluation has: it is taken in Python.
         help: what it says, in a line.
         build: "module:function" in `lit_gans.metrics`; function(context, **options) gives the `Measure`, or None where
             the context says why there is none.
@@ -59,7 +59,7 @@ class Metric:
 
 def _metric(name: str, build: str, needs: str, help: str, better: Better | None = None, **more: Any) -> Metric:
     """A row of the catalog: `needs` separated by blanks; one number of the metric's own name if it has no others."""
-    numbers = more.pop("numbers", None) or {name: better}
+    numbers = more.pop("numbers", {name: better})
     return Metric(name=name, build=build, needs=frozenset(needs.split()), help=help, numbers=numbers, **more)
 
 
@@ -68,14 +68,20 @@ def _overlap(name: str, help: str, **more: Any) -> Metric:
     return _metric(name, "manifold:OverlapMeasure", "features sets", help, "higher", options=options, **more)
 
 
+def _of_pairs(name: str, needs: str, help: str, better: Better, **more: Any) -> Metric:
+    """Of folders by file name, of a translator."""
+    options = {"which": name}
+    return _metric(name, "paired:pair_measure", needs, f"of pairs: {help}", better, options=options, **more)
+
+
 def _path(space: str, sampling: str, crop: bool) -> Metric:
     name = f"ppl_{space}_{sampling}{'_crop' if crop else ''}"
-    where = "anywhere" if sampling == "full" else "at an end"
+    where = "whole paths" if sampling == "full" else "ends of paths"
     return _metric(
         name,
         "path_length:PathMeasure",
         f"latents lpips{' styles' if space == 'w' else ''}",
-        f"path length in {space.upper()}, {where} of a path{', of the face alone' if crop else ''}",
+        f"perceptual path length in {space.upper()}, of {where}{' and the face alone' if crop else ''}",
         "lower",
         options={"name": name, "space": space, "sampling": sampling, "crop": crop},
     )
@@ -92,7 +98,7 @@ CATALOG: Mapping[str, Metric] = {metric.name: metric for metric in (
     _metric("intra_frechet", "frechet:intra_frechet", "features sets classes",
             "Fréchet distance within each class, mean", also=("intra_fid",),
             numbers={"intra_fid": "lower", "intra_frechet": "lower"}),
-    _overlap("precision", "share of samples among the reals (`--neighbours`)", default=("samples",)),
+    _overlap("precision", "share of samples among the reals (by `--neighbours`)", default=("samples",)),
     _overlap("recall", "share of reals among the samples", default=("samples",)),
     _overlap("density", "how many reals' neighbourhoods a sample lies in"),
     _overlap("coverage", "share of reals with a sample in their neighbourhood"),
@@ -110,22 +116,18 @@ CATALOG: Mapping[str, Metric] = {metric.name: metric for metric in (
     *(_path(space, sampling, crop) for space in ("z", "w") for sampling in ("full", "end") for crop in (False, True)),
     _metric("separability", "separability:SeparabilityMeasure", "latents classifiers",
             "linear separability of attributes (from Python)", "lower"),
-    _metric("psnr", "paired:pair_measure", "pairs", "peak signal-to-noise ratio, in dB", "higher",
-            options={"which": "psnr"}, default=("translations",)),
-    _metric("ssim", "paired:pair_measure", "pairs", "structural similarity", "higher",
-            options={"which": "ssim"}, default=("translations",)),
-    _metric("ms_ssim", "paired:pair_measure", "pairs", "structural similarity over five scales", "higher",
-            options={"which": "ms_ssim"}),
-    _metric("lpips", "paired:pair_measure", "pairs lpips", "perceptual distance", "lower",
-            options={"which": "lpips"}, default=("translations",)),
-    _metric("pd", "paired:pair_measure", "pairs pd", "feature reconstruction distance of VGG16", "lower",
-            options={"which": "pd"}),
+    _of_pairs("psnr", "pairs", "peak signal-to-noise ratio, in dB", "higher", default=("translations",)),
+    _of_pairs("ssim", "pairs", "structural similarity", "higher", default=("translations",)),
+    _of_pairs("ms_ssim", "pairs", "structural similarity over five scales", "higher"),
+    _of_pairs("lpips", "pairs lpips", "perceptual distance", "lower", default=("translations",)),
+    _of_pairs("pd", "pairs pd", "feature reconstruction distance of VGG16", "lower"),
     _metric("segmentation", "segmentation:SegmentMeasure", "pairs segmenter", "what a segmenter reads in translations",
             numbers={"pixel_accuracy": "higher", "mean_class_accuracy": "higher", "mean_iou": "higher"},
             default=("translations",)),
-    _metric("clip_score", "text:CaptionMeasure", "captions clip", "CLIP's agreement of picture and caption", "higher"),
-    _metric("r_precision", "text:RPrecision", "retrieval", "share of captions that their picture finds (from Python)",
-            "higher"),
+    _metric("clip_score", "text:CaptionMeasure", "captions clip",
+            "of a folder with captions: CLIP's agreement with the pictures", "higher"),
+    _metric("r_precision", "text:RPrecision", "retrieval", "share of images nearer to their caption than to others' "
+            "(from Python)", "higher"),
 )}  # fmt: skip
 _NAMES = {other: metric.name for metric in CATALOG.values() for other in (metric.name, *metric.also)}
 _STEMS = {stem: metric for metric in CATALOG.values() for stem in metric.numbers}

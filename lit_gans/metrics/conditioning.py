@@ -46,7 +46,7 @@ class ClassMeasure(Measure):
         self.agreement.update(torch.empty(0, context.classes.count, device=context.device))
 
     def update(self, batch: FakeBatch) -> None:
-        logits = batch.through(self.context.extractor, self.context.device).logits
+        logits = batch.through(self.context.extractor).logits
         assert logits is not None
         self.agreement.update(logits, batch.labels)
 

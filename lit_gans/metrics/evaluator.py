@@ -195,7 +195,7 @@ def _see(context: Context, measures: Sequence[Measure]) -> None:
     failure: Exception | None = None
     try:
         for batch in context.subject.batches(mine, context.plan.batch_size, context.device):
-            _update(measures, batch)
+            _update(measures, batch.on(context.device))
             done += len(batch.index)
             context.tell(context.subject.what, done, len(mine))
         assert done == len(mine), (done, len(mine))

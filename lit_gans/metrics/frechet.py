@@ -116,7 +116,7 @@ class FrechetMeasure(Measure):
             )
 
     def update(self, batch: FakeBatch) -> None:
-        seen = batch.through(self.extractor, self.context.device)
+        seen = batch.through(self.extractor)
         self.distance.update(seen.spatial if self.spatial else seen.features, real=False)
 
     def values(self) -> dict[str, float]:

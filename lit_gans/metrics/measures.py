@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -43,11 +43,16 @@ class FakeBatch:
     name: str = ""
     _seen: dict[int, Features] = field(default_factory=dict)
 
-    def through(self, extractor: Extractor, device: torch.device) -> Features:
-        """What the extractor sees, on the device; it looks once, however many measures ask."""
+    def through(self, extractor: Extractor) -> Features:
+        """What the extractor sees; it looks once, however many measures ask."""
         if id(extractor) not in self._seen:
-            self._seen[id(extractor)] = extractor.extract(self.images.to(device))
+            self._seen[id(extractor)] = extractor.extract(self.images)
         return self._seen[id(extractor)]
+
+    def on(self, device: torch.device) -> FakeBatch:
+        """The batch with its pictures on the device."""
+        partner = None if self.partner is None else self.partner.to(device)
+        return replace(self, images=self.images.to(device), partner=partner)
 
 
 class Classes(NamedTuple):
@@ -174,7 +179,7 @@ class FeatureSets(Measure):
             self.real.update(statistics.features.to(context.device))
 
     def update(self, batch: FakeBatch) -> None:
-        self.fake.update(batch.through(self.context.extractor, self.context.device).features, batch.index)
+        self.fake.update(batch.through(self.context.extractor).features, batch.index)
 
     def gathered(self) -> tuple[Tensor, Tensor]:
         """real [N, D], fake [M, D] of all processes, which all must call it."""

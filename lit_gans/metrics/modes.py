@@ -148,7 +148,7 @@ class ModeMeasure(Measure):
         self.metric.update(torch.empty(0, 3, 10, device=context.device))
 
     def update(self, batch: FakeBatch) -> None:
-        self.metric.update(stacked_logits(self.context.extractor, batch.images.to(self.context.device)))
+        self.metric.update(stacked_logits(self.context.extractor, batch.images))
 
     def values(self) -> dict[str, float]:
         modes, divergence = self.metric.compute()

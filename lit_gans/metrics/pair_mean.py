@@ -74,7 +74,7 @@ class PairMeasure(Measure):
 
     def update(self, batch: FakeBatch) -> None:
         assert batch.partner is not None
-        self.mean.update(batch.images.to(self.context.device), batch.partner.to(self.context.device))
+        self.mean.update(batch.images, batch.partner)
 
     def values(self) -> dict[str, float]:
         return {self.name: self.mean.compute().item()}

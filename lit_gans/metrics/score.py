@@ -66,7 +66,7 @@ class ScoreMeasure(Measure):
         self.score.update(none, torch.empty(0, dtype=torch.int64))
 
     def update(self, batch: FakeBatch) -> None:
-        logits = batch.through(self.context.extractor, self.context.device).logits
+        logits = batch.through(self.context.extractor).logits
         assert logits is not None
         self.score.update(logits, batch.index)
 

@@ -251,7 +251,7 @@ class PixelMeasure(Measure):
             self.context.tell("real images, pixels", done, len(mine))
 
     def update(self, batch: FakeBatch) -> None:
-        self.metric.update(batch.images.to(self.context.device), real=False, index=batch.index)
+        self.metric.update(batch.images, real=False, index=batch.index)
 
     def values(self) -> dict[str, float]:
         levels = self.metric.compute()

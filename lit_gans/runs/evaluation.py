@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from lit_gans.adversarial import Game
 from lit_gans.adversarial.capabilities import Captioned, Samples, Translates, can, require
 from lit_gans.base.processes import rank_and_world
 from lit_gans.base.progress import progress_bars
@@ -95,45 +94,29 @@ def evaluate_run(
     `given`: of `Settings` or `TranslationSettings`, where not None; the rest is as in the run's config.
     ValueError or FileNotFoundError for metrics, data or weights that cannot be had.
     """
-    model = load_run(target)
-    config = _config_of(target)
+    model, config = load_run(target), _config_of(target)
+    settings: Settings
     if can(model, Samples):
-        return _evaluate_sampler(target, model, config, given, where, other=other, data=data)
-    require(model, Translates, "lit-gans evaluate")
-    refuse({"other": other, "plots": where.plots, "raw": not given["ema"], "seed": given["seed"],
-            "psi": given["psi"] != 1}, f"{target} holds a translator, which has no")  # fmt: skip
-    data = _own_data(target, config, "from Python, pass data=") if data is None else data
-    data.prepare_data()
-    settings = configured(TranslationSettings, (config or {}).get("evaluate_translation") or {}, given)
-    plan = settings.plan(model, data)
-    subjects = [(subject, plan) for subject in settings.subjects(model.to(where.device), data, plan)]
-    return where.measure(subjects, settings, data)
-
-
-def _evaluate_sampler(
-    target: Path,
-    model: Game,
-    config: dict[str, Any] | None,
-    given: dict[str, Any],
-    where: Where,
-    *,
-    other: str | Path | None,
-    data: ImageData | None,
-) -> Evaluation:
-    refuse_translators(target, given)
-    settings = settings_of(config, given)
-    if of_folders := [name for name in settings.metrics or () if name in (*of("pairs"), *of("captions"))]:
-        raise ValueError(f"{', '.join(of_folders)}: for folders of images, not for a run; see `lit-gans sample`")
+        refuse_translators(target, given)
+        settings, way_out = settings_of(config, given), "give a folder of real images as second argument"
+        if of_folders := [name for name in settings.metrics or () if name in (*of("pairs"), *of("captions"))]:
+            raise ValueError(f"{', '.join(of_folders)}: for folders of images, not for a run; see `lit-gans sample`")
+    else:
+        require(model, Translates, "lit-gans evaluate")
+        of_samples = {"other": other, "plots": where.plots, "raw": not given["ema"], "seed": given["seed"]}
+        refuse({**of_samples, "psi": given["psi"] != 1}, f"{target} holds a translator, which has no")
+        section = (config or {}).get("evaluate_translation") or {}
+        settings, way_out = configured(TranslationSettings, section, given), "from Python, pass data="
     if data is None and other is not None:
         data = image_folder(Path(other), model.resolution, channels=model.channels)
-    data = _own_data(target, config, "give a folder of real images as second argument") if data is None else data
+    data = _own_data(target, config, way_out) if data is None else data
     data.prepare_data()
     if can(model, Captioned):  # samples are of the captions of `data`, or of the run's own data where it has none
         captions = data if isinstance(data, TextData) else _own_data(target, config, "evaluate a run folder")
         model.take_captions(captions)
     plan = settings.plan(model, data)
-    (subject,) = settings.subjects(model.to(where.device), data, plan)
-    return where.measure([(subject, plan)], settings, data)
+    subjects = settings.subjects(model.to(where.device), data, plan)
+    return where.measure([(subject, plan) for subject in subjects], settings, data)
 
 
 def settings_of(config: dict[str, Any] | None, given: dict[str, Any]) -> Settings:
