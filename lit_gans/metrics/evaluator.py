@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,9 +35,6 @@ class Evaluation:
 
     values: dict[str, float]
     protocol: dict[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, dict[str, Any]]:
-        return asdict(self)
 
     def stamp(self, name: str) -> dict[str, object]:
         """The whole protocol of the number `name`."""

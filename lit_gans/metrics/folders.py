@@ -1,4 +1,4 @@
-"""Folders of pictures as they are stored: in pairs by their names, and with their captions."""
+"""Folders of pictures as they are stored, in pairs by their names."""
 
 from __future__ import annotations
 
@@ -13,30 +13,15 @@ from torch import Tensor
 from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, open_picture, to_mode
 from lit_gans.data.sources import Source, open_source
 from lit_gans.metrics.evaluator import evaluate
-from lit_gans.metrics.measures import Context, FakeBatch, Judges
+from lit_gans.metrics.measures import FakeBatch, Judges
 from lit_gans.metrics.perceptual import LPIPS, PerceptualDistance
 from lit_gans.metrics.plan import Plan
-from lit_gans.metrics.reals import RealImages
 from lit_gans.metrics.subjects import Subject
-from lit_gans.metrics.text import read_captions
 
 _NAMED = 5
 
 
-class Files(Subject):
-    """Pictures of a folder, measured one by one."""
-
-    own: dict[str, object]
-    """Their part of the protocol of each number."""
-
-    def protocol(self, context: Context, shared: dict[str, object]) -> dict[str, object]:
-        return {"generator": "images", "numbers": shared["numbers"], "versions": shared["versions"]}
-
-    def of_number(self, name: str) -> dict[str, object]:
-        return self.own
-
-
-class PairedFiles(Files):
+class PairedFiles(Subject):
     """All pairs of pictures of the same name, endings aside, as RGB in their own size, which may change from pair to
     pair; consecutive ones of one size are measured together."""
 
@@ -62,23 +47,6 @@ class PairedFiles(Files):
     def _batch(self, kept: list[Tensor], index: Tensor) -> FakeBatch:
         fake, real = torch.stack(kept, dim=1)
         return FakeBatch(fake, index, partner=real, name=self.names[int(index[0])][0])
-
-
-class CaptionedFiles(Files):
-    """The first `count` pictures of a folder, or all, with their captions: `images` are those of `folder`."""
-
-    own = {"dataset": None, "split": None}
-
-    def __init__(self, folder: Path, images: RealImages, count: int | None = None) -> None:
-        names = list(images.dataset("train").names)[:count]
-        self.images, self.total, self.captions = images, len(names), read_captions(folder, names)
-
-    def batches(self, mine: Tensor, batch_size: int, device: torch.device) -> Iterator[FakeBatch]:
-        done = 0
-        for batch in self.images.batches("train", batch_size, indices=mine):
-            index = mine[done : done + len(batch["image"])]
-            yield FakeBatch(batch["image"], index, captions=[self.captions[i] for i in index.tolist()])
-            done += len(index)
 
 
 def evaluate_pairs(

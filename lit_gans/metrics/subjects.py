@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from lit_gans.metrics.path_length import SEED_STRIDE, check_space
 from lit_gans.metrics.plan import Plan
 from lit_gans.metrics.reals import RealImages, Reals
 from lit_gans.metrics.sources import Averages, FromLatents, Samples
+from lit_gans.metrics.text import read_captions
 
 _SENSIBLE_REACH = 8.0  # networks without a last tanh overshoot by far less
 
@@ -28,7 +30,7 @@ class Subject(ABC):
     `total` images of all processes together; `what` they are, for the progress; `reals`, the images that sets are
     compared with; `labels` int64 [total], the intended classes; `model`, which makes them, if any does; `shape`
     (C, H, W) where all pictures of pairs have one; `num_labels` of label maps, which are the truth if it is `labelled`;
-    `ending` of the numbers' names.
+    `captions` of the pictures; `ending` of the numbers' names, and their `own` part of the protocol.
     """
 
     total: int
@@ -39,19 +41,21 @@ class Subject(ABC):
     shape: tuple[int, int, int] | None = None
     num_labels = 0
     labelled = False
+    captions: Sequence[str] | None = None
     ending = ""
+    own: Mapping[str, object] = {}
 
     @abstractmethod
     def batches(self, mine: Tensor, batch_size: int, device: torch.device) -> Iterator[FakeBatch]:
         """The images numbered `mine`, int64 [n], in that order."""
 
-    @abstractmethod
     def protocol(self, context: Context, shared: dict[str, object]) -> dict[str, object]:
         """What all numbers of the evaluation share: of `shared`, what belongs there, and this subject's own part."""
+        return {"generator": "images", "numbers": shared["numbers"], "versions": shared["versions"]}
 
-    def of_number(self, name: str) -> dict[str, object]:
+    def of_number(self, name: str) -> Mapping[str, object]:
         """What the protocol of the number `name` alone has from the subject."""
-        return {}
+        return self.own
 
     def check(self, context: Context) -> None:  # noqa: B027
         """ValueError, before anything is measured, for what is too little."""
@@ -87,28 +91,47 @@ class DrawnImages(Subject):
         return {**shared, "skipped": context.skipped, **made, "psi": self.plan.psi, "seed": self.plan.seed}
 
 
-class StoredImages(Subject):
-    """The first `plan.num_images` images of one set against another."""
+class _Images(Subject):
+    """The first `count` images of a set, or all."""
 
-    def __init__(self, fake: RealImages, real: RealImages, plan: Plan) -> None:
-        count = len(fake.dataset("train"))
-        self.fake, self.total = fake, count if plan.num_images is None else plan.num_images
-        if self.total > count:
-            raise ValueError(f"num_images is {self.total}, but there are {count} images to evaluate")
-        self.reals = Reals(real, plan.split, plan.num_real)
-        labels = fake.dataset("train").labels
-        if labels is not None and tuple(fake.class_names) == tuple(real.class_names):  # class 3 is class 3 of the other
-            self.labels = labels[: self.total]
+    def __init__(self, fake: RealImages, count: int | None) -> None:
+        available = len(fake.dataset("train"))
+        self.fake, self.total = fake, available if count is None else count
+        if self.total > available:
+            raise ValueError(f"num_images is {self.total}, but there are {available} images to evaluate")
 
     def batches(self, mine: Tensor, batch_size: int, device: torch.device) -> Iterator[FakeBatch]:
         done = 0
         for batch in self.fake.batches("train", batch_size, indices=mine):
             index = mine[done : done + len(batch["image"])]
-            yield FakeBatch(batch["image"], index, None if self.labels is None else self.labels[index])
+            labels = None if self.labels is None else self.labels[index]
+            captions = None if self.captions is None else [self.captions[i] for i in index.tolist()]
+            yield FakeBatch(batch["image"], index, labels, captions=captions)
             done += len(index)
+
+
+class StoredImages(_Images):
+    """The first `plan.num_images` images of one set against another."""
+
+    def __init__(self, fake: RealImages, real: RealImages, plan: Plan) -> None:
+        super().__init__(fake, plan.num_images)
+        self.reals = Reals(real, plan.split, plan.num_real)
+        labels = fake.dataset("train").labels
+        if labels is not None and tuple(fake.class_names) == tuple(real.class_names):  # class 3 is class 3 of the other
+            self.labels = labels[: self.total]
 
     def protocol(self, context: Context, shared: dict[str, object]) -> dict[str, object]:
         return {**shared, "skipped": context.skipped, "generator": "images", "images": self.fake.fingerprint("train")}
+
+
+class CaptionedImages(_Images):
+    """The first `count` pictures of a folder, or all, with their captions: `images` are those of `folder`."""
+
+    own = {"dataset": None, "split": None}
+
+    def __init__(self, folder: Path, images: RealImages, count: int | None = None) -> None:
+        super().__init__(images, count)
+        self.captions = read_captions(folder, list(images.dataset("train").names)[: self.total])
 
 
 def weights_of(model: object, *, ema: bool = True) -> str:

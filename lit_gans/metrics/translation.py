@@ -3,51 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lit_gans.base.images import from_uint8, to_uint8
+from lit_gans.data import TranslationData
 from lit_gans.data.unpaired import UnpairedData
 from lit_gans.metrics.catalog import metric_of
 from lit_gans.metrics.evaluator import Evaluation, evaluate
 from lit_gans.metrics.measures import Context, FakeBatch, Judges
 from lit_gans.metrics.plan import TranslationPlan
-from lit_gans.metrics.reals import RealImages, Reals, real_indices
+from lit_gans.metrics.reals import Reals, real_indices
 from lit_gans.metrics.sources import Translates
 from lit_gans.metrics.subjects import Subject, weights_of
 
 
-class Samples(Protocol):
-    """Pictures by side: "a" and "b", or "label" (and "instance") and "b"."""
-
-    sides: tuple[str, ...]
-
-    def __len__(self) -> int: ...
-
-    def fetch(self, indices: Tensor) -> dict[str, Tensor]: ...
-
-
-class TranslationImages(Protocol):
-    """What is asked of the data; `lit_gans.data.TranslationData` is it."""
-
-    b_channels: int
-    num_labels: int
-
-    def dataset(self, split: str = "train") -> Samples: ...
-
-    def domain(self, name: str) -> RealImages: ...
-
-    def fingerprint(self, split: str = "train") -> str: ...
-
-    @property
-    def size(self) -> tuple[int, int]: ...
-
-
 def evaluate_translator(
     model: Translates,
-    data: TranslationImages,
+    data: TranslationData,
     *,
     plan: TranslationPlan,
     judges: Judges,
@@ -65,7 +40,7 @@ def evaluate_translator(
 class TranslatedImages(Subject):
     """What a translator makes in one direction: of samples with their partners or label maps, else of each picture."""
 
-    def __init__(self, model: Translates, data: TranslationImages, plan: TranslationPlan, direction: str) -> None:
+    def __init__(self, model: Translates, data: TranslationData, plan: TranslationPlan, direction: str) -> None:
         self.model, self.data, self.plan, self.direction = model, data, plan, direction
         self.what, self.ending = f"translated {direction}", "" if direction == "ab" else f"_{direction}"
         samples = data.dataset(plan.split)
@@ -120,7 +95,7 @@ class TranslatedImages(Subject):
             "resolution": width if width == height else [height, width],
         }
 
-    def of_number(self, name: str) -> dict[str, object]:
+    def of_number(self, name: str) -> Mapping[str, object]:
         metric = metric_of(name)
         if self.reals is None or metric is None or "pairs" in metric.needs:
             return {"direction": self.direction}

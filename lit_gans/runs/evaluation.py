@@ -20,10 +20,10 @@ from lit_gans.data import ImageData, Images, TextData
 from lit_gans.data.sources import open_source
 from lit_gans.metrics.catalog import of
 from lit_gans.metrics.evaluator import Evaluation, evaluate, together
-from lit_gans.metrics.folders import CaptionedFiles, PairedFiles
+from lit_gans.metrics.folders import PairedFiles
 from lit_gans.metrics.plan import Plan
 from lit_gans.metrics.settings import Settings, TranslationSettings, configured
-from lit_gans.metrics.subjects import StoredImages, Subject
+from lit_gans.metrics.subjects import CaptionedImages, StoredImages, Subject
 from lit_gans.runs.folder import is_pretrained, run_config
 from lit_gans.runs.load import build_data, load_run
 
@@ -193,7 +193,7 @@ def evaluate_folder(
         subjects.append((PairedFiles(open_source(target), open_source(Path(other))), plans["pairs"]))
     if "captions" in plans:
         images = image_folder(target, image_px(target), channels=3)
-        subjects.append((CaptionedFiles(target, images, settings.num_images), plans["captions"]))
+        subjects.append((CaptionedImages(target, images, settings.num_images), plans["captions"]))
     return where.measure(subjects, settings, data)
 
 
