@@ -39,4 +39,4 @@ def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 def arc(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """`slerp` whose length goes evenly from that of a to that of b: from a itself to b itself, [..., Z]."""
-    return lerp(*(end.norm(dim=-1, keepdim=True) for end in (a, b)), t) * slerp(a, b, t)
+    return lerp(a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True), t) * slerp(a, b, t)
