@@ -1,5 +1,6 @@
 """The command line itself: fast, and helpful about a typo."""
 
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,31 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as exit:
         cli.main([verb, "--help"])
     assert exit.value.code == 0 and "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_imports_nothing_heavy(verb: str) -> None:
+    code = f"import sys, lit_gans.cli\ntry: lit_gans.cli.main(['{verb}', '--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_help_of_fit_is_a_screenful_and_at_once(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help"])
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) < 40 and "--help=all" in told
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["fit", "--help=health"])
+    group = capsys.readouterr().out
+    assert exit.value.code == 0 and "--health.warmup_kimg" in group and "--ema" not in group
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["fit", "--help=helth"])
+    assert exit.value.code == 2 and "no options are of 'helth': --help=all, or of adaptive" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help=all"])
+    known = set(re.findall(r"--[a-z_]+", capsys.readouterr().out))
+    assert set(re.findall(r"--[a-z_]+", told)) - {"--help"} <= known
 
 
 @pytest.mark.parametrize("command", [["-c", "import lit_gans"], ["-m", "lit_gans", "--help"]])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from lit_gans.base.processes import rank_and_world
+from typing import Any, TextIO
 
 
 @contextmanager
@@ -14,6 +14,8 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None] | None]:
     """A bar per kind of work on standard error, where that is a terminal; of the first process alone."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from lit_gans.base.processes import rank_and_world  # which imports torch; verbs start without
 
     console = Console(stderr=True)
     if not console.is_terminal or rank_and_world()[0] != 0:
@@ -44,6 +46,32 @@ def progress_of(what: str, *, shown: bool) -> Iterator[Callable[[int, int], None
     with Bars(console=console, transient=True) as bars:
         task = bars.add_task(what)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+class Lines:
+    """How far work is, as "120/1000  12%  0:00:25 < 0:03:03": written over in a terminal, else a line every 30 s."""
+
+    def __init__(
+        self, what: str = "", *, screen: TextIO | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.what, self.now, self.screen = what, now, screen or sys.stderr
+        self.interval_s, self.end = (1.0, "\r") if self.screen.isatty() else (30.0, "\n")
+        self.started = self.told = now()
+
+    def __call__(self, done: float, total: int, more: str = "") -> None:
+        """The end is told too, if there was a line before or there is `more` to tell than the time."""
+        now = self.now()
+        ends = done >= total and (self.told > self.started or bool(more))
+        if ends or (0 < done < total and now - self.told >= self.interval_s):
+            self.told = now
+            end = "\n" if ends else self.end
+            print(self.line(done, total, more, now - self.started), end=end, file=self.screen, flush=True)
+
+    def line(self, done: float, total: int, more: str, elapsed_s: float) -> str:
+        """The line, with the time since the start, and what is left at this pace."""
+        told = f"{round(done, 1):g}/{total} {self.what}".rstrip() + f" {done / total:4.0%}"
+        left = clock(elapsed_s / done * (total - done))
+        return "  ".join(filter(None, [told, more, f"{clock(elapsed_s)} < {left}"]))
 
 
 def clock(seconds: float) -> str:
