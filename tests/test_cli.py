@@ -35,6 +35,27 @@ def test_help_imports_nothing_heavy(verb: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("lit-gans ", list(cli.VERBS)),
+        ("lit-gans pr", ["project", "prepare"]),
+        ("lit-gans sample run --se", ["--seeds"]),
+        ("lit-gans sample run --format ", ["gif", "mp4"]),
+        ("lit-gans fit --run", ["--run_folder"]),
+        ("lit-gans nothing --s", []),
+        ("lit-gans sample photos/", []),  # left to the shell, which knows the files
+    ],
+)
+def test_the_shell_is_told_what_may_come_next(
+    line: str, expected: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line + " and more")
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    assert cli.main(["--complete", "lit-gans", "", ""]) == 0
+    assert capsys.readouterr().out.split() == expected
+
+
 def test_help_of_fit_is_a_screenful_and_at_once(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         cli.main(["fit", "--help"])

@@ -27,9 +27,7 @@ def run_verb(verb: Verb, argv: Sequence[str] | None, /, *, show: Verb = show_res
     0, or what `show` returns; 2, with one line on standard error, for what the user can mend; 130 after Ctrl-C. What
     `show` takes by keyword is an option too. `fixed` are arguments of the verb that the command line has not.
     """
-    name, options = f"lit-gans {verb.__name__}", parameters(verb, show, without=fixed)
-    parser = parser_of(verb, show, options)
-    given = vars(parser.parse_args(words(sys.argv[1:] if argv is None else argv, options)))
+    name, given = f"lit-gans {verb.__name__}", parsed(verb, argv, show=show, without=fixed)
     to_call, to_show = ({k: given[k] for k in signature(each).parameters if k in given} for each in (verb, show))
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *where: print(f"{name}: {message}", file=sys.stderr)
@@ -43,6 +41,14 @@ def run_verb(verb: Verb, argv: Sequence[str] | None, /, *, show: Verb = show_res
         except KeyboardInterrupt as stop:
             print("; ".join([f"{name}: broken off", *map(str, stop.args)]), file=sys.stderr)
             return 130
+
+
+def parsed(
+    verb: Verb, argv: Sequence[str] | None, *, show: Verb = show_result, without: Iterable[str] = ()
+) -> dict[str, Any]:
+    """What `argv` says, by the names of the parameters; --help, and what cannot be read, end the process."""
+    options = parameters(verb, show, without=without)
+    return vars(parser_of(verb, show, options).parse_args(words(sys.argv[1:] if argv is None else argv, options)))
 
 
 def parameters(verb: Verb, show: Verb = show_result, *, without: Iterable[str] = ()) -> list[Parameter]:
