@@ -5,14 +5,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from lit_gans.base.command import run_verb
 
-CROPS = ("center", "none", "center-wide")
-FILTERS = ("lanczos", "box", "bicubic")
-FORMATS = ("zip", "shards")
-LABELS = ("auto", "none", "folders", "json")
+Crop = Literal["center", "none", "center-wide"]
+Filter = Literal["lanczos", "box", "bicubic"]
+Format = Literal["zip", "shards"]
+Labels = Literal["auto", "none", "folders", "json"]
+Split = Literal["train", "test"]
+OnError = Literal["fail", "skip"]
 
 
 def prepare(
@@ -20,15 +22,15 @@ def prepare(
     output: str | os.PathLike,
     *,
     resolution: int,
-    crop: Literal["center", "none", "center-wide"] = "center",
-    resize_filter: Literal["lanczos", "box", "bicubic"] = "lanczos",
-    format: Literal["zip", "shards"] | None = None,
+    crop: Crop = "center",
+    resize_filter: Filter = "lanczos",
+    format: Format | None = None,
     channels: Literal[1, 3] | None = None,
-    labels: Literal["auto", "none", "folders", "json"] = "auto",
-    split: Literal["train", "test"] = "train",
+    labels: Labels = "auto",
+    split: Split = "train",
     max_images: int | None = None,
     workers: int | None = None,
-    on_error: Literal["fail", "skip"] = "fail",
+    on_error: OnError = "fail",
 ) -> Path:
     """Brings all pictures of a source to resolution x resolution and packs them; the path of what it wrote.
 
@@ -59,12 +61,11 @@ def prepare(
     output, source = Path(output), Path(source)
     format = _format(output, format)
     _check(resolution=resolution, channels=channels, max_images=max_images, workers=workers)
-    for name, value, allowed in (
-        ("crop", crop, CROPS), ("resize_filter", resize_filter, FILTERS), ("on_error", on_error, ("fail", "skip")),
-        ("labels", labels, LABELS), ("split", split, ("train", "test")),
+    for name, value, kind in (
+        ("crop", crop, Crop), ("resize_filter", resize_filter, Filter), ("on_error", on_error, OnError),
+        ("labels", labels, Labels), ("split", split, Split),
     ):  # fmt: skip
-        if value not in allowed:
-            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+        _check_choice(name, value, kind)
     pictures = open_pictures(source, resolution=resolution, labels=labels, split=split)
     recipe = Recipe(resolution, channels or pictures.channels, crop, resize_filter)
     settings = {**asdict(recipe), "labels": labels, "split": split, "max_images": max_images}
@@ -78,11 +79,15 @@ def prepare(
 
 def _format(output: Path, format: str | None) -> str:
     found = format or ("zip" if output.suffix == ".zip" else "shards")
-    if found not in FORMATS:
-        raise ValueError(f"format is {found!r}; it must be one of {', '.join(FORMATS)}")
+    _check_choice("format", found, Format)
     if (found == "zip") != (output.suffix == ".zip"):
         raise ValueError(f"output {output} does not fit the format {found!r}: a zip ends in .zip, shards are a folder")
     return found
+
+
+def _check_choice(name: str, value: str, kind: Any) -> None:
+    if value not in get_args(kind):
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(get_args(kind))}")
 
 
 def _check(**numbers: int | None) -> None:

@@ -74,7 +74,9 @@ def test_help_of_fit_is_a_screenful_and_at_once(capsys: pytest.CaptureFixture) -
     assert set(re.findall(r"--[a-z_]+", told)) - {"--help"} <= known
 
 
-@pytest.mark.parametrize("command", [["-c", "import lit_gans"], ["-m", "lit_gans", "--help"]])
+@pytest.mark.parametrize("command", [
+    ["-c", "import lit_gans"], ["-m", "lit_gans", "--help"], ["-m", "lit_gans", "fit", "--help"],
+])  # fmt: skip
 def test_import_and_help_are_fast(command: list[str]) -> None:
     """The best of three: this is about what is imported, not about a busy machine."""
     times = []

@@ -22,6 +22,7 @@ def paint(
     channels: Literal[1, 3] | None = None,
     batch_size: int = 64,
     raw: bool = False,
+    seed: int = 0,
     brush: "object" = None,
 ) -> dict:
     """Paints a run.
@@ -45,7 +46,7 @@ def shown(result: dict, *, only: str | None = None) -> int | None:
     Args:
         only: one argument.
     """
-    given = {key: value for key, value in result.items() if value not in (None, False, 64, 0.5)}
+    given = {key: value for key, value in result.items() if value not in (None, 0, 64, 0.5)}
     print(given[only] if only else given)
     return 1 if result["run"] == "half" else None
 
@@ -105,6 +106,7 @@ def test_help_is_the_docstring(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         command("--help")
     told = " ".join(capsys.readouterr().out.split())
-    for part in ("Paints a run.", "of which 100% is painted.", "PSI how wildly. (default: 0.5)", "--only ONLY"):
+    wanted = ("Paints a run.", "which 100% is painted.", "PSI how wildly. (default: 0.5)", "SEED (default: 0)", "ONLY")
+    for part in wanted:
         assert part in told
     assert "brush" not in told

@@ -74,7 +74,7 @@ def parser_of(verb: Verb, show: Verb, options: Iterable[Parameter]) -> ArgumentP
     for option in options:
         needed = option.default is Parameter.empty
         text = told.get(option.name, "").replace("%", "%%")
-        if option.default not in (None, False, Parameter.empty):
+        if not any(option.default is each for each in (None, False, Parameter.empty)):
             text += f" (default: {option.default})"
         reading = {"help": text, **({} if needed else {"default": SUPPRESS}), **_reading(option.annotation)}
         if option.kind is option.KEYWORD_ONLY:

@@ -36,7 +36,7 @@ def write(comparison: Comparison, path: Path) -> Path:
         samples=_samples(comparison, mark), protocols=protocols, common=common, configs=_configs(comparison, mark),
         runs=_runs(comparison, mark), started=list(STARTED), mark=mark,
         marks=[mark(row.label) for row in comparison.targets], badge=badge, earlier_best=earlier_best,
-        furthest_kimg=furthest_kimg, heading=heading,
+        furthest_kimg=furthest_kimg, heading=heading, headings=[heading(column) for column in comparison.columns],
     )  # fmt: skip
 
 
