@@ -1,5 +1,9 @@
 """`lit-gans <verb>`: the same functions as `python -m lit_gans.<verb>`."""
 
+import contextlib
+import io
+import os
+import re
 import sys
 from importlib import import_module
 
@@ -26,6 +30,18 @@ def usage() -> str:
     return "\n".join([*lines, "", "`lit-gans <verb> --help` tells a verb's arguments."])
 
 
+def candidates(line: str) -> list[str]:
+    """What may come next on a command line such as "lit-gans sample --s": verbs, options, or an option's choices."""
+    _, *before, current = line.split(" ")
+    found = [] if before else list(VERBS)
+    if before and before[0] in VERBS:
+        with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.suppress(SystemExit):
+            import_module(f"lit_gans.{before[0]}").main(["--help"])
+        choices = re.search(rf"{re.escape(before[-1])} {{(.+?)}}", told.getvalue())
+        found = choices[1].split(",") if choices else sorted(set(re.findall(r"--[a-z_]+\b", told.getvalue())))
+    return [word for word in found if word.startswith(current)]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a verb; the exit status."""
     argv = sys.argv[1:] if argv is None else argv
@@ -36,6 +52,9 @@ def main(argv: list[str] | None = None) -> int:
         from lit_gans import __version__
 
         print(__version__)
+        return 0
+    if argv[0] == "--complete":  # as bash calls what `complete -C` names
+        print("\n".join(candidates(os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])])))
         return 0
     if argv[0] not in VERBS:
         import difflib

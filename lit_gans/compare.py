@@ -1,14 +1,12 @@
 """`lit-gans compare`: runs and result files side by side, where only numbers measured in the same way are ranked."""
 
-from __future__ import annotations
-
-import argparse
-import json
 import sys
 from collections.abc import Sequence
+from json import dumps
 from pathlib import Path
 from typing import Any
 
+from lit_gans.base.command import run_verb
 from lit_gans.runs.comparison import Column, Comparison, badge, comparison_of, earlier_best, furthest_kimg, heading
 from lit_gans.runs.results import Target
 
@@ -16,7 +14,13 @@ from lit_gans.runs.results import Target
 def compare(
     targets: Sequence[str | Path], *, metrics: Sequence[str] | None = None, output: str | Path | None = None
 ) -> Comparison:
-    """`comparison_of` run folders and .jsonl result files; `output` is where its HTML page goes, if anywhere."""
+    """Runs side by side, where only numbers that were measured in the same way are ranked.
+
+    Args:
+        targets: run folders, or .jsonl files that `lit-gans evaluate` wrote.
+        metrics: only these, ranked by the first; by default all.
+        output: HTML file to write: ranking, curves, samples, differences; it needs no other file.
+    """
     comparison = comparison_of(targets, metrics=metrics)
     if output is not None:
         from lit_gans.runs.comparison_page import write
@@ -28,7 +32,24 @@ def compare(
 # ---- terminal --------------------------------------------------------------------------------------------------------
 
 
-def show(comparison: Comparison) -> None:
+def show(
+    comparison: Comparison, *, json: bool = False, strict: bool = False, output: str | Path | None = None
+) -> int:
+    """Prints the comparison; 1 where `strict` and not all could be ranked.
+
+    Args:
+        json: print JSON instead of a table.
+        strict: exit status 1 if protocols differ, so that not all could be ranked.
+    """
+    if json:
+        print(dumps(comparison.as_dict(), indent=1))
+    else:
+        show_table(comparison)
+        print(f"page: {output}" if output else "a page with curves and samples: --output compare.html")
+    return int(strict and bool(comparison.refusals))
+
+
+def show_table(comparison: Comparison) -> None:
     """Prints the table, what was not ranked, and the notes."""
     from rich.console import Console
     from rich.text import Text
@@ -80,34 +101,8 @@ def _printed(row: Target, column: Column) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0; 1 with --strict if not all could be ranked; 2 with a message for what the user can mend."""
-    arguments = _parser().parse_args(argv)
-    try:
-        comparison = compare(arguments.targets, metrics=arguments.metric, output=arguments.output)
-    except (ValueError, OSError) as error:
-        print(f"lit-gans compare: {error}", file=sys.stderr)
-        return 2
-    if arguments.json:
-        print(json.dumps(comparison.as_dict(), indent=1))
-    else:
-        show(comparison)
-        hint = "a page with curves and samples: --output compare.html"
-        print(f"page: {arguments.output}" if arguments.output else hint)
-    return 1 if arguments.strict and comparison.refusals else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lit-gans compare",
-        description="Runs side by side. Only numbers that were measured in the same way are ranked.",
-    )
-    add = parser.add_argument
-    add("targets", nargs="+", metavar="RUN_OR_FILE", help="run folders, or .jsonl files that `lit-gans evaluate` wrote")
-    add("--output", help="HTML file to write: ranking, curves, samples, differences; it needs no other file")
-    add("--metric", nargs="+", action="extend", metavar="NAME", help="only these, ranked by the first (default: all)")
-    add("--json", action="store_true", help="print JSON instead of a table")
-    add("--strict", action="store_true", help="exit status 1 if protocols differ, so that not all could be ranked")
-    return parser
+    """The command; the exit status."""
+    return run_verb(compare, argv, show=show)
 
 
 if __name__ == "__main__":

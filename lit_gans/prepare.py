@@ -1,20 +1,20 @@
 """`lit-gans prepare`: pictures from anywhere, framed and scaled once, into StyleGAN's zip or memory-mapped shards."""
 
-from __future__ import annotations
-
-import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-CROPS = ("center", "none", "center-wide")
-FILTERS = ("lanczos", "box", "bicubic")
-FORMATS = ("zip", "shards")
-LABELS = ("auto", "none", "folders", "json")
+from lit_gans.base.command import run_verb
+
+Crop = Literal["center", "none", "center-wide"]
+Filter = Literal["lanczos", "box", "bicubic"]
+Format = Literal["zip", "shards"]
+Labels = Literal["auto", "none", "folders", "json"]
+Split = Literal["train", "test"]
+OnError = Literal["fail", "skip"]
 
 
 def prepare(
@@ -22,15 +22,15 @@ def prepare(
     output: str | os.PathLike,
     *,
     resolution: int,
-    crop: Literal["center", "none", "center-wide"] = "center",
-    resize_filter: Literal["lanczos", "box", "bicubic"] = "lanczos",
-    format: Literal["zip", "shards"] | None = None,
-    channels: int | None = None,
-    labels: Literal["auto", "none", "folders", "json"] = "auto",
-    split: Literal["train", "test"] = "train",
+    crop: Crop = "center",
+    resize_filter: Filter = "lanczos",
+    format: Format | None = None,
+    channels: Literal[1, 3] | None = None,
+    labels: Labels = "auto",
+    split: Split = "train",
     max_images: int | None = None,
     workers: int | None = None,
-    on_error: Literal["fail", "skip"] = "fail",
+    on_error: OnError = "fail",
 ) -> Path:
     """Brings all pictures of a source to resolution x resolution and packs them; the path of what it wrote.
 
@@ -41,12 +41,15 @@ def prepare(
     Args:
         source: a folder and all below it, a zip, a folder of LSUN's lmdb, CIFAR-10 or MNIST as published.
         output: a .zip, or the folder of the shards.
+        resolution: side of the pictures in px.
         crop: "center" cuts the largest square from the middle; "center-wide" the largest 4:3, with black bars above and
             below, as LSUN Car is trained on; "none" wants square pictures.
         format: by default "zip" where output ends in .zip, else "shards".
         channels: 3 or 1 (luma); by default 1 for MNIST, 3 for all others.
         labels: where classes come from, see `lit_gans.data.Images`; CIFAR-10 and MNIST have theirs.
-        split: of CIFAR-10 or MNIST. max_images: only so many, the first. workers: processes, by default one a core.
+        split: of CIFAR-10 or MNIST.
+        max_images: only so many, the first.
+        workers: processes, by default one a core.
         on_error: "fail" at a picture that cannot be read, naming it, or "skip" it, with a warning at the end.
 
     Raises:
@@ -58,27 +61,33 @@ def prepare(
     output, source = Path(output), Path(source)
     format = _format(output, format)
     _check(resolution=resolution, channels=channels, max_images=max_images, workers=workers)
-    for name, value, allowed in (
-        ("crop", crop, CROPS), ("resize_filter", resize_filter, FILTERS), ("on_error", on_error, ("fail", "skip")),
-        ("labels", labels, LABELS), ("split", split, ("train", "test")),
+    for name, value, kind in (
+        ("crop", crop, Crop), ("resize_filter", resize_filter, Filter), ("on_error", on_error, OnError),
+        ("labels", labels, Labels), ("split", split, Split),
     ):  # fmt: skip
-        if value not in allowed:
-            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+        _check_choice(name, value, kind)
     pictures = open_pictures(source, resolution=resolution, labels=labels, split=split)
     recipe = Recipe(resolution, channels or pictures.channels, crop, resize_filter)
     settings = {**asdict(recipe), "labels": labels, "split": split, "max_images": max_images}
     count = min(len(pictures.names), max_images or len(pictures.names))
     job = Job(pictures, recipe, on_error, settings, count, workers or os.cpu_count() or 1)
-    return (write_zip if format == "zip" else write_shards)(job, output)
+    try:
+        return (write_zip if format == "zip" else write_shards)(job, output)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("the same command goes on") from stop
 
 
 def _format(output: Path, format: str | None) -> str:
     found = format or ("zip" if output.suffix == ".zip" else "shards")
-    if found not in FORMATS:
-        raise ValueError(f"format is {found!r}; it must be one of {', '.join(FORMATS)}")
+    _check_choice("format", found, Format)
     if (found == "zip") != (output.suffix == ".zip"):
         raise ValueError(f"output {output} does not fit the format {found!r}: a zip ends in .zip, shards are a folder")
     return found
+
+
+def _check_choice(name: str, value: str, kind: Any) -> None:
+    if value not in get_args(kind):
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(get_args(kind))}")
 
 
 def _check(**numbers: int | None) -> None:
@@ -89,47 +98,9 @@ def _check(**numbers: int | None) -> None:
         raise ValueError(f"channels is {numbers['channels']}; it must be 1 or 3")
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0; 2 with a message on standard error for what the user can mend; 130 after Ctrl-C."""
-    arguments = vars(_parser().parse_args(argv))
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *where: print(f"lit-gans prepare: {message}", file=sys.stderr)
-            print(prepare(**arguments))
-    except (ValueError, OSError) as error:
-        print(f"lit-gans prepare: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("lit-gans prepare: broken off; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lit-gans prepare",
-        description="Frame and scale pictures once, into StyleGAN's zip or memory-mapped shards. Broken off, the same "
-        "command goes on.",
-    )
-    add = parser.add_argument
-    add("source", help="folder, zip, lmdb folder of LSUN, or folder of CIFAR-10 or MNIST as published")
-    add("output", help="a .zip, or the folder of the shards")
-    add("--resolution", type=int, required=True, help="side of the pictures in px")
-    add("--crop", default="center", choices=CROPS, help="largest square from the middle; none: pictures are square; "
-        "center-wide: 4:3 with black bars (default: %(default)s)")  # fmt: skip
-    add("--resize-filter", default="lanczos", choices=FILTERS, help="(default: %(default)s)")
-    add("--format", choices=FORMATS, help="default: zip where output ends in .zip, else shards")
-    add("--channels", type=int, choices=[1, 3], help="default: 1 for MNIST, else 3")
-    add("--labels", default="auto", choices=LABELS,
-        help="classes from dataset.json or from the folders (default: the former, else the latter)")  # fmt: skip
-    add("--split", default="train", choices=["train", "test"], help="of CIFAR-10 or MNIST (default: %(default)s)")
-    add("--max-images", type=int, help="only so many, the first ones")
-    add("--workers", type=int, help="processes (default: one a core)")
-    add("--on-error", default="fail", choices=["fail", "skip"], help="at a picture that cannot be read")
-    return parser
+    """The command; the exit status."""
+    return run_verb(prepare, argv)
 
 
 if __name__ == "__main__":

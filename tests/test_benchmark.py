@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lit_gans.adversarial import GAN
-from lit_gans.benchmark import Bare, Benchmark, Framework, Loop, append, benchmark, main, table
+from lit_gans.benchmark import benchmark, main
 from lit_gans.data import Digits
 from lit_gans.papers.dcgan import DCGAN
+from lit_gans.training.benchmark import Bare, Benchmark, Framework, Loop, _parse, append, table
 
 from .callbacks.common import fit, tiny_gan, tiny_trainer
 
@@ -53,8 +54,6 @@ def test_both_loops_are_timed_in_parts(config: Path) -> None:
 
 
 def test_callbacks_with_a_cadence_of_their_own_are_left_out(config: Path, tmp_path: Path) -> None:
-    from lit_gans.benchmark import _parse
-
     framework = Framework(_parse(["--config", str(config)], str(tmp_path / "run")))
     names = [type(c).__name__ for c in framework.cli.trainer.callbacks]
     assert {"EMA", "Report", "Throughput", "Health"} <= set(names)
@@ -113,7 +112,7 @@ def test_the_command(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([*own, "--config", str(config), "--data.init_args.batch_size=8"]) == 0
     assert "3 batches of 8, median of 1 turns" in capsys.readouterr().out
     assert json.loads((tmp_path / "out.jsonl").read_text())["batch_size"] == 8
-    assert main(["--config", str(config), "--batches", "0"]) == 1
+    assert main(["--config", str(config), "--batches", "0"]) == 2
     assert capsys.readouterr().err == "lit-gans benchmark: batches is 0: give 1 or more\n"
 
 

@@ -1,5 +1,6 @@
 """The command line itself: fast, and helpful about a typo."""
 
+import re
 import subprocess
 import sys
 import time
@@ -27,7 +28,55 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture) -> None:
     assert exit.value.code == 0 and "usage" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [["-c", "import lit_gans"], ["-m", "lit_gans", "--help"]])
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_imports_nothing_heavy(verb: str) -> None:
+    code = f"import sys, lit_gans.cli\ntry: lit_gans.cli.main(['{verb}', '--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("lit-gans ", list(cli.VERBS)),
+        ("lit-gans pr", ["project", "prepare"]),
+        ("lit-gans sample run --se", ["--seeds"]),
+        ("lit-gans sample run --format ", ["gif", "mp4"]),
+        ("lit-gans fit --run", ["--run_folder"]),
+        ("lit-gans nothing --s", []),
+        ("lit-gans sample photos/", []),  # left to the shell, which knows the files
+    ],
+)
+def test_the_shell_is_told_what_may_come_next(
+    line: str, expected: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line + " and more")
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    assert cli.main(["--complete", "lit-gans", "", ""]) == 0
+    assert capsys.readouterr().out.split() == expected
+
+
+def test_help_of_fit_is_a_screenful_and_at_once(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help"])
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) < 40 and "--help=all" in told
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["fit", "--help=health"])
+    group = capsys.readouterr().out
+    assert exit.value.code == 0 and "--health.warmup_kimg" in group and "--ema" not in group
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["fit", "--help=helth"])
+    assert exit.value.code == 2 and "no options are of 'helth': --help=all, or of adaptive" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help=all"])
+    known = set(re.findall(r"--[a-z_]+", capsys.readouterr().out))
+    assert set(re.findall(r"--[a-z_]+", told)) - {"--help"} <= known
+
+
+@pytest.mark.parametrize("command", [
+    ["-c", "import lit_gans"], ["-m", "lit_gans", "--help"], ["-m", "lit_gans", "fit", "--help"],
+])  # fmt: skip
 def test_import_and_help_are_fast(command: list[str]) -> None:
     """The best of three: this is about what is imported, not about a busy machine."""
     times = []

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lit_gans.compare import compare
-from lit_gans.runs.comparison_page import _picture
+from lit_gans.runs.pages import picture
 from tests.test_compare import evaluation, write_run
 
 EVIL = "<script>alert(1)</script>"
@@ -116,7 +116,7 @@ def test_large_grids_are_reduced(tmp_path: Path) -> None:
     a = run(tmp_path / "a")
     noise = np.random.default_rng(0).integers(0, 255, (600, 1500), dtype=np.uint8)
     Image.fromarray(noise).save(a / "samples" / "latest.png")
-    assert len(_picture(a / "samples" / "latest.png")) < (a / "samples" / "latest.png").stat().st_size
+    assert len(picture(a / "samples" / "latest.png")) < (a / "samples" / "latest.png").stat().st_size
 
 
 @pytest.mark.slow

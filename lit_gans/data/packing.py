@@ -74,7 +74,7 @@ class Job:
                 if self.on_error == "fail":
                     raise ValueError(
                         f"{name} in {self.pictures.path} cannot be used: {why}. Mend or remove it, or use "
-                        f"--on-error skip; the same command then goes on"
+                        f"--on_error skip; the same command then goes on"
                     ) from error
                 skipped.append((name, why))
                 continue
@@ -369,7 +369,7 @@ def _check_space(where: Path, needed: int) -> None:
     if needed > free:
         raise ValueError(
             f"not enough disk space: {where} needs {needed / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free: make "
-            f"room, lower --resolution or take fewer with --max-images"
+            f"room, lower --resolution or take fewer with --max_images"
         )
 
 

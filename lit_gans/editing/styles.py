@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from lit_gans.adversarial.capabilities import class_labels, require
+from lit_gans.adversarial.preview import draw
 from lit_gans.base.images import to_uint8
 from lit_gans.base.random import Draws, drawing
-from lit_gans.metrics.sources import FromLatents, HasStyles
+from lit_gans.metrics.sources import FromLatents, HasStyles, Samples
 
 # Two layers at each size (Karras et al., 2019, Sec. 3.1): pose and shape; hair, eyes; colours. No model has over 32.
 GROUPS = {"coarse": range(4), "middle": range(4, 8), "fine": range(8, 32)}
@@ -29,7 +30,7 @@ def styles_of(
 
 
 def truncation_sweep(
-    gan: FromLatents,
+    model: Samples,
     seeds: Sequence[int],
     *,
     psi: Sequence[float],
@@ -39,10 +40,11 @@ def truncation_sweep(
 ) -> Tensor:
     """uint8 [psis, seeds, C, H, W]: the same seeds for each psi (Fig. 8); label as for `styles_of`.
 
-    Any model of latents has such a sweep: where there is no W, psi scales z.
+    Any model that takes a psi has such a sweep: where there is no W, psi scales z.
     """
-    z, labels = gan.seeded_latents(seeds), _labels(gan, seeds, label)
-    return torch.stack([draw_latents(gan, z, labels=labels, psi=one, ema=ema, batch_size=batch_size) for one in psi])
+    seeds, labels = torch.as_tensor(seeds), _labels(model, seeds, label)
+    rows = [draw(model, seeds, labels=labels, psi=one, ema=ema, batch_size=batch_size) for one in psi]
+    return torch.stack(rows)
 
 
 def style_mixing(
@@ -133,5 +135,5 @@ def _in_parts(render: Callable[[slice], Tensor], count: int, batch_size: int) ->
         return torch.cat([to_uint8(render(slice(i, i + batch_size))).cpu() for i in range(0, count, batch_size)])
 
 
-def _labels(gan: FromLatents, seeds: Sequence[int], label: int | None) -> Tensor | None:
+def _labels(gan: Samples | FromLatents, seeds: Sequence[int], label: int | None) -> Tensor | None:
     return class_labels(gan, seeds, None if label is None else torch.full((len(seeds),), label))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_gans.adversarial import Game
-from lit_gans.adversarial.capabilities import Samples, Translates, can, require
+from lit_gans.adversarial.capabilities import Translates, can
 from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
 from lit_gans.data import ImageData
 from lit_gans.runs.classes import check_loss, trusted_class
@@ -59,17 +59,6 @@ def load_translator(path: str | os.PathLike, *, direction: str = "ab", trust: st
     if not labels and channels not in (1, 3):
         raise ValueError(f"{path} takes {channels} channels, and pictures have 1 or 3: call its translate from Python")
     return model
-
-
-def load_gan(path: str | os.PathLike, *, trust: str | None = None) -> Samples:
-    """As `load_run`, of a run whose model samples images.
-
-    Raises:
-        FileNotFoundError, ValueError: as `load_run`; or the model samples none.
-    """
-    game = load_run(path, trust=trust)
-    way_out = "use lit-gans translate" if can(game, Translates) else "give the run of another model"
-    return require(game, Samples, f"sampling {path}", otherwise=way_out)
 
 
 def build_data(config: dict[str, Any], *, trust: str | None = None) -> ImageData:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import warnings
+from argparse import HelpFormatter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -56,10 +58,29 @@ TRAINER_DEFAULTS = {
 
 
 class Parser(LightningArgumentParser):
-    """Names the nearest known keys and classes when one is unknown."""
+    """Names the nearest known keys and classes when one is unknown; its help is of one group of options, or "all"."""
+
+    def __init__(self, *args: Any, shown: str = "all", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.shown = shown
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        if self.shown != "all":
+            groups = {name: group for group in self._action_groups for name in _names(group)}
+            self.usage = "lit-gans fit [options]"
+            if self.shown not in groups:
+                self.error(f"no options are of {self.shown!r}: --help=all, or of {', '.join(sorted(groups))}")
+            self._action_groups = [groups[self.shown]]
+        return super().format_help(*([] if formatter is None else [formatter]))
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         super().error(with_hint(message, self, {"model": Game, "data": LightningDataModule}), ex)
+
+
+def _names(group: Any) -> set[str]:
+    """What the options of a group begin with: "trainer" of --trainer.devices."""
+    options = (option for action in group._group_actions for option in action.option_strings)
+    return {found[1] for option in options if (found := re.match(r"--(\w+)\.", option))}
 
 
 class FitCLI(LightningCLI):
@@ -67,6 +88,7 @@ class FitCLI(LightningCLI):
 
     def __init__(self, argv: list[str], *, run_folder: str | None) -> None:
         self.argv, self.wanted_run = argv, run_folder
+        asked = [word.partition("=")[2] for word in argv if word.startswith("--help=")]
         super().__init__(
             Game,
             LightningDataModule,
@@ -78,8 +100,8 @@ class FitCLI(LightningCLI):
             seed_everything_default=0,
             trainer_defaults=TRAINER_DEFAULTS,
             parser_class=Parser,
-            parser_kwargs={"prog": "lit-gans fit", "description": __doc__},
-            args=argv,
+            parser_kwargs={"prog": "lit-gans fit", "description": __doc__, "shown": (asked or ["all"])[-1]},
+            args=["--help"] if asked else argv,
             run=False,
         )
 

@@ -18,7 +18,7 @@ from lit_gans.editing.captions import between, captioned_grid, captions_of, save
 from lit_gans.papers import DCGAN
 from lit_gans.papers.text.game import scaled_images
 from lit_gans.papers.text.networks import WordEncoder
-from lit_gans.runs.load import load_gan
+from lit_gans.runs.load import load_run
 from lit_gans.runs.vocabulary import share_vocabulary
 from lit_gans.sample import main, sample
 from tests.adversarial.painter import Painter
@@ -73,7 +73,7 @@ def test_the_encoder_is_frozen_and_never_trains() -> None:
 
 
 def test_a_saved_run_reads_text_without_its_data(run: Path) -> None:
-    gan = load_gan(run, trust="tests")
+    gan = load_run(run, trust="tests")
     assert gan.hparams["vocabulary"] == words()
     assert gan.sample([0], captions=[RED]).shape == (1, 3, 16, 16)
     with pytest.raises(ValueError, match="call take_captions with the data"):
@@ -85,7 +85,7 @@ def test_a_saved_run_reads_text_without_its_data(run: Path) -> None:
 
 def test_weights_come_from_a_run_or_from_official_files(run: Path, tmp_path: Path) -> None:
     of_run = Painter(encoder_weights=str(run))  # words and sizes are the run's
-    saved = load_gan(run, trust="tests").text_encoder.state_dict()
+    saved = load_run(run, trust="tests").text_encoder.state_dict()
     assert all(torch.equal(saved[name], tensor) for name, tensor in of_run.text_encoder.state_dict().items())
     assert of_run.hparams["encoder_weights"] is None and of_run.hparams["sentence_dim"] == 6
 
@@ -237,7 +237,7 @@ def test_a_sheet_leads_from_caption_to_caption(run: Path, tmp_path: Path) -> Non
     head = sheet.shape[1] // 2 - 2 * 64  # above the rows of a pair
     assert sheet.shape[2] == 5 * 64 and head > 0
     small = sheet[:, :, 2::4][:, head:][:, 2 : 2 * 64 : 4].unflatten(1, (2, 16)).unflatten(3, (5, 16))
-    first, last = (load_gan(run, trust="tests").sample([0, 3], captions=[text, text]) for text in (RED, BLUE))
+    first, last = (load_run(run, trust="tests").sample([0, 3], captions=[text, text]) for text in (RED, BLUE))
     assert torch.equal(small[:, :, :, 0], to_uint8(first).transpose(0, 1))
     assert torch.equal(small[:, :, :, 4], to_uint8(last).transpose(0, 1))
     assert len({small[:, 0, :, k].numpy().tobytes() for k in range(5)}) == 5

@@ -29,7 +29,7 @@ from lit_gans.papers.attngan.retrieval import picture_groups
 from lit_gans.papers.text.networks import word_mask
 from lit_gans.runs.caption_fit import r_precision_of_run
 from lit_gans.runs.configs import shipped_configs
-from lit_gans.runs.load import load_gan, load_run
+from lit_gans.runs.load import load_run
 from lit_gans.sample import sample
 from tests.adversarial.painter import Painter
 from tests.cases import StopAt, largest_difference, state
@@ -430,7 +430,7 @@ def test_the_verb_draws_attention(matched: Path, tmp_path: Path) -> None:
     asked = {"attention": True, "text": [RED, BLUE], "seeds": "3,5", "output": tmp_path}
     (path,) = sample(tmp_path / "run", **asked)
     sheet = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
-    expected = attention_sheet(load_gan(tmp_path / "run").attention([3, 5, 3, 5], [RED, RED, BLUE, BLUE]))
+    expected = attention_sheet(load_run(tmp_path / "run").attention([3, 5, 3, 5], [RED, RED, BLUE, BLUE]))
     assert path.name == "attention.png" and torch.equal(sheet, expected)
     with pytest.raises(ValueError, match="a sheet from caption to caption and a sheet of attention were asked"):
         sample(tmp_path / "run", **asked, interpolate=3)

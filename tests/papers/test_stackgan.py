@@ -18,7 +18,7 @@ from lit_gans.papers import StackGAN
 from lit_gans.papers.stackgan import augmented, discriminator_loss, generator_loss
 from lit_gans.papers.text.game import scaled_images
 from lit_gans.runs.configs import shipped_configs
-from lit_gans.runs.load import load_gan
+from lit_gans.runs.load import load_run
 from tests.cases import largest_difference, state
 from tests.distributed.launch import run_processes
 from tests.papers.captioned import BATCH, BLUE, RED, TINY, check_resume, fit, shapes, steps_of
@@ -163,7 +163,7 @@ def test_micro_batches_and_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_saved_run_draws_the_same(tmp_path: Path) -> None:
     gan = tiny()
     train(gan, tmp_path, batches=3)
-    loaded = load_gan(tmp_path)
+    loaded = load_run(tmp_path)
     assert loaded.stage == "stage2"
     assert torch.equal(loaded.sample([3], captions=[RED]), gan.eval().sample([3], captions=[RED]))
 
@@ -224,7 +224,7 @@ def test_the_small_experiment_trains_both_stages(tmp_path: Path) -> None:
     argv += ["--model.init_args.total_kimg=0.016", "--model.init_args.width=4", "--data.init_args.batch_size=8"]
     argv += ["--data.init_args.images=64", "--image_grid.columns=3", "--image_grid.rows=2"]
     assert verb.main(argv) == 0
-    gan = load_gan(tmp_path / "run")
+    gan = load_run(tmp_path / "run")
     assert gan.images_seen == 16 and gan.stage == "stage2"
     assert gan.sample([0], captions=[RED]).shape == (1, 3, 64, 64)
 

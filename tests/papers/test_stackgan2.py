@@ -29,7 +29,7 @@ from lit_gans.papers.stackgan2 import (
 )
 from lit_gans.papers.text.game import scaled_images
 from lit_gans.runs.configs import shipped_configs
-from lit_gans.runs.load import build_data, load_gan
+from lit_gans.runs.load import build_data, load_run
 from tests.cases import largest_difference, state
 from tests.distributed.launch import run_processes
 from tests.metrics.common import PixelFeatures
@@ -238,7 +238,7 @@ def test_bfloat16(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_saved_run_draws_the_same(tmp_path: Path) -> None:
     gan = tiny()
     fit(gan, tmp_path, data("captions"), batches=2)
-    loaded = load_gan(tmp_path)
+    loaded = load_run(tmp_path)
     assert torch.equal(loaded.sample([3, 4], captions=[RED, BLUE]), gan.eval().sample([3, 4], captions=[RED, BLUE]))
     images, columns = loaded.preview(data("captions"), rows=2, columns=3, psi=1.0)
     assert images.shape == (6, 3, 32, 32) and columns == 3
@@ -364,7 +364,7 @@ def test_small_experiments_train(
     assert "lit-gans" not in capsys.readouterr().out, "an encoder draws nothing"
     assert verb.main(argv) == 0
     assert f"lit-gans sample {tmp_path / 'run'} --text" in capsys.readouterr().out
-    gan = load_gan(tmp_path / "run")
+    gan = load_run(tmp_path / "run")
     assert gan.images_seen == 16 and gan.sides == [32, 64]
     assert gan.sample([0], captions=[RED]).shape == (1, 3, 64, 64)
     assert (tmp_path / "run" / "samples" / "latest.png").is_file()

@@ -5,11 +5,13 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from lit_gans import cli
+from lit_gans.base.command import parsed, show_result
 from lit_gans.runs.configs import shipped_configs
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,15 @@ def test_every_config_that_is_named_is_shipped() -> None:
 
 def test_every_verb_is_shown() -> None:
     assert {shlex.split(c)[1] for c in commands()} | {"benchmark"} == set(cli.VERBS)
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("lit-gans fit")])
+def test_every_command_can_be_read(command: str) -> None:
+    """Those of `fit` are read by the slow test below."""
+    _, verb, *argv = shlex.split(command)
+    module = import_module(f"lit_gans.{verb}")
+    said = parsed(getattr(module, verb), argv, show=getattr(module, "show", show_result))
+    assert said and not [word for word in argv if re.match(r"--\w+-", word)]
 
 
 SHORT = ["--model.init_args.total_kimg=0.064", "--logger=none", "--evaluate.every_kimg=0", "--model.init_args.width=4"]
@@ -93,7 +104,7 @@ def test_commands_run(tmp_path: Path) -> None:
     call("fit", "--config", "stylegan2/digits32", *style)
     for command in commands():
         argv = shlex.split(command)[1:]
-        argv += ["--steps", "3", "--lpips", "squeeze", "--lpips-weights", weights] if argv[0] == "project" else []
+        argv += ["--steps", "3", "--lpips", "squeeze", "--lpips_weights", weights] if argv[0] == "project" else []
         if argv[0] == "fit" and ("mnist" in command or "celeba" in command):
             call(*[a for a in argv if "ckpt_path" not in a], "--print_config")
         elif argv[0] == "fit":
@@ -103,7 +114,7 @@ def test_commands_run(tmp_path: Path) -> None:
             call("sample", "runs/cgan-digits", "--seeds", "20-39", "--output", "reals")
             call(*[a if a != "inception" else "digits" for a in argv])
         elif argv[0] == "evaluate":
-            call(*argv, "--num-images", "100", "--extractor", "digits")
+            call(*argv, "--num_images", "100", "--extractor", "digits")
         else:
             call(*argv)
         ran += 1

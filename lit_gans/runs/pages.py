@@ -1,0 +1,47 @@
+"""HTML pages of one file each: nothing in them is fetched or run, and what a run's files say is text, never markup."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lit_gans.base.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_html(path: Path, template: str, **values: Any) -> Path:
+    """Writes a page of `templates/`; a value is escaped unless it is Markup."""
+    loader = PackageLoader("lit_gans.runs")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    with replacing(path) as unfinished:
+        unfinished.write_text(environment.get_template(template).render(values), encoding="utf-8")
+    return path
+
+
+def svg(figure: Figure, name: str) -> Markup:
+    """A plot as part of a page; its texts are those that matplotlib was given, escaped."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    drawn = Markup(buffer.getvalue().split("<svg", 1)[1])
+    return Markup('<svg role="img" aria-label="{}"').format(name) + drawn
+
+
+def picture(path: Path) -> str | None:
+    """A PNG as data of a page, at most 1024 px wide or high; None where there is none that can be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((1024, 1024))
+            buffer = io.BytesIO()
+            image.save(buffer, "png")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
