@@ -1,29 +1,20 @@
 """`lit-gans evaluate`: measures a run, a checkpoint or a folder of images, and says under which protocol."""
 
-from __future__ import annotations
-
-import argparse
 import json
 import math
 import os
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from lit_gans.base.processes import rank_and_world
-from lit_gans.evaluation.folders import evaluate_folder
-from lit_gans.evaluation.runs import config_of, evaluate_run, evaluate_translator_run, is_run, run_folder
-from lit_gans.evaluation.settings import Networks, Where, settings_of
+from lit_gans.base.command import parsed, run_verb
 
 if TYPE_CHECKING:
-    import torch
-
     from lit_gans.data import ImageData
     from lit_gans.metrics import Evaluation
 
@@ -47,12 +38,12 @@ def evaluate(
     split: str | None = None,
     num_real: int | None = None,
     resolution: int | None = None,
-    data: ImageData | None = None,
+    data: "ImageData | None" = None,
     weights_path: str | Path | None = None,
-    lpips: str | None = None,
+    lpips: Literal["vgg", "alex", "squeeze"] | None = None,
     lpips_weights: str | Path | None = None,
-    directions: Sequence[str] | None = None,
-    segmenter: torch.nn.Module | None = None,
+    directions: Sequence[Literal["ab", "ba"]] | None = None,
+    segmenter: str | Any | None = None,
     num_segments: int | None = None,
     clip: str = CLIP,
     clip_folder: str | Path | None = None,
@@ -60,24 +51,60 @@ def evaluate(
     plots: str | Path | None = None,
     cache_dir: str | Path | None = None,
     trust: str | None = None,
-) -> Evaluation:
-    """The values of `target` (a run folder, .ckpt file, pretrained folder, or folder or zip of images), with protocol.
+) -> "Evaluation":
+    """Measures a run, a checkpoint or a folder of images: the values, with the protocol of each.
 
-    The reals are `data`, else the images in folder or zip `other`, else a run's own data. What is left at None is as in
-    the run's Evaluate callback, else 50,000 images through Inception. `raw` takes a run's generator itself and not its
-    average. For folders: `resolution` in px (default: the size of the first image), and all images are used; metrics of
-    pairs ("psnr", "ssim", "ms_ssim", "lpips", "pd") compare pictures of the same name, and "clip_score" reads the
-    captions in `target` (captions.json, or a .txt beside each picture).
-    A run of a translator is measured as its EvaluateTranslation callback would, in all its `directions`, with a
-    `segmenter` of `num_segments` classes also by what that reads in the translations; `data` are then its pictures.
-    Pictures of the evaluation are written to the folder `plots`. One JSON line is appended to `output`, for a run by
-    default to its `evaluations.jsonl`. In a process group all processes call it, and share the work.
-    trust: see `lit_gans.runs.load.load_run`. ValueError, FileNotFoundError or ConnectionError say what is missing.
+    What is left out is as the run was configured, else 50,000 images through Inception; a folder is taken whole. A run
+    of a translator is measured as its EvaluateTranslation callback would, in all its directions. In a process group
+    all processes call it, and share the work.
+
+    Args:
+        target: run folder, .ckpt file, pretrained folder, or folder (or zip) of images.
+        other: folder (or zip) of real images; by default the run's own data.
+        num_images: generated images.
+        extractor: inception, random_inception, digits, mnist, vgg16, torchvision:<model>, timm:<model>, clip:<model>,
+            dinov2:<model>.
+        metrics: some of fid (or frechet) sfid rfid intra_fid kid is precision recall density coverage class_accuracy
+            swd modes ppl_z_full ppl_z_end ppl_w_full ppl_w_end (each also with _crop); for folders also psnr ssim
+            ms_ssim lpips pd, of pictures of the same name, and clip_score, of the captions in captions.json or in a
+            .txt beside each picture; for translators fid kid precision recall density coverage and, of pairs, psnr
+            ssim ms_ssim lpips segmentation.
+        device: cpu, cuda, cuda:1, ...; "auto" is the accelerator where there is one.
+        batch_size: images at a time.
+        neighbours: k of precision, recall, density and coverage, by default 5.
+        path_samples: paths of each perceptual path length, by default 50,000.
+        seed: which samples: image i has seed SEED * 10^9 + i.
+        psi: truncation; 1 is none.
+        raw: the generator itself, not its average.
+        split: of the data, by default train.
+        num_real: how many real images, by default all.
+        resolution: of folders: all images are brought to this size in px, by default that of the first.
+        data: the reals, or a translator's pictures, in place of other.
+        weights_path: file of the extractor's weights, .safetensors or .pth.
+        lpips: network of lpips and of path lengths, by default vgg; of a translator as the run, else alex.
+        lpips_weights: file of that network's weights.
+        directions: of a translator's run, by default all it has.
+        segmenter: of a translator's run: a network of yours that reads photographs, for the metrics pixel_accuracy,
+            mean_class_accuracy and mean_iou; or the import path of what gives it, as my_networks.fcn8s.
+        num_segments: its classes.
+        clip: the CLIP of clip_score, by its name at Hugging Face.
+        clip_folder: folder with its files.
+        output: file to append the result to as a line of JSON, by default <run>/evaluations.jsonl.
+        plots: folder for pictures: t-SNE, precision and recall, best and worst samples, nearest reals.
+        cache_dir: folder of statistics of real images.
+        trust: another package whose classes the run may name.
+
+    Raises:
+        ValueError, FileNotFoundError, ConnectionError: what is missing.
     """
     from lit_gans.adversarial.capabilities import Samples, can
-    from lit_gans.base.processes import find_device
+    from lit_gans.base.processes import find_device, rank_and_world
+    from lit_gans.evaluation.folders import evaluate_folder
+    from lit_gans.evaluation.runs import config_of, evaluate_run, evaluate_translator_run, is_run, run_folder
+    from lit_gans.evaluation.settings import Networks, Where, settings_of
     from lit_gans.runs.load import load_run
 
+    segmenter = _imported(segmenter) if isinstance(segmenter, str) else segmenter
     target = Path(target)
     if not target.exists():
         raise FileNotFoundError(f"{target} does not exist: give a run folder, a .ckpt file or a folder of images")
@@ -152,7 +179,7 @@ def _in_processes(count: int, argv: Sequence[str]) -> int:
     return subprocess.run([*launch, "-m", "lit_gans.evaluate", *argv], env=environment).returncode
 
 
-def _append(path: Path, target: Path, evaluation: Evaluation) -> None:
+def _append(path: Path, target: Path, evaluation: "Evaluation") -> None:
     """One line, written at once, so that several writers do not mix theirs."""
     line = {
         "target": str(target),
@@ -171,29 +198,17 @@ def _append(path: Path, target: Path, evaluation: Evaluation) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0, or 2 with a message on standard error for what the user can mend."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    arguments = vars(_parser().parse_args(argv))
-    processes = arguments.pop("processes")
+    """The command; the exit status."""
+    argv, fixed = list(sys.argv[1:] if argv is None else argv), {"data": None, "cache_dir": None}
+    processes = parsed(evaluate, argv, show=show, without=fixed).get("processes", 1)
     if processes > 1 and "LOCAL_RANK" not in os.environ:
         return _in_processes(processes, argv)
-    try:
-        with warnings.catch_warnings(), process_group():
-            warnings.showwarning = lambda message, *where: print(f"lit-gans evaluate: {message}", file=sys.stderr)
-            arguments["segmenter"] = _imported(arguments["segmenter"])
-            evaluation = evaluate(**arguments)
-            if rank_and_world()[0] == 0:
-                _show(evaluation)
-    except (ValueError, OSError) as error:
-        print(f"lit-gans evaluate: {error}", file=sys.stderr)
-        return 2
-    return 0
+    with process_group():
+        return run_verb(evaluate, argv, show=show, **fixed)
 
 
-def _imported(path: str | None) -> Any:
-    """What the function or class at an import path gives, called without arguments; None for None."""
-    if path is None:
-        return None
+def _imported(path: str) -> Any:
+    """What the function or class at an import path gives, called without arguments."""
     module, _, name = path.rpartition(".")
     try:
         return getattr(import_module(module), name)()
@@ -204,49 +219,16 @@ def _imported(path: str | None) -> Any:
         ) from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lit-gans evaluate",
-        description="Measure a run, a checkpoint or a folder of images. What is left out is as the run was configured.",
-    )
-    add = parser.add_argument
-    add("target", help="run folder, .ckpt file, or folder (or zip) of images")
-    add("other", nargs="?", help="folder (or zip) of real images; default: the run's own data")
-    add("--num-images", type=int, help="generated images (default: as the run, else 50000; a folder: all)")
-    add("--extractor", help="inception, random_inception, digits, mnist, vgg16, torchvision:<model>, timm:<model>, "
-        "clip:<model>, dinov2:<model> (default: as the run, else inception)")  # fmt: skip
-    add("--metrics", nargs="+", metavar="METRIC", help="some of fid (or frechet) sfid rfid intra_fid kid is precision "
-        "recall density coverage class_accuracy swd modes ppl_z_full ppl_z_end ppl_w_full ppl_w_end (each also with "
-        "_crop); for folders also psnr ssim ms_ssim lpips pd clip_score; for translators fid kid precision recall "
-        "density coverage and, of pairs, psnr ssim ms_ssim lpips segmentation")  # fmt: skip
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    add("--processes", type=int, default=1, help="processes of this machine that share the work, one per GPU")
-    add("--batch-size", type=int, help="images at a time")
-    add("--neighbours", type=int, help="k of precision, recall, density and coverage (default: 5)")
-    add("--path-samples", type=int, help="paths of each perceptual path length (default: 50000)")
-    add("--seed", type=int, default=0, help="which samples: image i has seed SEED * 10^9 + i (default: 0)")
-    add("--psi", type=float, default=1.0, help="truncation (default: 1, none)")
-    add("--raw", action="store_true", help="the generator itself, not its average")
-    add("--split", help="of the data (default: train)")
-    add("--num-real", type=int, help="how many real images (default: all)")
-    add("--resolution", type=int, help="folders only: bring all images to this size in px")
-    add("--weights", dest="weights_path", help="file of the extractor's weights, .safetensors or .pth")
-    add("--lpips", choices=["vgg", "alex", "squeeze"], help="network of lpips and of path lengths (default: vgg; of a "
-        "translator as the run, else alex)")  # fmt: skip
-    add("--lpips-weights", help="file of that network's weights")
-    add("--directions", nargs="+", choices=["ab", "ba"], help="of a translator's run (default: all it has)")
-    add("--segmenter", metavar="MODULE.NAME", help="of a translator's run: what gives a network of yours that reads "
-        "photographs, as metrics pixel_accuracy, mean_class_accuracy and mean_iou")  # fmt: skip
-    add("--num-segments", type=int, help="its classes")
-    add("--clip", default=CLIP, help=f"the CLIP of clip_score, by its name at Hugging Face (default: {CLIP})")
-    add("--clip-folder", help="folder with its files")
-    add("--output", help="file to append the result to as a line of JSON (default: <run>/evaluations.jsonl)")
-    add("--trust", help="another package whose classes the run may name")
-    add("--plots", metavar="FOLDER", help="write t-SNE, precision and recall, best and worst samples, nearest reals")
-    return parser
+def show(evaluation: "Evaluation", *, processes: int = 1) -> None:
+    """Prints values and protocol, in the first process.
 
+    Args:
+        processes: of this machine that share the work, one per GPU.
+    """
+    from lit_gans.base.processes import rank_and_world
 
-def _show(evaluation: Evaluation) -> None:
+    if rank_and_world()[0] != 0:
+        return
     from rich.console import Console
     from rich.table import Table
 
