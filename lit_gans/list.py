@@ -3,17 +3,15 @@
 All is read as text: docstrings of the source, headers of the experiment files. Nothing of it is imported.
 """
 
-from __future__ import annotations
-
-import argparse
 import ast
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from lit_gans.base.command import run_verb
 from lit_gans.runs.classes import added
 from lit_gans.runs.configs import shipped_configs
 
@@ -27,9 +25,14 @@ FIELD = re.compile(r"#\s{2,4}(\w+)\s{2,}(.+)")
 CONTINUED = re.compile(r"#\s{6,}(.+)")
 
 
-def listing() -> dict[str, list[dict[str, str]]]:
-    """What there is of each kind; experiments have the fields of their headers."""
-    return {"papers": [*_papers(), *_added()], "data": list(_data()), "experiments": list(_experiments())}
+def list_(what: Literal["papers", "data", "experiments"] | None = None) -> dict[str, list[dict[str, str]]]:
+    """What can be trained, and what was measured; experiments have the fields of their headers.
+
+    Args:
+        what: only these.
+    """
+    all_ = {"papers": [*_papers(), *_added()], "data": list(_data()), "experiments": list(_experiments())}
+    return all_ if what is None else {what: all_[what]}
 
 
 def claim(header: str) -> dict[str, str]:
@@ -109,20 +112,15 @@ def _about(node: ast.Module | ast.ClassDef) -> str:
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; the exit status."""
-    arguments = _parser().parse_args(argv)
-    found = listing()
-    if arguments.what is not None:
-        found = {arguments.what: found[arguments.what]}
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-    else:
-        _show(found)
-    return 0
+def show(found: dict[str, list[dict[str, Any]]], *, json: bool = False) -> None:
+    """Prints tables.
 
-
-def _show(found: dict[str, list[dict[str, Any]]]) -> None:
+    Args:
+        json: print JSON, with all fields of the experiments.
+    """
+    if json:
+        print(dumps(found, indent=1))
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -135,11 +133,9 @@ def _show(found: dict[str, list[dict[str, Any]]]) -> None:
     console.print("lit-gans fit --config <experiment>, or --model=<paper> --data=<data>", markup=False)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lit-gans list", description="What can be trained, and what was measured.")
-    parser.add_argument("what", nargs="?", choices=list(WHAT), help="only these (default: all)")
-    parser.add_argument("--json", action="store_true", help="print JSON, with all fields of the experiments")
-    return parser
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; the exit status."""
+    return run_verb(list_, argv, show=show)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 from lit_gans import data, papers
 from lit_gans.data import ImageData
-from lit_gans.list import claim, listing, main
+from lit_gans.list import claim, list_, main
 from lit_gans.runs.configs import shipped_configs
 
 HEADER = """# A run
@@ -34,7 +34,7 @@ def test_a_header_is_a_claim() -> None:
 
 
 def test_all_that_can_be_trained_is_listed() -> None:
-    found = listing()
+    found = list_()
     assert {row["name"] for row in found["papers"]} == set(papers.__all__)
     classes = [each for each in vars(data).values() if isinstance(each, type) and issubclass(each, ImageData)]
     whole = {each.__name__ for each in classes if not inspect.isabstract(each)}

@@ -27,7 +27,7 @@ def run_verb(verb: Verb, argv: Sequence[str] | None, /, *, show: Verb = show_res
     0, or what `show` returns; 2, with one line on standard error, for what the user can mend; 130 after Ctrl-C. What
     `show` takes by keyword is an option too. `fixed` are arguments of the verb that the command line has not.
     """
-    name, given = f"lit-gans {verb.__name__}", parsed(verb, argv, show=show, without=fixed)
+    name, given = command_of(verb), parsed(verb, argv, show=show, without=fixed)
     to_call, to_show = ({k: given[k] for k in signature(each).parameters if k in given} for each in (verb, show))
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *where: print(f"{name}: {message}", file=sys.stderr)
@@ -43,12 +43,18 @@ def run_verb(verb: Verb, argv: Sequence[str] | None, /, *, show: Verb = show_res
             return 130
 
 
+def command_of(verb: Verb) -> str:
+    """As its function is called, which has an underscore behind it where Python has one of that name: `list_`."""
+    return f"lit-gans {verb.__name__.rstrip('_')}"
+
+
 def parsed(
     verb: Verb, argv: Sequence[str] | None, *, show: Verb = show_result, without: Iterable[str] = ()
 ) -> dict[str, Any]:
     """What `argv` says, by the names of the parameters; --help, and what cannot be read, end the process."""
     options = parameters(verb, show, without=without)
-    return vars(parser_of(verb, show, options).parse_args(words(sys.argv[1:] if argv is None else argv, options)))
+    said = parser_of(verb, show, options).parse_args(words(sys.argv[1:] if argv is None else argv, options))
+    return {name: value for name, value in vars(said).items() if value is not None}
 
 
 def parameters(verb: Verb, show: Verb = show_result, *, without: Iterable[str] = ()) -> list[Parameter]:
@@ -70,15 +76,15 @@ def parser_of(verb: Verb, show: Verb, options: Iterable[Parameter]) -> ArgumentP
     doc, shown = (parse(each.__doc__ or "") for each in (verb, show))
     told = {p.arg_name: p.description for p in (*shown.params, *doc.params)}
     about = " ".join(filter(None, (doc.short_description, doc.long_description))).replace("%", "%%")
-    parser = _Parser(prog=f"lit-gans {verb.__name__}", description=about)
+    parser = _Parser(prog=command_of(verb), description=about)
     for option in options:
         needed = option.default is Parameter.empty
         text = told.get(option.name, "").replace("%", "%%")
         if not any(option.default is each for each in (None, False, Parameter.empty)):
             text += f" (default: {option.default})"
-        reading = {"help": text, **({} if needed else {"default": SUPPRESS}), **_reading(option.annotation)}
+        reading = {"help": text, **_reading(option.annotation)}
         if option.kind is option.KEYWORD_ONLY:
-            parser.add_argument(f"--{option.name}", required=needed, **reading)
+            parser.add_argument(f"--{option.name}", required=needed, default=SUPPRESS, **reading)
         else:
             parser.add_argument(option.name, **{**({} if needed else {"nargs": "?"}), **reading})
     return parser

@@ -12,7 +12,7 @@ from lit_gans import fit as fitting
 from lit_gans import sample as sampling
 from lit_gans.base.checkpoints import checkpoints
 from lit_gans.evaluate import evaluate
-from lit_gans.list import listing
+from lit_gans.list import list_
 from lit_gans.runs.classes import load_added
 from lit_gans.runs.load import load_run
 from lit_gans.runs.pretrained import from_pretrained, save_pretrained
@@ -59,7 +59,7 @@ def test_an_installed_paper_is_at_home(
     saved = save_pretrained(model, tmp_path / "saved")
     assert torch.equal(from_pretrained(saved).sample([3]), model.sample([3]))
     about = "of the installed package third-party 1.2"
-    assert {"name": "Foreign", "class_path": "third_party.gans.Foreign", "about": about} in listing()["papers"]
+    assert {"name": "Foreign", "class_path": "third_party.gans.Foreign", "about": about} in list_()["papers"]
     capsys.readouterr()
     with pytest.raises(SystemExit):
         fitting.main(["--model=Foreing", "--data=Digits", "--data.init_args.batch_size=16"])
