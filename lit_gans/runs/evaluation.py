@@ -239,10 +239,8 @@ def append(path: Path, target: Path, evaluation: Evaluation) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def imported(path: str | None) -> Any:
-    """What the function or class at an import path gives, called without arguments; None for None."""
-    if path is None:
-        return None
+def imported(path: str) -> Any:
+    """What the function or class at an import path gives, called without arguments."""
     module, _, name = path.rpartition(".")
     try:
         return getattr(import_module(module), name)()
