@@ -366,22 +366,13 @@ def loop(z: "Tensor", frames: int, *, spherical: bool) -> "Tensor":
     """
     import torch
 
+    from lit_gans.base.interpolation import arc
+
     place = torch.arange(frames, dtype=torch.float64) * len(z) / frames
     index = place.long()
     t = (place - index).to(z.dtype)[:, None].to(z.device)
     start, end = z[index], z[(index + 1) % len(z)]
-    return slerp(start, end, t) if spherical else torch.lerp(start, end, t)
-
-
-def slerp(start: "Tensor", end: "Tensor", t: "Tensor") -> "Tensor":
-    """start, end [N, Z], t [N, 1] in [0, 1] -> [N, Z] along the great circle (Shoemake, 1985); linear if parallel."""
-    import torch
-
-    cosine = torch.nn.functional.cosine_similarity(start, end, dim=1).clamp(-1, 1)[:, None]
-    angle = torch.acos(cosine)
-    sine = torch.sin(angle)
-    along = (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / sine
-    return torch.where(sine > 1e-4, along, torch.lerp(start, end, t))
+    return arc(start, end, t) if spherical else torch.lerp(start, end, t)
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

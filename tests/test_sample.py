@@ -8,9 +8,10 @@ from PIL import Image
 
 from lit_gans.adversarial import GAN
 from lit_gans.base.images import to_uint8
+from lit_gans.base.interpolation import arc
 from lit_gans.editing import style_mixing
 from lit_gans.runs.load import load_run
-from lit_gans.sample import loop, main, parse_numbers, sample, slerp, style_loop
+from lit_gans.sample import loop, main, parse_numbers, sample, style_loop
 
 from .callbacks.common import tiny_cgan, tiny_gan, tiny_trainer
 from .editing.test_projector import tiny_stylegan
@@ -215,9 +216,9 @@ def test_mp4_without_the_extra_says_what_to_install(run: Path, tmp_path: Path, m
 
 def test_spherical_steps_keep_the_length_and_the_pace() -> None:
     a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
-    third = slerp(a, b, torch.tensor([[1 / 3]]))
+    third = arc(a, b, torch.tensor([[1 / 3]]))
     assert torch.allclose(third, 2 * torch.tensor([[3**0.5 / 2, 0.5]]))
-    assert torch.equal(slerp(a, a, torch.tensor([[0.5]])), a)
+    assert torch.equal(arc(a, a, torch.tensor([[0.5]])), a)
 
 
 def test_loop_passes_through_every_point_and_closes() -> None:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lit_gans.base.processes import rank_and_world
-
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None] | None]:
     """A bar per kind of work on standard error, where that is a terminal; of the first process alone."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from lit_gans.base.processes import rank_and_world  # which imports torch; verbs start without
 
     console = Console(stderr=True)
     if not console.is_terminal or rank_and_world()[0] != 0:
@@ -32,18 +32,10 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None] | None]:
 
 
 @contextmanager
-def progress_of(what: str, *, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    if not shown or not console.is_terminal:
-        yield None
-        return
-    with Bars(console=console, transient=True) as bars:
-        task = bars.add_task(what)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
+    """progress(done, total) of one kind of work, which is a bar where `progress_bars` has one."""
+    with progress_bars() as progress:
+        yield lambda done, total: progress(what, done, total) if progress is not None else None
 
 
 def clock(seconds: float) -> str:

@@ -173,9 +173,7 @@ class FadeIn(Callback):
         folder = cache_folder() / "pyramids" / data.fingerprint(data.train_split)
         sizes = [stage.px for stage in self.growth.stages]
         pyramid = Pyramid(data.dataset(data.train_split), data.resolution, sizes, folder=folder, cache_px=self.cache_px)
-        with progress_of(
-            f"pictures at {', '.join(map(str, pyramid.kept))} px", shown=trainer.is_global_zero
-        ) as progress:
+        with progress_of(f"pictures at {', '.join(map(str, pyramid.kept))} px") as progress:
             pyramid.build(write=trainer.local_rank == 0, progress=progress)
         trainer.strategy.barrier("pyramid")
         return pyramid

@@ -16,13 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lit_gans.base.files import replacing
+from lit_gans.base.progress import progress_of
 from lit_gans.data.pictures import Pictures, Recipe
 
 if TYPE_CHECKING:
@@ -146,10 +146,10 @@ def write_shards(job: Job, folder: Path) -> Path:
         raise _other_pictures(folder)
     _check_space(folder, job.count * job.picture_bytes - sum(p.stat().st_size for p in folder.glob("shard-*.bin")))
     shards = []
-    with _progress(job.count) as advance:
+    with progress_of("pictures") as progress:
         for span, shard in zip(spans, _ordered(job, make_shard, spans), strict=True):
             shards.append(shard)
-            advance(len(span))
+            progress(span.stop, job.count)
     skipped = [entry for shard in shards for entry in shard.skipped]
     _report(job, skipped, sum(shard.enlarged for shard in shards))
     labels, checksum = _labels(job, skipped), None
@@ -280,7 +280,7 @@ def _is_running(number: str) -> bool:
 def _fill_zip(job: Job, spans: list[range], path: Path) -> None:
     skipped: list[tuple[str, str]] = []
     digests, written, enlarged = [], 0, 0
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive, _progress(job.count) as advance:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive, progress_of("pictures") as progress:
         for span, part in zip(spans, _ordered(job, _make_pngs, spans), strict=True):
             for png in part.pngs:
                 _store(archive, png_name(written), png)
@@ -288,7 +288,7 @@ def _fill_zip(job: Job, spans: list[range], path: Path) -> None:
             digests.append(part.source)
             skipped += part.skipped
             enlarged += part.enlarged
-            advance(len(span))
+            progress(span.stop, job.count)
         _report(job, skipped, enlarged)
         labels = _labels(job, skipped)
         entries = None if labels is None else [[png_name(i), label] for i, label in enumerate(labels)]
@@ -384,16 +384,3 @@ def _report(job: Job, skipped: list[tuple[str, str]], enlarged: int) -> None:
     if enlarged:
         size = job.recipe.resolution
         warnings.warn(f"{enlarged} of {job.count} pictures are smaller than {size} px and were enlarged", stacklevel=3)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("pictures", total=total)
-        yield lambda count: bar.advance(task, count)

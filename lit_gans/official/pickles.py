@@ -10,7 +10,7 @@ import functools
 import hashlib
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_gans.base.cache import digest as fingerprint
 from lit_gans.official.machine import Budget, Function, HostilePickle, Machine, Unbuilt, hashable, of_type
 
 MAX_BYTES = 8 * 2**30
@@ -88,15 +89,6 @@ def read_official(path: str | Path, *, max_bytes: int = MAX_BYTES) -> OfficialFi
     except HostilePickle as error:
         raise HostilePickle(f"{path} is not read: {error}") from error
     return OfficialFile(hashlib.sha256(data).hexdigest(), networks, extra)
-
-
-def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 in hex of names, types, shapes and bytes, whatever the order."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 # ---- what a release is made of ---------------------------------------------------------------------------------------
