@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
-import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lit_gans.base.processes import rank_and_world
-from lit_gans.evaluation.folders import evaluate_folder
-from lit_gans.evaluation.runs import config_of, evaluate_run, evaluate_translator_run, is_run, run_folder
-from lit_gans.evaluation.settings import Networks, Where, settings_of
+from lit_gans.metrics.catalog import CLIP, of
 
 if TYPE_CHECKING:
     import torch
 
     from lit_gans.data import ImageData
-    from lit_gans.metrics import Evaluation
-
-CLIP = "openai/clip-vit-base-patch16"
+    from lit_gans.metrics.evaluator import Evaluation
 
 
 def evaluate(
@@ -74,9 +63,8 @@ def evaluate(
     default to its `evaluations.jsonl`. In a process group all processes call it, and share the work.
     trust: see `lit_gans.runs.load.load_run`. ValueError, FileNotFoundError or ConnectionError say what is missing.
     """
-    from lit_gans.adversarial.capabilities import Samples, can
-    from lit_gans.base.processes import find_device
-    from lit_gans.runs.load import load_run
+    from lit_gans.base.processes import find_device, rank_and_world
+    from lit_gans.runs import evaluation as measured
 
     target = Path(target)
     if not target.exists():
@@ -84,124 +72,43 @@ def evaluate(
     given = {
         "num_images": num_images, "extractor": extractor, "metrics": metrics, "batch_size": batch_size,
         "split": split, "num_real": num_real, "neighbours": neighbours, "path_samples": path_samples,
-        "weights_path": weights_path,
+        "weights_path": weights_path, "seed": seed, "psi": psi, "ema": not raw, "lpips": lpips,
+        "lpips_weights": lpips_weights, "clip": clip, "clip_folder": clip_folder, "directions": directions,
+        "segmenter": segmenter, "num_segments": num_segments,
     }  # fmt: skip
-    config = config_of(target) if is_run(target) else None
-    settings = settings_of(config, {name: value for name, value in given.items() if value is not None})
-    networks = Networks(lpips or "vgg", lpips_weights, clip, clip_folder)
-    where = Where(
-        find_device(device, double=True),
-        None if cache_dir is None else Path(cache_dir),
-        None if plots is None else Path(plots),
-        trust,
-    )
-    game = load_run(target, trust=trust) if is_run(target) else None
-    of_translators = {"directions": directions, "num_segments": num_segments, "segmenter": segmenter}
-    if game is None or can(game, Samples):
-        _refuse(of_translators, f"{target} is no run of a translator, which alone has")
-    if game is not None:
-        output = output or run_folder(target) / "evaluations.jsonl"
-        if can(game, Samples):
-            samples = {"seed": seed, "psi": psi, "ema": not raw}
-            evaluation = evaluate_run(target, game, other, config, settings, samples, networks, where, data=data)
-        else:
-            of_gans = {"other": other, "plots": plots, "raw": raw, "seed": seed, "psi": psi != 1}
-            _refuse(of_gans, f"{target} holds a translator, which has no")
-            given |= {"lpips": lpips, "lpips_weights": lpips_weights, **of_translators}
-            evaluation = evaluate_translator_run(target, game, config, given, where, data=data)
-    else:  # a folder is taken whole unless less is asked for
-        evaluation = evaluate_folder(
-            target, other, settings, networks, where, data=data, num_images=num_images, resolution=resolution
-        )
+    cache, pictures = (None if path is None else Path(path) for path in (cache_dir, plots))
+    where = measured.Where(find_device(device, double=True), cache, pictures, trust)
+    if measured.is_run(target):
+        evaluation = measured.evaluate_run(target, given, where, other=other, data=data)
+        output = output or measured.run_folder(target) / "evaluations.jsonl"
+    else:
+        evaluation = measured.evaluate_folder(target, given, where, other=other, data=data, resolution=resolution)
     if output is not None and rank_and_world()[0] == 0:
-        _append(Path(output), target, evaluation)
+        measured.append(Path(output), target, evaluation)
     return evaluation
-
-
-def _refuse(arguments: dict[str, Any], why: str) -> None:
-    if useless := [name for name, value in arguments.items() if value]:
-        raise ValueError(f"{why} {', '.join(useless)}: leave it out")
-
-
-# ---- processes and files ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def process_group() -> Iterator[None]:
-    """Joins the group that torchrun, or `--processes`, has started this process in; nothing where there is none."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield
-        return
-    import torch
-    import torch.distributed as dist
-
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    dist.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-
-
-def _in_processes(count: int, argv: Sequence[str]) -> int:
-    """The same command in `count` processes of this machine; the exit status."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    return subprocess.run([*launch, "-m", "lit_gans.evaluate", *argv], env=environment).returncode
-
-
-def _append(path: Path, target: Path, evaluation: Evaluation) -> None:
-    """One line, written at once, so that several writers do not mix theirs."""
-    line = {
-        "target": str(target),
-        "time_s": round(time.time(), 3),
-        **{name: value if math.isfinite(value) else str(value) for name, value in evaluation.values.items()},
-        "protocol": evaluation.protocol,
-    }  # JSON has no infinity, which the PSNR of equal pictures is
-    if isinstance(evaluation.protocol.get("images_seen"), int):
-        line = {"kimg": evaluation.protocol["images_seen"] / 1000, **line}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-# ---- the command -----------------------------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0, or 2 with a message on standard error for what the user can mend."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    arguments = vars(_parser().parse_args(argv))
+    arguments = vars(_parser().parse_args(argv))  # before torch is imported: --help takes no time
+    from lit_gans.base.processes import in_processes, process_group, rank_and_world
+    from lit_gans.runs import evaluation as measured
+
     processes = arguments.pop("processes")
     if processes > 1 and "LOCAL_RANK" not in os.environ:
-        return _in_processes(processes, argv)
+        return in_processes("lit_gans.evaluate", processes, argv)
     try:
         with warnings.catch_warnings(), process_group():
             warnings.showwarning = lambda message, *where: print(f"lit-gans evaluate: {message}", file=sys.stderr)
-            arguments["segmenter"] = _imported(arguments["segmenter"])
+            arguments["segmenter"] = measured.imported(arguments["segmenter"])
             evaluation = evaluate(**arguments)
             if rank_and_world()[0] == 0:
-                _show(evaluation)
+                measured.show(evaluation)
     except (ValueError, OSError) as error:
         print(f"lit-gans evaluate: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _imported(path: str | None) -> Any:
-    """What the function or class at an import path gives, called without arguments; None for None."""
-    if path is None:
-        return None
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module), name)()
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"segmenter {path!r} cannot be built ({error}): give the import path of a function or class without "
-            "arguments, such as my_networks.fcn8s"
-        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -215,10 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-images", type=int, help="generated images (default: as the run, else 50000; a folder: all)")
     add("--extractor", help="inception, random_inception, digits, mnist, vgg16, torchvision:<model>, timm:<model>, "
         "clip:<model>, dinov2:<model> (default: as the run, else inception)")  # fmt: skip
-    add("--metrics", nargs="+", metavar="METRIC", help="some of fid (or frechet) sfid rfid intra_fid kid is precision "
-        "recall density coverage class_accuracy swd modes ppl_z_full ppl_z_end ppl_w_full ppl_w_end (each also with "
-        "_crop); for folders also psnr ssim ms_ssim lpips pd clip_score; for translators fid kid precision recall "
-        "density coverage and, of pairs, psnr ssim ms_ssim lpips segmentation")  # fmt: skip
+    known = "; ".join(f"of {kind}: {' '.join(of(kind))}" for kind in ("samples", "translations", "pairs", "captions"))
+    add("--metrics", nargs="+", metavar="METRIC", help=f"some of those {known}")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     add("--processes", type=int, default=1, help="processes of this machine that share the work, one per GPU")
     add("--batch-size", type=int, help="images at a time")
@@ -244,29 +149,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--trust", help="another package whose classes the run may name")
     add("--plots", metavar="FOLDER", help="write t-SNE, precision and recall, best and worst samples, nearest reals")
     return parser
-
-
-def _show(evaluation: Evaluation) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    values = Table("metric", "value", title="evaluation")
-    for name, value in evaluation.values.items():
-        values.add_row(name, f"{value:.6g}")
-    protocol = Table("protocol", "", show_lines=False)
-    for name, value in evaluation.protocol.items():
-        for key, text in _lines(name, value):
-            protocol.add_row(key, text)
-    console = Console()
-    console.print(values)
-    console.print(protocol)
-
-
-def _lines(name: str, value: object) -> list[tuple[str, str]]:
-    """One row, or a row per entry."""
-    if name == "numbers" and isinstance(value, dict):
-        return [(f"{number}: {key}", str(v)) for number, own in value.items() for key, v in own.items()]
-    return [(f"{name} {key}", str(v)) for key, v in value.items()] if isinstance(value, dict) else [(name, str(value))]
 
 
 if __name__ == "__main__":

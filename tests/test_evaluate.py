@@ -14,7 +14,8 @@ from lit_gans.adversarial import GAN
 from lit_gans.base.images import save_png
 from lit_gans.data import Digits
 from lit_gans.evaluate import evaluate, main
-from lit_gans.evaluation.settings import settings_of
+from lit_gans.metrics import building
+from lit_gans.runs.evaluation import settings_of
 from tests.metrics.common import PixelFeatures
 
 from .callbacks.common import tiny_cgan
@@ -24,12 +25,12 @@ from .test_sample import saved
 @pytest.fixture(autouse=True)
 def cheap_extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path / "cache"))
-    build = metrics.build_extractor
+    build = building.build_extractor
 
     def cheap(spec: str, **options):
         return PixelFeatures() if spec == "pixels" else build(spec, **options)
 
-    monkeypatch.setattr(metrics, "build_extractor", cheap)
+    monkeypatch.setattr(building, "build_extractor", cheap)
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_weights_are_asked_for_only_where_a_metric_needs_them(tmp_path: Path, mo
     def absent(spec: str, **options):
         raise ConnectionError(f"no weights of {spec}")
 
-    monkeypatch.setattr(metrics, "build_extractor", absent)
+    monkeypatch.setattr(building, "build_extractor", absent)
     fakes, reals = images(tmp_path / "fakes", 24, resolution=16), images(tmp_path / "reals", 30, resolution=16)
     found = evaluate(fakes, reals, metrics=["swd"])
     assert found.values["swd"] > 0 and found.protocol["extractor"] is None
@@ -125,7 +126,7 @@ def test_metrics_of_folders_are_refused_for_a_run(run: Path) -> None:
 
 
 def test_captions_are_read_beside_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lit_gans.metrics import text
+    from lit_gans.nn import clip
 
     class Encoder(torch.nn.Module):
         name, resize, fingerprint = "clip:fake", "none", "0" * 16
@@ -136,7 +137,7 @@ def test_captions_are_read_beside_the_pictures(tmp_path: Path, monkeypatch: pyte
         def texts(self, captions: list[str]) -> torch.Tensor:
             return torch.tensor([[1.0, 0.0] if caption == "right" else [0.0, 1.0] for caption in captions])
 
-    monkeypatch.setattr(text, "build_clip", lambda name, folder: Encoder())
+    monkeypatch.setattr(clip, "build_clip", lambda name, folder: Encoder())
     folder = images(tmp_path / "a", 4)
     with pytest.raises(ValueError, match="no caption of '0000.png'"):
         evaluate(folder, metrics=["clip_score"])
@@ -213,7 +214,7 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
 
 
 def test_an_image_of_another_shape_is_measured_by_its_shorter_side(tmp_path: Path) -> None:
-    from lit_gans.evaluation.folders import image_px
+    from lit_gans.runs.evaluation import image_px
 
     Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
     assert image_px(tmp_path) == 20

@@ -13,7 +13,7 @@ LAYERS = (
     ("papers", "comparators"),
     ("runs",),
     ("callbacks", "editing"),
-    ("evaluation", "training"),
+    ("training",),
     ("verbs",),
 )
 DISPATCHERS = ("cli", "__main__", "__init__")

@@ -1,7 +1,10 @@
 """What several processes need to agree on, and nothing where there is one."""
 
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -152,3 +155,26 @@ def rank_and_world() -> tuple[int, int]:
     import torch.distributed as dist
 
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Joins the group that torchrun, or `--processes`, has started this process in; nothing where there is none."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def in_processes(module: str, count: int, argv: Sequence[str]) -> int:
+    """The command `module` in `count` processes of this machine; the exit status."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    return subprocess.run([*launch, "-m", module, *argv], env=environment).returncode

@@ -9,9 +9,10 @@ from lit_gans.adversarial import Game
 from lit_gans.adversarial.capabilities import Samples, require
 from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
-from lit_gans.metrics import DEFAULT_METRICS, Evaluation, Extractor, Plan, build_extractor, evaluate_gan
-from lit_gans.metrics.evaluator import check_generator
-from lit_gans.metrics.reals import RealImages, real_indices
+from lit_gans.metrics.evaluator import check, evaluate
+from lit_gans.metrics.measures import Judges
+from lit_gans.metrics.plan import DEFAULT_METRICS, Plan
+from lit_gans.metrics.settings import Settings
 from lit_gans.runs.records import record, record_table
 
 
@@ -39,9 +40,12 @@ class Evaluate(EveryKimg):
         cache_dir: where statistics of the real images are kept; default $LIT_GANS_CACHE, else ~/.cache/lit_gans.
 
     Raises:
-        ValueError, FileNotFoundError, ConnectionError: in `setup`, for a game that samples nothing, or a missing
+        ValueError, FileNotFoundError, ConnectionError: in `setup`, for a model that samples nothing, or a missing
             datamodule, split or weights.
     """
+
+    measures: type = Samples  # what the model must be able to do
+    section = "evaluate"
 
     def __init__(
         self,
@@ -59,48 +63,43 @@ class Evaluate(EveryKimg):
         weights_path: str | None = None,
         cache_dir: str | None = None,
     ) -> None:
-        super().__init__(every_kimg, at_start=at_start, at_end=at_end)
-        self.plan = Plan(
+        settings = Settings(
             metrics=metrics, num_images=num_images, batch_size=batch_size, split=split, num_real=num_real,
-            neighbours=neighbours, path_samples=path_samples,
+            neighbours=neighbours, path_samples=path_samples, extractor=extractor, weights_path=weights_path,
         )  # fmt: skip
-        self.extractor = extractor
-        self.weights_path, self.cache_dir = weights_path, cache_dir
+        self._start(every_kimg, settings, at_start=at_start, at_end=at_end, cache_dir=cache_dir)
+
+    def _start(
+        self, every_kimg: float, settings: Settings, *, at_start: bool, at_end: bool, cache_dir: str | None
+    ) -> None:
+        super().__init__(every_kimg, at_start=at_start, at_end=at_end)
+        self.settings, self.cache_dir = settings, cache_dir
         self.latest: dict[str, float] = {}
-        self._network: Extractor | None = None
+        self.plan: Plan | None = None
+        self.judges = Judges()
 
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if stage != "fit" or self.every_kimg == 0:
             return
-        require(pl_module, Samples, "Evaluate", otherwise="set evaluate.every_kimg=0")
+        model = require(pl_module, self.measures, type(self).__name__, otherwise=f"set {self.section}.every_kimg=0")
         data = trainer.datamodule
-        if not isinstance(data, RealImages):
-            raise ValueError(
-                f"Evaluate compares with the images of the datamodule, but found {type(data).__name__}: "
-                f"pass a datamodule of lit_gans.data to fit, or every_kimg=0 to train without evaluation"
-            )
-        real_indices(len(data.dataset(self.plan.split)), self.plan.num_real)
-        check_generator(pl_module, self.plan)
-        if self.plan.needs_extractor:
-            spatial = "spatial_frechet" in self.plan.metrics
-            self._network = build_extractor(self.extractor, weights_path=self.weights_path, data=data, spatial=spatial)
+        self.plan = self.settings.plan(model, data)
+        subjects = self.settings.subjects(model, data, self.plan)
+        self.judges = self.settings.judges(self.plan, data)
+        check(subjects, plan=self.plan, judges=self.judges)
 
-    def act(self, trainer: Trainer, gan: Game) -> None:
-        broadcast_state(gan, buffers_only=True)  # all processes sample from one and the same generator
-        evaluation = evaluate_gan(
-            gan,
-            trainer.datamodule,
-            extractor=self._network,
+    def act(self, trainer: Trainer, game: Game) -> None:
+        broadcast_state(game, buffers_only=True)  # all processes make images with one and the same generator
+        evaluation = evaluate(
+            self.settings.subjects(game, trainer.datamodule, self.plan),
             plan=self.plan,
+            judges=self.judges,
+            device=game.device,
             rank=trainer.global_rank,
             world=trainer.world_size,
             cache_dir=self.cache_dir,
         )
         self.latest = evaluation.values
         record(trainer, evaluation.values, protocol=evaluation.protocol)
-        record_table(trainer, "evaluation", ["kimg", "metric", "value", "protocol"], _rows(gan.kimg, evaluation))
-
-
-def _rows(kimg: float, evaluation: Evaluation) -> list[list[object]]:
-    """One row per number, with its own whole protocol."""
-    return [[kimg, name, value, json.dumps(evaluation.stamp(name))] for name, value in evaluation.values.items()]
+        rows = [[game.kimg, name, value, json.dumps(evaluation.stamp(name))] for name, value in self.latest.items()]
+        record_table(trainer, "evaluation", ["kimg", "metric", "value", "protocol"], rows)

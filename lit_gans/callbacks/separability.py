@@ -6,12 +6,11 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from lit_gans.adversarial import Game
-from lit_gans.adversarial.capabilities import FromLatents, require
+from lit_gans.adversarial.capabilities import FromLatents, HasStyles, can, require
 from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
-from lit_gans.metrics.evaluator import undisturbed
 from lit_gans.metrics.separability import NUM_SAMPLES, measure_separability
-from lit_gans.metrics.sources import HasStyles
+from lit_gans.metrics.subjects import undisturbed
 from lit_gans.runs.records import record
 
 
@@ -62,7 +61,7 @@ class Separability(EveryKimg):
         how |= {"rank": trainer.global_rank, "world": trainer.world_size}
         scores = {}
         with undisturbed(game, game.device):
-            for space in ("z", "w") if isinstance(game, HasStyles) else ("z",):
+            for space in ("z", "w") if can(game, HasStyles) else ("z",):
                 score, _ = measure_separability(game, named, space=space, **how)
                 scores[f"separability_{space}"] = float(score)
         kinds = [type(classifier).__name__ for classifier in self.classifiers]

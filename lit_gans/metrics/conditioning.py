@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lit_gans.metrics.measures import Context, FakeBatch, Measure
+
 
 class ClassAgreement(Metric):
     """Share of images whose predicted class is the intended one, and the share of images predicted as each class."""
@@ -30,3 +32,34 @@ class ClassAgreement(Metric):
     def compute(self) -> tuple[Tensor, Tensor]:
         """accuracy (NaN without labels) and shares [K] that add up to 1, float64."""
         return self.correct.double() / self.labelled, self.predicted.double() / self.predicted.sum()
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class ClassMeasure(Measure):
+    """The accuracy, where classes are asked for, and the smallest share."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.asked = context, context.classes.fake is not None
+        self.agreement = ClassAgreement(context.classes.count).to(context.device)
+        self.agreement.update(torch.empty(0, context.classes.count, device=context.device))
+
+    def update(self, batch: FakeBatch) -> None:
+        logits = batch.through(self.context.extractor).logits
+        assert logits is not None
+        self.agreement.update(logits, batch.labels)
+
+    def values(self) -> dict[str, float]:
+        accuracy, shares = self.agreement.compute()
+        asked = {"class_accuracy": accuracy.item()} if self.asked else {}
+        return {**asked, "class_share_min": shares.min().item()}
+
+
+def class_accuracy(context: Context) -> Measure | None:
+    known, count = context.extractor.num_classes, context.classes.count
+    if known != count or known == 0:
+        return context.leave_out("class_accuracy", f"the extractor knows {known} classes, the data {count}")
+    if context.classes.fake is None:
+        context.leave_out("class_accuracy", "no class is asked for: shares only")
+    return ClassMeasure(context)

@@ -1,9 +1,16 @@
 """Fréchet distance of Gaussians fitted to features (Heusel et al., 2017), https://arxiv.org/abs/1706.08500, Eq. 6."""
 
+from __future__ import annotations
+
+import warnings
+
 import torch
 from torch import Tensor
 
+from lit_gans.metrics import extractors
+from lit_gans.metrics.extractors import Extractor
 from lit_gans.metrics.features import Moments, TwoSided
+from lit_gans.metrics.measures import Classes, Context, FakeBatch, FeatureSets, Measure, identity, published_name
 
 
 class FrechetDistance(TwoSided):
@@ -70,3 +77,106 @@ def _factor(cov: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(cov.double())
     kept = values > values[-1] * len(values) * torch.finfo(torch.float64).eps
     return vectors[:, kept] * values[kept].sqrt()
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class FrechetMeasure(Measure):
+    """The distance of an extractor's features of the images, or spatial ones, to those of the reals.
+
+    `extractor`: another than the one that the evaluation's protocol names.
+    """
+
+    def __init__(self, context: Context, *, spatial: bool = False, extractor: Extractor | None = None) -> None:
+        self.context, self.spatial, self.aside = context, spatial, extractor is not None
+        self.extractor = context.extractor if extractor is None else extractor.to(context.device)
+        self.name = published_name("spatial_frechet" if spatial else "frechet", self.extractor.name)
+        self.width = self.extractor.num_spatial if spatial else self.extractor.num_features
+        self.distance = FrechetDistance(self.width).to(context.device)
+
+    def begin(self) -> None:
+        if not self.spatial:
+            self._warn_if_few(self.context.subject.total)
+        none = torch.empty(0, self.width, device=self.context.device)
+        self.distance.update(none, real=False)
+        self.distance.update(none, real=True)
+        if statistics := self.context.statistics(self.extractor):
+            moments = statistics.spatial if self.spatial else statistics.moments
+            assert moments is not None
+            self.distance.load_real(*moments)
+
+    def _warn_if_few(self, total: int) -> None:
+        """The covariance of D features needs more than D images."""
+        if total <= self.width:
+            warnings.warn(
+                f"{total} generated images are too few for the covariance of {self.width} features: the Fréchet "
+                f"distance comes out much too large; use more than {self.width}, and 50,000 for a number to publish",
+                stacklevel=7,  # the caller of evaluate_gan, which a decorator wraps
+            )
+
+    def update(self, batch: FakeBatch) -> None:
+        seen = batch.through(self.extractor)
+        self.distance.update(seen.spatial if self.spatial else seen.features, real=False)
+
+    def values(self) -> dict[str, float]:
+        return {self.name: self.distance.compute().item()}
+
+    def settings(self) -> dict[str, object]:
+        return identity(self.extractor) if self.aside else {}
+
+
+def spatial_frechet(context: Context) -> Measure | None:
+    if context.extractor.num_spatial == 0:
+        return context.leave_out("spatial_frechet", f"extractor {context.extractor.name} has no spatial features")
+    return FrechetMeasure(context, spatial=True)
+
+
+def random_frechet(context: Context) -> Measure:
+    return FrechetMeasure(context, extractor=extractors.RandomInception())
+
+
+class IntraClassMeasure(Measure):
+    """The mean of the distances within each class."""
+
+    def __init__(self, context: Context) -> None:
+        self.classes, self.name = context.classes, published_name("intra_frechet", context.extractor.name)
+        _check_classes(context.classes)
+        self.sets = context.one(FeatureSets)
+
+    def values(self) -> dict[str, float]:
+        return {self.name: intra_class_frechet(*self.sets.gathered(), self.classes).item()}
+
+
+def intra_frechet(context: Context) -> Measure | None:
+    classes = context.classes
+    if classes.real is None or classes.fake is None:
+        side = "real" if classes.real is None else "generated"
+        return context.leave_out("intra_frechet", f"the {side} images have no classes")
+    return IntraClassMeasure(context)
+
+
+def intra_class_frechet(real: Tensor, fake: Tensor, classes: Classes) -> Tensor:
+    """Mean over the classes of the Fréchet distance within each (Miyato and Koyama, 2018, Sec. 4), float64 scalar.
+
+    real [N, D], fake [M, D] in the order of `classes`' labels. With fewer images in a class than features it comes out
+    too large, by as much for each model that is measured with the same numbers of images.
+    """
+    assert classes.real is not None and classes.fake is not None
+    per_class = [
+        frechet_of_features(real[(classes.real == c).to(real.device)], fake[(classes.fake == c).to(fake.device)])
+        for c in range(classes.count)
+    ]
+    return torch.stack(per_class).mean()
+
+
+def _check_classes(classes: Classes) -> None:
+    for side, labels in (("real", classes.real), ("generated", classes.fake)):
+        assert labels is not None
+        counts = labels.bincount(minlength=classes.count)
+        if counts.min() < 2:
+            c = int(counts.argmin())
+            raise ValueError(
+                f"intra_frechet needs two images or more of every class, and class {c} has {int(counts[c])} {side} "
+                f"images: measure more images, or leave intra_frechet out"
+            )

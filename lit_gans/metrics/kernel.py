@@ -4,6 +4,9 @@ import torch
 from torch import Tensor
 
 from lit_gans.metrics.features import TwoFeatureSets
+from lit_gans.metrics.measures import Context, FeatureSets, Measure, published_name
+
+SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 0
 
 
 class KernelDistance(TwoFeatureSets):
@@ -70,3 +73,20 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 
 def _kernel_diagonal(a: Tensor) -> Tensor:
     return (a.square().sum(dim=1) / a.shape[1] + 1) ** 3
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class KernelMeasure(Measure):
+    """The kernel distance over 100 subsets of 1,000, the same for all evaluations."""
+
+    def __init__(self, context: Context) -> None:
+        self.name, self.sets = published_name("kid", context.extractor.name), context.one(FeatureSets)
+
+    def values(self) -> dict[str, float]:
+        distance = kernel_distance(*self.sets.gathered(), subsets=SUBSETS, subset_size=SUBSET_SIZE, seed=SEED)
+        return {self.name: distance.item()}
+
+    def settings(self) -> dict[str, object]:
+        return {"kid_subsets": SUBSETS, "kid_subset_size": SUBSET_SIZE, "kid_seed": SEED}

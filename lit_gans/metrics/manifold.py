@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lit_gans.metrics.features import FeatureSet, TwoFeatureSets
+from lit_gans.metrics.measures import Context, FeatureSets, Measure
 
 _ROWS, _COLUMNS = 2048, 8192  # distances held at once: 128 MiB in float64
 _BLOCK = 4096  # of a set against itself: as many
@@ -144,3 +145,39 @@ def _tiles(
 def _slices(total: int, size: int) -> Iterator[slice]:
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class _Overlap(Measure):
+    """All four at once, for the measures of each: one pass over all pairs."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.sets, self.found = context, context.one(FeatureSets), None
+
+    def begin(self) -> None:
+        self.radii = FeatureSet(1).to(self.context.device)
+        self.radii.update(torch.empty(0, 1, dtype=torch.float64, device=self.context.device))
+        if statistics := self.context.statistics(self.context.extractor):
+            radii = statistics.radii(k=self.context.plan.neighbours, device=self.context.device)
+            self.radii.update(radii.to(self.context.device)[:, None])
+
+    def overlap(self) -> Overlap:
+        if self.found is None:
+            k, radii = self.context.plan.neighbours, self.radii.gathered().flatten()
+            self.found = manifold_overlap(*self.sets.gathered(), k=k, real_radii=radii)
+        return self.found
+
+    def values(self) -> dict[str, float]:
+        return {}
+
+
+class OverlapMeasure(Measure):
+    """`which` of an `Overlap`."""
+
+    def __init__(self, context: Context, *, which: str) -> None:
+        self.all, self.which, self.name = context.one(_Overlap), which, f"{which}_k{context.plan.neighbours}"
+
+    def values(self) -> dict[str, float]:
+        return {self.name: getattr(self.all.overlap(), self.which).item()}

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_gans.metrics.extractors import Extractor
+from lit_gans.metrics.measures import Context, FakeBatch, Measure
 
 STACKED_MODES = 1000
 HIGH_QUALITY_SIGMAS = 3
@@ -128,3 +129,27 @@ def _check_frequencies(name: str, values: Tensor, shape: tuple[int, ...]) -> Non
             f"{name} of shape {list(values.shape)} with sum {values.sum().item():g}, "
             f"expected {list(shape)} frequencies of 0 or more, not all 0"
         )
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class ModeMeasure(Measure):
+    """Modes of stacked MNIST, told apart by a classifier of its digits, and their divergence from the real ones."""
+
+    def __init__(self, context: Context) -> None:
+        count, real = context.classes.count, context.classes.real
+        if count != STACKED_MODES or real is None:
+            raise ValueError(
+                f"modes are counted on StackedMNIST, with {STACKED_MODES} classes; the data have {count}"
+            )
+        self.context = context
+        self.metric = StackedModes(real.bincount(minlength=STACKED_MODES)).to(context.device)
+        self.metric.update(torch.empty(0, 3, 10, device=context.device))
+
+    def update(self, batch: FakeBatch) -> None:
+        self.metric.update(stacked_logits(self.context.extractor, batch.images))
+
+    def values(self) -> dict[str, float]:
+        modes, divergence = self.metric.compute()
+        return {"modes": modes.item(), "mode_divergence": divergence.item()}

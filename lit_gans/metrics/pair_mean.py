@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lit_gans.metrics.measures import NO_EXTRACTOR, Context, FakeBatch, Measure
+
 
 def check_pair(fake: Tensor, real: Tensor) -> None:
     """ValueError unless both are uint8 [N, 1 or 3, H, W] of one shape."""
@@ -54,3 +56,33 @@ class PairMean(Metric):
         if self.count == 0:
             raise ValueError("a mean over pairs needs one pair or more, got none")
         return self.total / self.count
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class PairMeasure(Measure):
+    """The mean over all pictures and their partners, in a number called `name`."""
+
+    def __init__(self, context: Context, name: str, mean: PairMean) -> None:
+        self.context, self.name, self.mean = context, name, mean.to(context.device)
+        if context.subject.shape is not None:
+            black = torch.zeros(1, *context.subject.shape, dtype=torch.uint8, device=context.device)
+            self.mean.measure(black, black)  # ValueError for pictures that are too small
+        none = torch.empty(0, 3, 1, 1, dtype=torch.uint8, device=context.device)
+        self.mean.update(none, none)
+
+    def update(self, batch: FakeBatch) -> None:
+        assert batch.partner is not None
+        self.mean.update(batch.images, batch.partner)
+
+    def values(self) -> dict[str, float]:
+        return {self.name: self.mean.compute().item()}
+
+    def settings(self) -> dict[str, object]:
+        return {**of_pairs(self.context.subject.total), **self.mean.settings}
+
+
+def of_pairs(count: int) -> dict[str, object]:
+    """What the protocol of a number of pairs has in place of an extractor and of counts of images."""
+    return {**NO_EXTRACTOR, "n_real": None, "n_fake": None, "pairs": count}

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from lit_gans.base.interpolation import lerp, spherical
 from lit_gans.base.precision import exact_float32
 from lit_gans.base.processes import check_ranks
 from lit_gans.base.random import derive_seed
 from lit_gans.metrics.features import FeatureSet
+from lit_gans.metrics.measures import NO_EXTRACTOR, Context, Measure
+from lit_gans.metrics.perceptual import build_lpips
 from lit_gans.metrics.sources import FromLatents, HasStyles, Latent
 
 NUM_SAMPLES = 100_000
@@ -79,34 +82,6 @@ def rejection_bounds(distances: Tensor, *, lower: float = 1.0, upper: float = 99
 
 
 # ---- where a path runs ---------------------------------------------------------------------------------------------
-
-
-def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """a + t (b - a), of a, b [..., Z]; t broadcasts against them."""
-    return a + t * (b - a)
-
-
-def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """The UNIT vectors [..., Z] on the great circle from a/|a| (t = 0) to b/|b| (t = 1); t [..., 1].
-
-    In the plane of a and b, at angle t omega from a. Parallel a and b give a; opposite ones have no circle, and stay on
-    their line.
-    """
-    a, b = F.normalize(a, dim=-1), F.normalize(b, dim=-1)
-    cosine = (a * b).sum(dim=-1, keepdim=True)
-    across = b - cosine * a
-    omega = torch.atan2(across.norm(dim=-1, keepdim=True), cosine)  # as acos(cosine), but exact for small angles too
-    on_circle = a * torch.cos(t * omega) + F.normalize(across, dim=-1) * torch.sin(t * omega)
-    return F.normalize(on_circle, dim=-1)
-
-
-def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """`slerp` at length sqrt(Z), that of a typical latent: a, b [..., Z], t [..., 1] -> [..., Z].
-
-    StyleGAN's mapping normalises z to that length first, so that the official unit vectors and these give one image. A
-    generator that does not normalise has never seen a latent as short as a unit vector.
-    """
-    return math.sqrt(a.shape[-1]) * slerp(a, b, t)
 
 
 def default_interpolation(space: Space, prior: Latent) -> Interpolation:
@@ -273,3 +248,32 @@ def _render(
     if space == "w":
         return sampler.synthesize(points, ema=ema)
     return sampler.generate(points, labels=labels, psi=psi, ema=ema)
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class PathMeasure(Measure):
+    """The path length of the model that is measured; published ones have 50,000 or 100,000 paths."""
+
+    of_images = False
+
+    def __init__(self, context: Context, *, name: str, **path: Any) -> None:
+        self.context, self.name, self.path = context, name, path
+        distance = context.judges.lpips or build_lpips("vgg")
+        self.distance = distance.to(context.device) if isinstance(distance, nn.Module) else distance
+
+    def values(self) -> dict[str, float]:
+        context, plan = self.context, self.context.plan
+        wanted = [name for name in plan.metrics if name.startswith("ppl_")]
+        context.tell("path lengths", wanted.index(self.name), len(wanted))
+        length = measure_path_length(
+            context.subject.model, self.distance, num_samples=plan.path_samples, batch_size=plan.batch_size,
+            rank=context.rank, world=context.world, seed=plan.seed, psi=plan.psi, ema=plan.ema, **self.path,
+        )  # fmt: skip
+        return {self.name: length.item()}
+
+    def settings(self) -> dict[str, object]:
+        name = getattr(self.distance, "name", type(self.distance).__name__)
+        named = {"distance": name, "distance_fingerprint": getattr(self.distance, "fingerprint", None)}
+        return {**NO_EXTRACTOR, **named, "path_samples": self.context.plan.path_samples, "n_real": None, "n_fake": None}

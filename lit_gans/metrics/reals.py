@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from lit_gans.base.processes import as_rank_zero_says
 from lit_gans.metrics.extractors import Extractor
 from lit_gans.metrics.features import FeatureSet, Moments
 from lit_gans.metrics.manifold import neighbour_radii
+
+if TYPE_CHECKING:
+    from lit_gans.metrics.measures import Context
 
 _VERSION = 2  # of the files' content
 
@@ -62,6 +65,32 @@ class RealStatistics:
         radii = neighbour_radii(self.features.to(device), k=k).cpu()
         _keep(path, {"radii": radii})
         return radii
+
+
+@dataclass(frozen=True)
+class Reals:
+    """The real images of an evaluation: a split of `data`, or `num_real` of it."""
+
+    data: RealImages
+    split: str
+    num_real: int | None = None
+
+    @property
+    def available(self) -> int:
+        return len(self.data.dataset(self.split))
+
+    @property
+    def indices(self) -> Tensor:
+        """int64 [N]: the places in the split of those that are taken; ValueError for more than there are."""
+        return real_indices(self.available, self.num_real)
+
+    def statistics(self, extractor: Extractor, context: Context, *, whole: bool) -> RealStatistics | None:
+        """`real_statistics` of them."""
+        return real_statistics(
+            self.data, extractor, split=self.split, num_real=self.num_real, whole=whole,
+            batch_size=context.plan.batch_size, rank=context.rank, world=context.world, folder=context.cache_dir,
+            device=context.device, progress=context.progress,
+        )  # fmt: skip
 
 
 def real_indices(length: int, num_real: int | None) -> Tensor:

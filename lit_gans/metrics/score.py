@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 from lit_gans.metrics.features import FeatureSet
+from lit_gans.metrics.measures import Context, FakeBatch, Measure, published_name
+
+SPLITS = 10
 
 
 class ClassScore(FeatureSet):
@@ -48,3 +51,34 @@ def class_scores(logits: Tensor, *, splits: int = 10) -> Tensor:
 def _split_score(log_p: Tensor) -> Tensor:
     log_mean = log_p.logsumexp(dim=0) - math.log(len(log_p))
     return (log_p.exp() * (log_p - log_mean)).sum(dim=1).mean().exp()
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class ScoreMeasure(Measure):
+    """The mean score over ten splits, and its deviation."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.name = context, published_name("is", context.extractor.name)
+        self.score = ClassScore(context.extractor.num_classes, splits=SPLITS).to(context.device)
+        none = torch.empty(0, context.extractor.num_classes, device=context.device)
+        self.score.update(none, torch.empty(0, dtype=torch.int64))
+
+    def update(self, batch: FakeBatch) -> None:
+        logits = batch.through(self.context.extractor).logits
+        assert logits is not None
+        self.score.update(logits, batch.index)
+
+    def values(self) -> dict[str, float]:
+        scores = self.score.compute()
+        return {self.name: scores.mean().item(), f"{self.name}_std": scores.std(correction=0).item()}
+
+    def settings(self) -> dict[str, object]:
+        return {"splits": SPLITS}
+
+
+def score(context: Context) -> Measure | None:
+    if context.extractor.num_classes == 0:
+        return context.leave_out("is", f"extractor {context.extractor.name} has no classes")
+    return ScoreMeasure(context)

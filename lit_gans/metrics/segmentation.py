@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from lit_gans.metrics.measures import Context, FakeBatch, Measure
+from lit_gans.metrics.pair_mean import of_pairs
+
 IGNORED = 255  # what Cityscapes calls pixels that are not judged
 MAX_CLASSES = 4096  # beyond it the counts of all pairs of classes take more memory than any label map is worth
 
@@ -121,3 +124,45 @@ def segment(segmenter: Segmenter, images: Tensor, *, size: tuple[int, int] | Non
         f"the segmenter gave {given.dtype} {list(given.shape)} for {len(images)} images, expected scores float "
         f"[{len(images)}, K, h, w] or classes int64 [{len(images)}, {size[0]}, {size[1]}]"
     )
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class SegmentMeasure(Measure):
+    """What a segmenter reads in the translations, against the label maps that they were made of, or their partners."""
+
+    def __init__(self, context: Context) -> None:
+        plan, subject, segmenter = context.plan, context.subject, context.judges.segmenter
+        if plan.num_segments < 2:
+            raise ValueError(
+                f"segmentation has num_segments {plan.num_segments}: give the number of the segmenter's classes"
+            )
+        if segmenter is None:
+            raise ValueError("segmentation cannot be taken without a segmenter: give one, or leave it out")
+        if subject.num_labels not in (0, plan.num_segments):
+            raise ValueError(
+                f"the segmenter has num_segments {plan.num_segments}, and the label maps {subject.num_labels} labels: "
+                f"give one that tells the data's labels apart"
+            )
+        self.context, self.segmenter = context, segmenter.to(context.device).eval()
+        found = segment(self.segmenter, torch.zeros(1, *subject.shape, dtype=torch.uint8, device=context.device))
+        confusion(found, found, plan.num_segments, ignored=None)
+        self.metric = Segmentation(plan.num_segments, ignored=plan.ignored).to(context.device)
+        none = torch.empty(0, 1, 1, dtype=torch.int64, device=context.device)
+        self.metric.update(none, none)
+        self.truth = "label maps" if subject.labelled else "the segmenter on the partner"
+
+    def update(self, batch: FakeBatch) -> None:
+        truth = segment(self.segmenter, batch.partner) if batch.labels is None else batch.labels
+        self.metric.update(segment(self.segmenter, batch.images), truth)
+
+    def values(self) -> dict[str, float]:
+        scores = self.metric.compute()
+        named = {"pixel_accuracy": scores.pixel_accuracy, "mean_class_accuracy": scores.class_accuracy,
+                 "mean_iou": scores.mean_iou}  # fmt: skip
+        return {name: value.item() for name, value in named.items()}
+
+    def settings(self) -> dict[str, object]:
+        own = {**of_pairs(self.context.subject.total), **self.metric.settings}
+        return {**own, "segmenter": type(self.segmenter).__name__, "truth": self.truth}

@@ -15,8 +15,9 @@ from torch import Tensor
 from lit_gans.base.precision import exact_float32
 from lit_gans.base.processes import check_ranks
 from lit_gans.metrics.features import FeatureSet
+from lit_gans.metrics.measures import NO_EXTRACTOR, Context, Measure
 from lit_gans.metrics.path_length import SEED_STRIDE, Space, check_space
-from lit_gans.metrics.sources import FromLatents
+from lit_gans.metrics.sources import FromLatents, HasStyles
 
 NUM_SAMPLES = 200_000  # of which the more confident half is kept
 
@@ -226,3 +227,33 @@ def measure_separability(
         metric.update(latents, logits, index)
     score, entropies = metric.compute()
     return score, dict(zip(classifiers, entropies.reshape(-1), strict=True))
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class SeparabilityMeasure(Measure):
+    """The separability in W, or in Z where there is no W, and the entropy of each attribute."""
+
+    of_images = False
+
+    def __init__(self, context: Context) -> None:
+        if not context.judges.classifiers:
+            raise ValueError(
+                "separability needs attribute classifiers: pass attributes={'smiling': module, ...} in Python"
+            )
+        self.context, self.classifiers = context, context.judges.classifiers
+
+    def values(self) -> dict[str, float]:
+        model, plan = self.context.subject.model, self.context.plan
+        score, entropies = measure_separability(
+            model, self.classifiers, num_samples=plan.separability_samples, batch_size=plan.batch_size,
+            rank=self.context.rank, world=self.context.world, seed=plan.seed, psi=plan.psi, ema=plan.ema,
+            space="w" if isinstance(model, HasStyles) else "z",
+        )  # fmt: skip
+        named = {f"separability_entropy_{name}": value.item() for name, value in entropies.items()}
+        return {"separability": score.item(), **named}
+
+    def settings(self) -> dict[str, object]:
+        samples = {"samples": self.context.plan.separability_samples, "attributes": sorted(self.classifiers)}
+        return {**NO_EXTRACTOR, "n_real": None, "n_fake": None, **samples}

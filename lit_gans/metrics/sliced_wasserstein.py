@@ -4,6 +4,8 @@ Images are split into a Laplacian pyramid, so that each level holds the structur
 between the patches of real and generated images at each level. Rabin et al. (2011) is the source of the slicing.
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
@@ -15,6 +17,8 @@ from torchmetrics.utilities import dim_zero_cat
 from lit_gans.base.images import as_channels
 from lit_gans.base.random import derive_seed
 from lit_gans.metrics.features import _arrival, in_order
+from lit_gans.metrics.measures import NO_EXTRACTOR, Context, FakeBatch, Measure
+from lit_gans.metrics.reals import real_indices
 
 _SMALLEST_PX = 16
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
@@ -213,3 +217,47 @@ def _sorted(rows: Tensor, units: Tensor) -> Tensor:
         return projections.sort(dim=1).values
     projections.numpy().sort(axis=1)  # ten times faster than torch's, which keeps track of the order
     return projections
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class PixelMeasure(Measure):
+    """The distance of the images themselves, with as many reals as there are images, drawn once and for all."""
+
+    def __init__(self, context: Context) -> None:
+        assert context.reals is not None
+        self.context, self.reals, self.total = context, context.reals, context.subject.total
+        if self.total > self.reals.available:
+            raise ValueError(
+                f"swd compares as many real images as generated ones, and split {self.reals.split!r} has "
+                f"{self.reals.available} for {self.total}: use num_images of {self.reals.available} or less, or leave "
+                f"swd out"
+            )
+        self.metric = SlicedWasserstein(self.reals.data.resolution, self.reals.data.channels).to(context.device)
+
+    def begin(self) -> None:
+        reals, device = self.reals, self.context.device
+        shape = 0, reals.data.channels, reals.data.resolution, reals.data.resolution
+        for real in (True, False):
+            none = torch.empty(shape, dtype=torch.uint8, device=device)
+            self.metric.update(none, real=real, index=torch.empty(0, dtype=torch.int64))
+        indices = real_indices(reals.available, self.total if self.total < reals.available else None)
+        done, mine = 0, self.context.share(self.total)
+        for batch in reals.data.batches(reals.split, self.context.plan.batch_size, indices=indices[mine]):
+            index = mine[done : done + len(batch["image"])]
+            self.metric.update(batch["image"].to(device), real=True, index=index)
+            done += len(index)
+            self.context.tell("real images, pixels", done, len(mine))
+
+    def update(self, batch: FakeBatch) -> None:
+        self.metric.update(batch.images, real=False, index=batch.index)
+
+    def values(self) -> dict[str, float]:
+        levels = self.metric.compute()
+        return {f"swd_{level}" if level != "mean" else "swd": value.item() for level, value in levels.items()}
+
+    def settings(self) -> dict[str, object]:
+        metric = self.metric
+        return {**NO_EXTRACTOR, "n_real": self.total, "patches": metric.patches, "patch_px": metric.patch_px,
+                "swd_seed": metric.seed, "directions": metric.directions * metric.repeats}  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from lit_gans.base.random import derive_seed
-
-if TYPE_CHECKING:
-    pass
+from lit_gans.metrics.measures import Context, FakeBatch, Measure, identity
 
 CAPTIONS_FILE = "captions.json"
 _MAX_TABLE_BYTES, _MAX_TEXT_BYTES = 2**28, 2**16
@@ -294,3 +292,26 @@ def _read_utf8(path: Path, limit: int) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}): save it as such") from error
+
+
+# ---- in an evaluation ------------------------------------------------------------------------------------------------
+
+
+class CaptionMeasure(Measure):
+    """The CLIP score of pictures and their captions."""
+
+    def __init__(self, context: Context) -> None:
+        if context.judges.clip is None:
+            raise ValueError("clip_score needs its network: pass clip=build_clip() or its like")
+        self.context, self.metric = context, CLIPScore(context.judges.clip).to(context.device)
+        self.metric.update(torch.empty(0, 3, 8, 8, dtype=torch.uint8), [])
+
+    def update(self, batch: FakeBatch) -> None:
+        assert batch.captions is not None
+        self.metric.update(batch.images, batch.captions)
+
+    def values(self) -> dict[str, float]:
+        return {"clip_score": self.metric.compute().item()}
+
+    def settings(self) -> dict[str, object]:
+        return {**identity(self.metric.encoder), "n_real": None, "n_fake": self.context.subject.total}

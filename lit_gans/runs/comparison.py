@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lit_gans.metrics.protocol import differing, direction
 from lit_gans.runs.results import Number, Target, name_rows, read_targets
 
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
@@ -91,8 +92,6 @@ def comparison_of(targets: Sequence[str | Path], *, metrics: Sequence[str] | Non
 
 
 def _column(name: str, rows: list[Target]) -> Column:
-    from lit_gans.metrics.protocol import differing, direction
-
     better = direction(name)
     families = _families(name, rows)
     chosen = _chosen(families)
@@ -110,8 +109,6 @@ def _column(name: str, rows: list[Target]) -> Column:
 
 def _families(name: str, rows: list[Target]) -> list[dict[str, list[Number]]]:
     """One family per protocol: label to its numbers, oldest first."""
-    from lit_gans.metrics.protocol import differing
-
     stamps: list[dict[str, object]] = []
     families: list[dict[str, list[Number]]] = []
     for row in rows:
@@ -160,8 +157,6 @@ def _place(cell: Cell | None) -> tuple[float, float]:
 
 def _left_out(rows: list[Target], columns: list[Column]) -> list[str]:
     """Notes: later numbers that are not shown, since not all targets have them; metrics that could not be measured."""
-    from lit_gans.metrics.protocol import differing
-
     hidden: dict[tuple[str, str], list[str]] = {}
     skipped: dict[str, None] = {}
     for column in columns:

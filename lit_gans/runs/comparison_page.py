@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lit_gans.base.files import replacing
+from lit_gans.metrics.protocol import NOT_COMPARED, differing
 from lit_gans.runs.comparison import Column, Comparison, badge, earlier_best, furthest_kimg, heading, plain_text
 from lit_gans.runs.results import Target
 
@@ -150,8 +151,6 @@ def _curves(comparison: Comparison) -> str:
 
 def _points(target: Target, column: Column) -> list[tuple[float, float]]:
     """(kimg, value) of the numbers whose protocol is that of the number shown; of two at one kimg the later."""
-    from lit_gans.metrics.protocol import differing
-
     if target.label not in column.cells:
         return []
     shown = column.cells[target.label].number.stamp
@@ -255,8 +254,6 @@ def _protocols(comparison: Comparison) -> str:
         for row, names in rows.items()
     ]
     table = _table(heads, cells, kind="values") if rows else "<p>None: all numbers of a metric were measured alike.</p>"
-    from lit_gans.metrics.protocol import NOT_COMPARED
-
     fields = dict.fromkeys(name for stamp in stamps.values() for name in stamp if name not in NOT_COMPARED)
     common = {name: {plain_text(stamp.get(name)) for stamp in stamps.values()} for name in fields}
     shared = [[html.escape(name), html.escape(values.pop())] for name, values in common.items() if len(values) == 1]

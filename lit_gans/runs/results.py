@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lit_gans.metrics.protocol import stamp
+
 RUN_FILES = ("config.yaml", "metrics.jsonl", "evaluations.jsonl", "run.json")
 PLACES = ("run_folder", "ckpt_path", "trainer.default_root_dir")  # where a run lies, not what it is
 
@@ -101,8 +103,6 @@ def _is_sound(protocol: object) -> bool:
 
 def _measure(row: Target, lines: list[dict[str, Any]]) -> None:
     """Fills in the numbers of the evaluations, and the hours of training by kimg."""
-    from lit_gans.metrics.protocol import stamp
-
     for line in lines:
         if "protocol" in line:
             images = _real(line["protocol"].get("images_seen"))

@@ -4,10 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_gans.callbacks import evaluate as module
 from lit_gans.callbacks.evaluate import Evaluate
 from lit_gans.data import Digits
-from lit_gans.metrics import Plan, evaluate_gan
+from lit_gans.metrics import Plan, building, evaluate_gan
 from tests.metrics.common import PixelFeatures
 
 from .common import fit, tiny_cgan, tiny_gan, tiny_trainer
@@ -17,12 +16,12 @@ from .common import fit, tiny_cgan, tiny_gan, tiny_trainer
 def cheap_extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluate's network is a stand-in, and statistics are kept in a folder of the test."""
     monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path / "cache"))
-    build = module.build_extractor
+    build = building.build_extractor
 
     def cheap(spec: str, **options):
         return PixelFeatures() if spec == "pixels" else build(spec, **options)
 
-    monkeypatch.setattr(module, "build_extractor", cheap)
+    monkeypatch.setattr(building, "build_extractor", cheap)
 
 
 def evaluate(every_kimg: float, **settings) -> Evaluate:

@@ -20,11 +20,12 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from lit_gans.adversarial import Game
 from lit_gans.adversarial.capabilities import Input
 from lit_gans.base.images import from_uint8, to_uint8
-from lit_gans.callbacks import evaluate_translation as module
 from lit_gans.callbacks.evaluate_translation import EvaluateTranslation
 from lit_gans.data import Digits, ShapeDomains, ShapePairs, TranslationData
-from lit_gans.metrics import LPIPS, Evaluation, frechet_distance
-from lit_gans.metrics.translation import Judges, TranslationPlan, evaluate_translator
+from lit_gans.metrics import LPIPS, Evaluation, building, frechet_distance, perceptual
+from lit_gans.metrics.measures import Judges
+from lit_gans.metrics.plan import TranslationPlan
+from lit_gans.metrics.translation import evaluate_translator
 from lit_gans.nn import Draws
 from tests.distributed.launch import run_processes
 from tests.metrics.common import PixelFeatures
@@ -102,7 +103,7 @@ def cheap_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.models import squeezenet1_1
 
     monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path / "cache"))
-    build = module.build_extractor
+    build = building.build_extractor
 
     def extractor(spec: str, **options: Any) -> Any:
         return PixelFeatures() if spec == "pixels" else build(spec, **options)
@@ -112,8 +113,8 @@ def cheap_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         torch.manual_seed(0)
         return LPIPS("squeeze", squeezenet1_1(weights=None).state_dict())
 
-    monkeypatch.setattr(module, "build_extractor", extractor)
-    monkeypatch.setattr(module, "build_lpips", lpips)
+    monkeypatch.setattr(building, "build_extractor", extractor)
+    monkeypatch.setattr(perceptual, "build_lpips", lpips)
 
 
 # ---- values ----------------------------------------------------------------------------------------------------------
@@ -306,7 +307,7 @@ def test_zero_switches_it_off(tmp_path: Path) -> None:
         ({"data": "one"}, "frechet need 2 translated pictures or more in direction 'ab', and there is 1"),
         ({"data": "labels", "metrics": ["segmentation"], "num_segments": 4, "segmenter": Colours()},
          "the segmenter has num_segments 4, and the label maps 11 labels"),
-        ({"game": "gan"}, "measures translations, and VanillaGAN makes none: use Evaluate"),
+        ({"game": "gan"}, "needs a model that translates images, and a VanillaGAN does not: it draws images"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_told_before_training(settings: dict, message: str) -> None:

@@ -12,9 +12,9 @@ from lit_gans.adversarial import GAN
 from lit_gans.base.images import to_uint8
 from lit_gans.data import Digits
 from lit_gans.metrics import Evaluation, Features, Plan, evaluate_gan, evaluate_images, precision_recall
-from lit_gans.metrics.evaluator import intended_labels
 from lit_gans.metrics.frechet import frechet_distance
 from lit_gans.metrics.path_length import measure_path_length
+from lit_gans.metrics.subjects import intended_labels
 
 from .common import PixelFeatures, conditional, digits, unconditional
 
@@ -320,3 +320,20 @@ def test_a_set_against_itself() -> None:
     assert found.protocol["generator"] == "images" and found.protocol["n_fake"] == found.protocol["n_real"] == 1797
     with pytest.raises(ValueError, match="num_images is 1798, but there are 1797"):
         evaluate_images(data, data, extractor=PixelFeatures(), plan=Plan(num_images=1798))
+
+
+class Noise:
+    """A model of no family that we know: it draws images from seeds, and nothing more is known of it."""
+
+    resolution, channels, num_classes, images_seen, device = 8, 1, 0, 5, torch.device("cpu")
+
+    def sample(self, seeds: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
+        return torch.stack([torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(int(s))) for s in seeds])
+
+
+def test_whatever_samples_is_measured() -> None:
+    found = evaluated(Noise())
+    assert found.values["frechet_pixels"] > 0 and found.protocol.keys() == STAMP
+    assert (found.protocol["generator"], found.protocol["images_seen"]) == ("raw", 5)
+    with pytest.raises(ValueError, match="ppl_z_full walk from latent to latent; a Noise draws from none"):
+        evaluated(Noise(), metrics=["kid", "ppl_z_full"])

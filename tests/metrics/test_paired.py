@@ -18,8 +18,9 @@ from torchmetrics.functional.image import peak_signal_noise_ratio as their_psnr
 from torchmetrics.functional.image import structural_similarity_index_measure as their_ssim
 
 from lit_gans.base.images import save_png
+from lit_gans.metrics.folders import evaluate_pairs
 from lit_gans.metrics.pair_mean import PairMean
-from lit_gans.metrics.paired import PSNR, SSIM, MultiScaleSSIM, evaluate_pairs, ms_ssim, pair_measures, psnr, ssim
+from lit_gans.metrics.paired import PSNR, SSIM, MultiScaleSSIM, ms_ssim, pair_measures, psnr, ssim
 from lit_gans.metrics.perceptual import PerceptualDistance
 from tests.distributed.launch import run_processes
 
@@ -190,7 +191,7 @@ def test_folders_are_matched_by_name(folders: tuple[Path, Path]) -> None:
 
 
 def test_processes_share_the_pairs(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_gans.metrics.paired.check_ranks", lambda rank, world: None)
+    monkeypatch.setattr("lit_gans.metrics.evaluator.check_ranks", lambda rank, world: None)
     each = [psnr(*pairs(1, 24, 20 + 4 * (i // 3), seed=i)).item() for i in range(7)]
     for rank in range(3):
         found = evaluate_pairs(*folders, metrics=["psnr"], rank=rank, world=3)

@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lit_gans.adversarial.priors import Normal, Prior, Uniform
+from lit_gans.base.interpolation import lerp, slerp, spherical
 from lit_gans.metrics import path_length as ppl
 from lit_gans.metrics.path_length import PathLength, measure_path_length, path_distances, path_length
 from lit_gans.metrics.sources import FromLatents, HasStyles
@@ -75,7 +76,7 @@ def test_fakes_are_what_the_protocols_ask_for_and_so_are_our_models() -> None:
 def test_straight_paths_of_a_linear_generator_have_the_length_of_their_ends(sampling: str) -> None:
     z0, z1 = ends(LinearGAN(), INDEX)
     cube = path_distances(LinearGAN(prior=Uniform()), squared, INDEX, sampling=sampling)
-    asked = path_distances(LinearGAN(), squared, INDEX, sampling=sampling, interpolation=ppl.lerp)
+    asked = path_distances(LinearGAN(), squared, INDEX, sampling=sampling, interpolation=lerp)
     styles = path_distances(StyledGAN(), squared, INDEX, sampling=sampling, space="w")
     for found in (cube, asked, styles):
         assert found.dtype == torch.float64
@@ -94,9 +95,9 @@ def test_paths_on_the_sphere_are_arcs_cut_into_chords(epsilon: float) -> None:
 
 def test_unit_vectors_give_the_same_where_the_generator_normalises() -> None:
     ours = path_distances(LinearGAN(normalise=True), squared, INDEX)
-    official = path_distances(LinearGAN(normalise=True), squared, INDEX, interpolation=ppl.slerp)
+    official = path_distances(LinearGAN(normalise=True), squared, INDEX, interpolation=slerp)
     assert torch.allclose(ours, official, rtol=1e-6)
-    unlike = path_distances(LinearGAN(), squared, INDEX, interpolation=ppl.slerp)
+    unlike = path_distances(LinearGAN(), squared, INDEX, interpolation=slerp)
     assert torch.allclose(Z * unlike, ours, rtol=1e-6)
 
 
@@ -192,13 +193,13 @@ def test_slerp_walks_the_great_circle_at_constant_speed() -> None:
     a, b = (torch.randn(5, 7, generator=torch.Generator().manual_seed(s)).double() for s in (0, 1))
     angle = torch.cosine_similarity(a, b).acos()
     for t in (0.0, 0.3, 1.0):
-        found = ppl.slerp(a, b, torch.full((5, 1), t))
+        found = slerp(a, b, torch.full((5, 1), t))
         assert torch.allclose(found.norm(dim=1), torch.ones(5).double())
         assert torch.allclose(torch.cosine_similarity(a, found).clamp(max=1).acos(), t * angle, atol=1e-7)
     assert torch.allclose(found, nn.functional.normalize(b))
-    assert torch.allclose(ppl.slerp(a, 3 * a, torch.full((5, 1), 0.4)), nn.functional.normalize(a))
-    assert ppl.slerp(a, -a, torch.full((5, 1), 0.4)).isfinite().all()
-    assert torch.allclose(ppl.spherical(a, b, torch.tensor(0.2)).square().mean(dim=1), torch.ones(5).double())
+    assert torch.allclose(slerp(a, 3 * a, torch.full((5, 1), 0.4)), nn.functional.normalize(a))
+    assert slerp(a, -a, torch.full((5, 1), 0.4)).isfinite().all()
+    assert torch.allclose(spherical(a, b, torch.tensor(0.2)).square().mean(dim=1), torch.ones(5).double())
 
 
 def test_crop_and_shrink() -> None:
@@ -220,11 +221,11 @@ def test_equals_torch_fidelity_where_that_means_the_same() -> None:
     noise = pytest.importorskip("torch_fidelity.noise")
     generator, t = torch.Generator().manual_seed(0), torch.tensor(0.3, dtype=torch.float64)
     a, b = (nn.functional.normalize(torch.randn(6, 5, generator=generator).double()) for _ in range(2))
-    assert torch.allclose(noise.batch_slerp_unit(a, b, 0.3), ppl.slerp(a, b, t), atol=1e-9)
-    assert torch.allclose(noise.batch_slerp_any(a, b, 0.3), ppl.slerp(a, b, t), atol=1e-9)
-    assert torch.allclose(ppl.slerp(5 * a, b, t), ppl.slerp(a, b, t), atol=1e-9)
-    assert not torch.allclose(noise.batch_slerp_unit(5 * a, b, 0.3), ppl.slerp(5 * a, b, t), atol=1e-2)
-    assert torch.allclose(noise.batch_lerp(a, b, 0.3), ppl.lerp(a, b, t), atol=1e-12)
+    assert torch.allclose(noise.batch_slerp_unit(a, b, 0.3), slerp(a, b, t), atol=1e-9)
+    assert torch.allclose(noise.batch_slerp_any(a, b, 0.3), slerp(a, b, t), atol=1e-9)
+    assert torch.allclose(slerp(5 * a, b, t), slerp(a, b, t), atol=1e-9)
+    assert not torch.allclose(noise.batch_slerp_unit(5 * a, b, 0.3), slerp(5 * a, b, t), atol=1e-2)
+    assert torch.allclose(noise.batch_lerp(a, b, 0.3), lerp(a, b, t), atol=1e-12)
 
 
 def test_equals_torch_fidelitys_whole_measurement() -> None:
@@ -259,7 +260,7 @@ def test_equals_torch_fidelitys_whole_measurement() -> None:
         )  # fmt: skip
     finally:
         del SAMPLE_SIMILARITY_REGISTRY["squared"]
-    settings = {"sampling": "end", "epsilon": 1e-2, "interpolation": ppl.lerp}
+    settings = {"sampling": "end", "epsilon": 1e-2, "interpolation": lerp}
     ours = path_distances(SameLatents(), squared, torch.arange(30), **settings)
     assert torch.allclose(ours, torch.from_numpy(official[fidelity.KEY_METRIC_PPL_RAW]).double(), rtol=1e-4)
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from lit_gans.adversarial.priors import Normal
+from lit_gans.base.interpolation import lerp, slerp
 from lit_gans.metrics import path_length as ppl
 from tests.parity.golden import Golden, cases
 
@@ -26,7 +27,7 @@ class Recorded:
 
 def interpolated(a: Tensor, b: Tensor, t: Tensor, *, epsilon: float) -> dict[str, Tensor]:
     ends = {"t": t, "t_eps": t + epsilon}
-    ways = {"slerp": ppl.slerp, "lerp": ppl.lerp}
+    ways = {"slerp": slerp, "lerp": lerp}
     return {f"{way}_{end}": function(a, b, at) for way, function in ways.items() for end, at in ends.items()}
 
 

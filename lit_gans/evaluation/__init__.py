@@ -1,1 +1,0 @@
-"""What `lit-gans evaluate` measures: runs of GANs and of translators, and folders of images."""
