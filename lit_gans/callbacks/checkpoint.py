@@ -20,6 +20,7 @@ from lit_gans.base.checkpoints import checkpoints
 from lit_gans.base.files import replacing
 from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
+from lit_gans.metrics.catalog import CATALOG, direction, metric_of
 
 
 class Checkpoint(EveryKimg, LightningCheckpoint):
@@ -33,8 +34,9 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         every_kimg: thousands of images between checkpoints; 0 writes only by time and at the end.
         every_minutes: wall-clock minutes after which one is written in any case; 0 for never.
         keep_last: how many are kept, the newest first.
-        monitor: the metric of `best.ckpt` (a name in metrics.jsonl, lower is better), or "auto": `fid`, else the
-            first `frechet_...`; None keeps no best.
+        monitor: the number of `best.ckpt` (a name in metrics.jsonl), or "auto": `fid`, else the first `frechet_...`;
+            None keeps no best. The catalog of metrics says whether lower or higher is better; of a number that is not
+            in it, which a warning says, the lower.
     """
 
     def __init__(
@@ -63,6 +65,12 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         for unfinished in self.folder.glob(".*.tmp"):  # of a process that was killed while writing
             unfinished.unlink()
         self._check_space(pl_module)
+        if self.monitor not in (None, "auto") and direction(self.monitor) is None:
+            warnings.warn(
+                f"checkpoint.monitor {self.monitor!r} is no number of a metric that has a better direction: best.ckpt "
+                f"will be the one where it is lowest",
+                stacklevel=2,
+            )
 
     def _check_space(self, game: Game) -> None:
         """Weights twice more for Adam's moments, for every file that is kept at once."""
@@ -168,11 +176,12 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         return None
 
     def _keep_best(self, trainer: Trainer, game: Game) -> None:
-        name, value = self._monitored(game.latest_metrics)
-        if value is None or value == self._judged:
+        name = self._monitored(game.latest_metrics)
+        value = game.latest_metrics.get(name) if name else None
+        if name is None or value is None or value == self._judged:
             return
         self._judged = value
-        if self.best is not None and not value < self.best:
+        if self.best is not None and not (value > self.best if direction(name) == "higher" else value < self.best):
             return
         self.best = value
         path = self.folder / f"kimg{game.kimg:09.3f}.ckpt"
@@ -181,11 +190,10 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         if trainer.is_global_zero and path.exists():
             link_over(path, self.folder / "best.ckpt")
 
-    def _monitored(self, metrics: dict[str, float]) -> tuple[str | None, float | None]:
+    def _monitored(self, metrics: dict[str, float]) -> str | None:
         if self.monitor != "auto":
-            return self.monitor, metrics.get(self.monitor) if self.monitor else None
-        name = next((m for m in metrics if m == "fid" or m.startswith("frechet_")), None)
-        return name, metrics.get(name) if name else None
+            return self.monitor
+        return next((name for name in metrics if metric_of(name) is CATALOG["frechet"]), None)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "judged": self._judged}

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from lit_gans.adversarial import Game
 from lit_gans.base.progress import clock
+from lit_gans.metrics.catalog import metric_of
 
-EVALUATIONS = ("fid", "frechet")
 MAX_FIGURES, MAX_LOSSES = 5, 3
 
 
@@ -127,7 +127,7 @@ class Progress(ProgressBar):
 
 def evaluations(metrics: dict[str, float]) -> dict[str, float]:
     """The figures that an evaluation has measured."""
-    return {name: value for name, value in metrics.items() if name.startswith(EVALUATIONS)}
+    return {name: value for name, value in metrics.items() if metric_of(name) is not None}
 
 
 def figures(metrics: dict[str, float]) -> list[str]:

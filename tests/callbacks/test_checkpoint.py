@@ -48,6 +48,20 @@ def test_the_best_is_kept_however_old(monitor: str, metric: str, tmp_path: Path)
     assert best["lit_gans"]["images_seen"] == 2 * BATCH and keep.best == 2.0
 
 
+@pytest.mark.parametrize("monitor", ["precision_k5", "class_accuracy", "psnr_ba"])
+def test_the_best_is_the_highest_where_higher_is_better(monitor: str, tmp_path: Path) -> None:
+    measure = Measure(monitor, [0.5, 0.7, 0.6, float("nan"), 0.1])
+    keep = Checkpoint(0, 0, keep_last=1, monitor=monitor)
+    train(CASES["gan"](), tmp_path, batches=5, callbacks=[measure], checkpoint=keep)
+    assert keep.best == 0.7
+    assert read_checkpoint(tmp_path / "checkpoints" / "best.ckpt")["lit_gans"]["images_seen"] == 2 * BATCH
+
+
+def test_a_number_of_no_metric_is_told(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="checkpoint.monitor 'presicion_k5' is no number of a metric"):
+        train(CASES["gan"](), tmp_path, batches=1, checkpoint=Checkpoint(EVERY, 0, monitor="presicion_k5"))
+
+
 def test_a_resumed_run_remembers_its_best(tmp_path: Path) -> None:
     measure = Measure("fid", [2.0, 5.0, 4.0, 1.0])
     train(CASES["gan"](), tmp_path, batches=4, stop_at=2, callbacks=[measure], checkpoint=Checkpoint(EVERY, 0))
