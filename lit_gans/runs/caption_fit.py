@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from lit_gans.adversarial.capabilities import Captioned, can
 from lit_gans.base.images import to_uint8
 from lit_gans.data import ShapeCaptions
 from lit_gans.data.shapes_captions import parse
@@ -61,7 +62,7 @@ def caption_fit_of_run(run: str | os.PathLike, *, num_images: int = 2000) -> Cap
     from lit_gans.runs.load import build_data, load_run
 
     gan, data = load_run(run), build_data(run_config(run))
-    if not isinstance(gan, TextGAN) or not isinstance(data, ShapeCaptions):
+    if not can(gan, Captioned) or not isinstance(data, ShapeCaptions):
         raise ValueError(
             f"only captions of drawn shapes can be checked exactly: {run} is a {type(gan).__name__} of "
             f"{type(data).__name__}, and a text-to-image model of ShapeCaptions is needed"
@@ -83,7 +84,7 @@ def r_precision_of_run(
     from lit_gans.runs.load import build_data, load_run
 
     gan, judge, data = load_run(run), load_run(encoder), build_data(run_config(run))
-    if not isinstance(gan, TextGAN) or not isinstance(judge, DAMSM):
+    if not can(gan, Captioned) or not isinstance(judge, DAMSM):
         raise ValueError(
             f"R-precision needs a text-to-image run and a run of DAMSM, found a {type(gan).__name__} in {run} and a "
             f"{type(judge).__name__} in {encoder}"

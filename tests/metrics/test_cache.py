@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lit_gans.base import cache as files
+from lit_gans.base.checkpoints import read_weights
 
 
 def test_folder_is_the_environments_or_the_homes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -61,12 +62,12 @@ def test_weights_are_tensors_only_and_float32(tmp_path: Path, capsys: pytest.Cap
     torch.save({"w": torch.ones(2, dtype=torch.float16), "n": torch.tensor(1)}, good)
     torch.save({"w": Payload()}, bad)
     torch.save([torch.ones(1)], other)
-    weights = files.read_weights(good)
+    weights = read_weights(good)
     assert weights["w"].dtype == torch.float32 and weights["n"].dtype == torch.int64
     with pytest.raises(ValueError, match="bad.pth is damaged or holds more than tensors"):
-        files.read_weights(bad)
+        read_weights(bad)
     with pytest.raises(ValueError, match="other.pth holds list, expected a state dict"):
-        files.read_weights(other)
+        read_weights(other)
     with pytest.raises(FileNotFoundError, match="no weights at .*none.pth"):
-        files.read_weights(tmp_path / "none.pth")
+        read_weights(tmp_path / "none.pth")
     assert capsys.readouterr().out == ""
