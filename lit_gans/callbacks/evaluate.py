@@ -44,10 +44,8 @@ class Evaluate(EveryKimg):
             datamodule, split or weights.
     """
 
-    measures: type = Samples
-    """What the model must be able to do."""
-    key = "evaluate"
-    """In a config."""
+    measures: type = Samples  # what the model must be able to do
+    section = "evaluate"
 
     def __init__(
         self,
@@ -83,7 +81,7 @@ class Evaluate(EveryKimg):
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if stage != "fit" or self.every_kimg == 0:
             return
-        model = require(pl_module, self.measures, type(self).__name__, otherwise=f"set {self.key}.every_kimg=0")
+        model = require(pl_module, self.measures, type(self).__name__, otherwise=f"set {self.section}.every_kimg=0")
         data = trainer.datamodule
         self.plan = self.settings.plan(model, data)
         subjects = self.settings.subjects(model, data, self.plan)

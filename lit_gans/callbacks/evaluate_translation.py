@@ -43,8 +43,7 @@ class EvaluateTranslation(Evaluate):
             splits or weights that are missing or do not fit the metrics.
     """
 
-    measures = Translates
-    key = "evaluate_translation"
+    measures, section = Translates, "evaluate_translation"
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ import torch
 from lit_gans.adversarial.capabilities import Captioned, Samples, Translates, can, require
 from lit_gans.base.processes import rank_and_world
 from lit_gans.base.progress import progress_bars
-from lit_gans.data import ImageData, Images, TextData
+from lit_gans.data import ImageData, Images
 from lit_gans.data.sources import open_source
 from lit_gans.metrics.catalog import of
 from lit_gans.metrics.evaluator import Evaluation, evaluate, together
@@ -35,7 +35,7 @@ class Where:
     device: torch.device
     cache_dir: Path | None
     plots: Path | None
-    trust: str | None = None  # another package whose classes the run may name
+    trust: str | None = None  # another package whose classes a run may name
 
     def measure(self, subjects: list[tuple[Subject, Plan]], settings: Settings, data: ImageData | None) -> Evaluation:
         """`evaluate` of each by its plan, by all processes together, with pictures of those that have reals `data`."""
@@ -110,11 +110,11 @@ def evaluate_run(
         settings, way_out = configured(TranslationSettings, section, given), "from Python, pass data="
     if data is None and other is not None:
         data = image_folder(Path(other), model.resolution, channels=model.channels)
-    data = _own_data(target, config, where.trust, way_out) if data is None else data
+    data = _own_data(target, config, way_out, where) if data is None else data
     data.prepare_data()
     if can(model, Captioned):  # samples are of the captions of `data`, or of the run's own data where it has none
-        of_run = None if isinstance(data, TextData) else _own_data(target, config, where.trust, "evaluate a run folder")
-        model.take_captions(of_run or data)
+        own = data.gives == "pictures with captions"
+        model.take_captions(data if own else _own_data(target, config, "evaluate a run folder", where))
     plan = settings.plan(model, data)
     subjects = settings.subjects(model.to(where.device), data, plan)
     return where.measure([(subject, plan) for subject in subjects], settings, data)
@@ -146,12 +146,12 @@ def _config_of(target: Path) -> dict[str, Any] | None:
         return None
 
 
-def _own_data(target: Path, config: dict[str, Any] | None, trust: str | None, way_out: str) -> ImageData:
+def _own_data(target: Path, config: dict[str, Any] | None, way_out: str, where: Where) -> ImageData:
     if config is None:
         raise FileNotFoundError(
             f"no config.yaml in {run_folder(target)}, so the data {target} was trained on is unknown: {way_out}"
         )
-    return build_data(config, trust=trust)
+    return build_data(config, trust=where.trust)
 
 
 # ---- folders ---------------------------------------------------------------------------------------------------------
