@@ -55,6 +55,12 @@ class Throwaway(GAN):
     def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
         return self.generator(z)
 
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        raise AssertionError
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        raise AssertionError
+
 
 PICKLED = Release(
     "a/throwaway",

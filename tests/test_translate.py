@@ -48,6 +48,12 @@ class Stand(Game):
     def preview(self, data: Any, *, rows: int, columns: int, psi: float) -> tuple[Tensor, int]:
         raise AssertionError
 
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        raise AssertionError
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        raise AssertionError
+
     def check(self, images: Tensor) -> None:
         assert images.shape[-2] % self.stride == images.shape[-1] % self.stride == 0
         assert images.min() >= -1 and images.max() <= 1 and not torch.is_grad_enabled()
