@@ -1,20 +1,26 @@
-# Both targets need Python 3.11 or newer and nothing else; .venv is made once and reused.
+# quickstart and test need Python 3.11 or newer and nothing else; .venv is made once and reused.
 PYTHON ?= python3
 BIN := .venv/bin
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 
-.PHONY: quickstart test slow lint clean
+.PHONY: quickstart test slow lint gpu clean
 
 quickstart: .venv/.installed
 	$(BIN)/lit-gans fit --config experiments/cgan/digits.yaml
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m slow
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Every paper on the accelerator that is here, in every way that it can be computed; without one, in small on the CPU.
+gpu: .venv/.installed-dev
+	$(BIN)/python -m tests.gpu_smoke
 
 .venv/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

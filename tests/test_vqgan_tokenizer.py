@@ -17,8 +17,8 @@ from tests.distributed.launch import ROOT, run_processes
 
 FOLDER = ROOT / "experiments" / "vqgan_tokenizer"
 CONFIG = str(FOLDER / "digits.yaml")
-# Ten batches of 16, the discriminator from the fourth on. At a width of 8 each channel is a group of its own, biases before
-# which have gradients of rounding errors alone, of which Adam makes whole steps.
+# Ten batches of 16, the discriminator from the fourth on. At a width of 8 each channel is a group of its own, biases
+# before which have gradients of rounding errors alone, of which Adam makes whole steps.
 SMALL = [
     "--model.init_args.width=16", "--model.init_args.codes=16", "--model.init_args.gan_from_kimg=0.048",
     "--data.init_args.batch_size=16", "--data.init_args.resolution=8", "--report.every_kimg=0.016",
