@@ -69,8 +69,6 @@ def say(trainer: pl.Trainer, line: str) -> None:
 
 def check_data(trainer: pl.Trainer) -> None:
     """Says what cannot be promised of data that do not follow the image clock."""
-    from lit_gans.data import ImageData
-
     if not isinstance(trainer.datamodule, ImageData):
         say(
             trainer,

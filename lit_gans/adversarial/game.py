@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lit_gans import __version__
 from lit_gans.adversarial.capabilities import Samples, can
 from lit_gans.adversarial.checks import (
     check_against_data,
@@ -305,8 +306,6 @@ class Game(pl.LightningModule, ABC):
                 check_against_data(self, self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        from lit_gans import __version__
-
         checkpoint["lit_gans"] = {
             "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
             "version": __version__,

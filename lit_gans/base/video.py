@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from lit_gans.base.files import replacing
-from lit_gans.base.grids import grid
+from lit_gans.base.grids import grid, readable_grid
 from lit_gans.base.images import to_pil
 
 FILM_PX = 256  # of a film of single images, which are enlarged to it
@@ -18,8 +18,6 @@ FILM_PX = 256  # of a film of single images, which are enlarged to it
 
 def save_film(images: Tensor, path: Path, *, frames: int, columns: int, fps: int) -> Path:
     """uint8 [frames * cells, C, H, W] -> an animated GIF or an MP4 file."""
-    from lit_gans.base.grids import readable_grid
-
     cells = images.unflatten(0, (frames, -1))
     single = cells.shape[1] == 1
     pictures = [

@@ -14,6 +14,7 @@ from lit_gans.adversarial.preview import draw_grid
 from lit_gans.base.files import replacing
 from lit_gans.base.grids import grid_shape, readable_grid, spread
 from lit_gans.base.images import save_png
+from lit_gans.base.video import save_pictures
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.data import ImageData, ImageSet
 from lit_gans.runs.records import record_image
@@ -104,8 +105,6 @@ def real_rows(images: ImageSet, rows: int, columns: int, *, num_classes: int) ->
 def save_growth(folder: Path) -> Path | None:
     """`film.gif` of the grids in a run's folder of samples, in their order, if there are any."""
     from PIL import Image
-
-    from lit_gans.base.video import save_pictures
 
     paths = sorted(folder.glob("fakes-*.png"))
     if not paths:

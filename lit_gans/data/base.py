@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lit_gans.data.checks import _whole
+from lit_gans.data.pyramid import GrowingStream
 from lit_gans.data.sets import ImageSet
 from lit_gans.data.stream import Stream
 
@@ -121,8 +122,6 @@ class ImageData(LightningDataModule, ABC):
         """The batches of process `rank` of `world` from image `start` on."""
         place = {"seed": self.seed, "start": start, "rank": rank, "world": world, "mirror": self.mirror}
         if self._growing is not None:
-            from lit_gans.data.pyramid import GrowingStream
-
             plan, pyramid = self._growing
             return GrowingStream(pyramid, plan, **place)
         return Stream(self.dataset(self.train_split), self.batch_size, **place)

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from lit_gans.base.cache import cache_folder, key_of, read_tensors, write_tensors
+from lit_gans.base.processes import first_on_rank_zero
 from lit_gans.data.captions import Vocabulary
+from lit_gans.nn.clip import build_clip
+from lit_gans.official import HostilePickle
+from lit_gans.official.pickles import loads
 
 if TYPE_CHECKING:
     from lit_gans.data.captions import Captions
@@ -36,9 +41,6 @@ def read_values(path: Path) -> Any:
 
     FileNotFoundError where there is none; ValueError where it holds anything else.
     """
-    from lit_gans.official import HostilePickle
-    from lit_gans.official.pickles import loads
-
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: StackGAN publishes {EMBEDDINGS}, {NAMES} and {CLASSES} by split")
     if (size := path.stat().st_size) > MAX_BYTES:
@@ -140,9 +142,6 @@ def cached_embeddings(encoder: TextEncoder, captions: Sequence[str], *, folder: 
     `folder` is where they are kept, by default "embeddings" in the cache folder. In a process group every process calls
     it: process 0 makes them while the others wait.
     """
-    from lit_gans.base.cache import cache_folder, key_of, read_tensors, write_tensors
-    from lit_gans.base.processes import first_on_rank_zero
-
     content = hashlib.sha256(json.dumps(list(captions)).encode()).hexdigest()
     key = key_of(version=_VERSION, encoder=encoder.fingerprint, captions=content)
     path = (cache_folder() / "embeddings" if folder is None else folder) / f"{key}.safetensors"
@@ -161,6 +160,4 @@ def cached_embeddings(encoder: TextEncoder, captions: Sequence[str], *, folder: 
 
 def clip_embeddings(name: str, captions: Sequence[str], *, folder: Path | None = None) -> Tensor:
     """float32 [N, E] of N captions by the CLIP that Hugging Face calls `name`, as `lit_gans.metrics.text` reads it."""
-    from lit_gans.nn.clip import build_clip
-
     return cached_embeddings(build_clip(name), captions, folder=folder)

@@ -23,7 +23,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lit_gans.base.files import replacing
 from lit_gans.base.progress import progress_of
+from lit_gans.data.decode import UNREADABLE
 from lit_gans.data.pictures import Pictures, Recipe
+from lit_gans.data.shards import (
+    INDEX,
+    LABELS_FILE,
+    Index,
+    Shard,
+    is_whole,
+    pack_labels,
+    read_index,
+    replace_file,
+    shard_name,
+    write_shard,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,8 +76,6 @@ class Job:
 
     def framed(self, span: range, skipped: list[tuple[str, str]]) -> Iterator[tuple[np.ndarray, bool]]:
         """(uint8 [C, R, R], enlarged) of these pictures; those left out go to `skipped` with the reason."""
-        from lit_gans.data.decode import UNREADABLE
-
         for index in span:
             name = self.pictures.names[index]
             try:
@@ -136,8 +147,6 @@ def _ordered(job: Job, work: Callable[[Job, range], T], spans: list[range]) -> I
 
 
 def write_shards(job: Job, folder: Path) -> Path:
-    from lit_gans.data.shards import INDEX, LABELS_FILE, Index, pack_labels, replace_file
-
     job.folder, job.finished = folder, _claim(folder, job.settings)
     # The layout follows from the number and size of the pictures alone.
     job.shard_images = max(1, min(SHARD_IMAGES, SHARD_BYTES // job.picture_bytes), ceil(job.count / MAX_SHARDS))
@@ -164,8 +173,6 @@ def write_shards(job: Job, folder: Path) -> Path:
 
 def _claim(folder: Path, settings: dict[str, object]) -> Index | None:
     """Makes the folder ours; the index of what is finished in it. ValueError where it holds something else."""
-    from lit_gans.data.shards import INDEX, read_index, replace_file
-
     finished, begun = None, {}
     if (folder / INDEX).is_file():
         finished = read_index(folder)
@@ -190,8 +197,6 @@ def _other_pictures(output: Path) -> ValueError:
 
 def make_shard(job: Job, span: range) -> Shard:
     """The shard of these pictures: the one that is there, if it is whole and theirs, else written anew."""
-    from lit_gans.data.shards import Shard, is_whole, replace_file, write_shard
-
     number, source = span.start // job.shard_images, job.pictures.digest(span)
     known = _known(job, number)
     if known is not None and job.finished is not None and known.source != source:
@@ -222,8 +227,6 @@ def _side_name(number: int) -> str:
 
 
 def _known(job: Job, number: int) -> Shard | None:
-    from lit_gans.data.shards import Shard
-
     if job.finished is not None:
         return job.finished.shards[number]
     path = job.folder / _side_name(number)
@@ -235,8 +238,6 @@ def _known(job: Job, number: int) -> Shard | None:
 
 def _sweep(folder: Path, shards: int) -> None:
     """Removes what a finished folder does not need, and what broken calls have left."""
-    from lit_gans.data.shards import shard_name
-
     kept = {shard_name(number) for number in range(shards)}
     for path in [*folder.glob("shard-*"), *folder.glob(".*.tmp"), folder / PLAN]:
         if path.name not in kept:

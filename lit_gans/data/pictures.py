@@ -11,6 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from lit_gans.base.images import to_pil
+from lit_gans.data import CIFAR10, KMNIST, MNIST, FashionMNIST
+from lit_gans.data.cifar import ARCHIVE, BATCHES, BINARY, FOLDER
+from lit_gans.data.decode import MAX_PIXELS, open_picture, to_mode
+from lit_gans.data.images import folder_labels, has_class_folders
+from lit_gans.data.mnist import idx_files
+from lit_gans.data.sources import open_source
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
@@ -36,8 +44,6 @@ class Recipe:
         """(uint8 [C, R, R], whether it had to be enlarged). ValueError where it is not square and must be."""
         import numpy as np
         from PIL import Image
-
-        from lit_gans.data.decode import to_mode
 
         image = to_mode(image, "L" if self.channels == 1 else "RGB")
         size = (self.resolution, self._height())
@@ -118,8 +124,6 @@ class FilePictures(Pictures):
     """Those of a folder or a zip."""
 
     def __init__(self, path: Path, labels: str) -> None:
-        from lit_gans.data.sources import open_source
-
         self.path, self.source = path, open_source(path)
         self.names = self.source.names
         table = self._classes(labels)
@@ -133,8 +137,6 @@ class FilePictures(Pictures):
 
     def _classes(self, labels: str) -> dict[str, Any] | None:
         """{name: number or folder}, chosen as `Images` does."""
-        from lit_gans.data.images import folder_labels, has_class_folders
-
         found = self.source.read_labels() if labels in ("auto", "json") else None
         if found is None and labels == "json":
             raise ValueError(f"labels 'json', but {self.path} has no dataset.json with labels: use 'folders' or 'none'")
@@ -154,8 +156,6 @@ class FilePictures(Pictures):
 
 
 def _decoded(file: BinaryIO) -> Image:
-    from lit_gans.data.decode import MAX_PIXELS, open_picture
-
     image = open_picture(file, MAX_PIXELS)
     image.load()
     return image
@@ -226,8 +226,6 @@ class ArrayPictures(Pictures):
         self.names = [f"{split}/{i:05d}" for i in range(len(images))]
 
     def image(self, index: int) -> Image:
-        from lit_gans.base.images import to_pil
-
         return to_pil(self.pixels[index])
 
     def stamp(self, index: int) -> str:
@@ -236,10 +234,6 @@ class ArrayPictures(Pictures):
 
 def _published(path: Path, resolution: int, split: str) -> ArrayPictures | None:
     """CIFAR-10 or a set in MNIST's format, where their files lie at the path."""
-    from lit_gans.data import CIFAR10, KMNIST, MNIST, FashionMNIST
-    from lit_gans.data.cifar import ARCHIVE, BATCHES, BINARY, FOLDER
-    from lit_gans.data.mnist import idx_files
-
     root = path.parent if path.name == ARCHIVE and path.is_file() else path
     batch = BATCHES[split][0]
     if _any_file(root, ("", FOLDER, BINARY), (batch, f"{batch}.bin", ARCHIVE)):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from lit_gans.base.checkpoints import read_weights
 from lit_gans.base.download import weights_file
+from lit_gans.metrics import backbones
+from lit_gans.metrics.classifiers import DATA_CLASSIFIERS, classifier_of, digits_classifier
 from lit_gans.metrics.extractors import (
     _INCEPTION_SHA256,
     INCEPTION_URL,
@@ -34,9 +36,6 @@ def build_extractor(
     downloaded. `spatial` asks "inception" for the features of sFID too.
     ValueError for an unknown spec, FileNotFoundError or ConnectionError for weights that cannot be had.
     """
-    from lit_gans.metrics import backbones
-    from lit_gans.metrics.classifiers import DATA_CLASSIFIERS, classifier_of, digits_classifier
-
     if spatial and spec != "inception":
         raise ValueError(f"extractor {spec!r} has no spatial features; 'inception' has: they are what sFID is made of")
     family, colon, model = spec.partition(":")

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lit_gans import __version__
 from lit_gans.base.processes import check_ranks, gather_rows, is_distributed
 from lit_gans.metrics.catalog import CATALOG
 from lit_gans.metrics.extractors import Extractor
@@ -251,8 +252,6 @@ class _Pictures(Measure):
 def versions() -> dict[str, str]:
     """Of the packages that a number can depend on."""
     from importlib.metadata import version
-
-    from lit_gans import __version__
 
     names = {"torch": "torch", "torchmetrics": "torchmetrics", "torch-fidelity": "torch_fidelity"}
     return {shown: version(package) for shown, package in names.items()} | {"lit_gans": __version__}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from lit_gans.base.images import to_uint8
 from lit_gans.base.precision import exact_float32
 from lit_gans.base.processes import check_ranks
 from lit_gans.metrics.features import FeatureSet
@@ -156,8 +157,6 @@ def labelled_latents(
     default i modulo their number). In space "w" the latent is the last of the sample's ws. Classifiers are given uint8
     images, like all that measures here, and bring them to their own size, as extractors do.
     """
-    from lit_gans.base.images import to_uint8
-
     if not classifiers:
         raise ValueError("no attribute classifiers were given: separability is of their labels")
     check_space(sampler, space)

@@ -16,6 +16,7 @@ from lit_gans.adversarial import Game, lazy_adam
 from lit_gans.base.checks import power_of_two
 from lit_gans.base.grids import MAX_SIDE_PX, spread
 from lit_gans.base.images import from_uint8
+from lit_gans.data import TextData
 from lit_gans.nn import BatchNorm
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.text.encoders import EmbeddingReader, build_encoder, encoder_arguments
@@ -121,8 +122,6 @@ class JointEmbedding(Game):
         return [self.picture_encoder, self.text_encoder]
 
     def setup(self, stage: str) -> None:
-        from lit_gans.data import TextData
-
         super().setup(stage)
         if stage != "fit":
             return
@@ -143,8 +142,6 @@ class JointEmbedding(Game):
         self, data: pl.LightningDataModule | None, *, rows: int, columns: int, psi: float = 1.0
     ) -> tuple[Tensor, int]:
         """A held-out picture in each row, then those of 100 that its caption finds first. No use for psi."""
-        from lit_gans.data import TextData
-
         if not isinstance(data, TextData):
             raise ValueError(f"a preview needs data with captions, found {type(data).__name__}")
         most = max(MAX_SIDE_PX // self.resolution, 1)

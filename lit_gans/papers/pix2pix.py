@@ -16,6 +16,7 @@ from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.losses import loss_by_path
 from lit_gans.adversarial.optim import Schedule, lazy_adam
 from lit_gans.base.images import to_uint8
+from lit_gans.data import ImageData, TranslationData
 from lit_gans.nn import BatchNorm, Draws, Dropout, drawing
 from lit_gans.nn.mode import evaluating
 from lit_gans.official.releases import Config, Release, State, numbered, renaming
@@ -276,8 +277,6 @@ def check_pairs(game: Game, data: Any, *, channels: tuple[int, int], stride: int
     Raises:
         ValueError: they are of another kind, or differ.
     """
-    from lit_gans.data import ImageData, TranslationData
-
     if not isinstance(data, ImageData):
         return
     name, kind = type(game).__name__, type(data).__name__
@@ -316,8 +315,6 @@ def preview_rows(data: Any, views: Views, *, count: int, device: torch.device) -
     Raises:
         ValueError: the data are of somebody's own kind.
     """
-    from lit_gans.data import TranslationData
-
     if not isinstance(data, TranslationData):
         raise ValueError(f"{type(data).__name__} gives no samples to preview: set image_grid.every_kimg=0")
     first = torch.arange(min(count, len(data.dataset(data.preview_split))))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import divergence, is_fake, is_real
 from lit_gans.adversarial.progressive import enlarged
+from lit_gans.data import TextData
 from lit_gans.nn import BatchNorm
 from lit_gans.papers.text.encoders import TextFeatures
 from lit_gans.papers.text.game import TextGAN, scaled_images
@@ -431,8 +432,6 @@ class StackGAN(TextGAN):
         self._freeze()
 
     def setup(self, stage: str) -> None:
-        from lit_gans.data import TextData
-
         super().setup(stage)
         data = self._trainer.datamodule if self._trainer is not None else None
         if stage == "fit" and isinstance(data, TextData):

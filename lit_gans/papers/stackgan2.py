@@ -15,6 +15,7 @@ from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import divergence, is_fake, is_real
 from lit_gans.adversarial.penalties import r1
 from lit_gans.base.checks import power_of_two
+from lit_gans.data import TextData
 from lit_gans.nn import BatchNorm
 from lit_gans.papers.stackgan import ImageEncoder, augmented, conv3, doublings, mixed
 from lit_gans.papers.text.encoders import TextFeatures
@@ -414,8 +415,6 @@ class StackGAN2(TextGAN):
         return generator(z, None if features is None else features.sentence, noise).images
 
     def setup(self, stage: str) -> None:
-        from lit_gans.data import TextData
-
         super().setup(stage)
         data = self._trainer.datamodule if self._trainer is not None else None
         if stage == "fit" and self.text_encoder is not None and isinstance(data, TextData) and data.wrong != "image":

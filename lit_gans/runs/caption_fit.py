@@ -9,10 +9,14 @@ import torch
 
 from lit_gans.adversarial.capabilities import Captioned, can
 from lit_gans.base.images import to_uint8
+from lit_gans.base.processes import find_device
 from lit_gans.data import ShapeCaptions
 from lit_gans.data.shapes_captions import parse
+from lit_gans.papers.attngan.damsm import DAMSM
 from lit_gans.papers.attngan.retrieval import r_precision_of
 from lit_gans.papers.text.game import TextGAN, held_out
+from lit_gans.runs.folder import run_config
+from lit_gans.runs.load import build_data, load_run
 
 
 class CaptionFit(NamedTuple):
@@ -57,10 +61,6 @@ def caption_fit_of_run(run: str | os.PathLike, *, num_images: int = 2000) -> Cap
     Raises:
         ValueError, FileNotFoundError: a run that is missing, of another kind, or of other data.
     """
-    from lit_gans.base.processes import find_device
-    from lit_gans.runs.folder import run_config
-    from lit_gans.runs.load import build_data, load_run
-
     gan, data = load_run(run), build_data(run_config(run))
     if not can(gan, Captioned) or not isinstance(data, ShapeCaptions):
         raise ValueError(
@@ -78,11 +78,6 @@ def r_precision_of_run(
     Raises:
         ValueError, FileNotFoundError: a run that is missing or of another kind.
     """
-    from lit_gans.base.processes import find_device
-    from lit_gans.papers.attngan.damsm import DAMSM
-    from lit_gans.runs.folder import run_config
-    from lit_gans.runs.load import build_data, load_run
-
     gan, judge, data = load_run(run), load_run(encoder), build_data(run_config(run))
     if not can(gan, Captioned) or not isinstance(judge, DAMSM):
         raise ValueError(

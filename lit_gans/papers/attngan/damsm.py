@@ -13,8 +13,11 @@ from torch.optim import Optimizer
 
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.optim import lazy_adam
+from lit_gans.base.cache import digest, key_of
 from lit_gans.base.grids import MAX_SIDE_PX, spread
-from lit_gans.base.images import from_uint8
+from lit_gans.base.images import as_channels, from_uint8
+from lit_gans.base.precision import exact_float32
+from lit_gans.data import TextData
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.attngan.losses import region_attention
 from lit_gans.papers.attngan.maps import most_attended, overlay
@@ -154,16 +157,11 @@ class DAMSM(Game):
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of weights and vocabulary, when first asked for."""
-        from lit_gans.base.cache import digest, key_of
-
         return key_of(weights=digest(self.state_dict()), vocabulary=list(self.text_encoder.vocabulary.words))
 
     @torch.no_grad()
     def images(self, images: Tensor) -> Tensor:
         """uint8 [N, 1 or 3, H, W] -> float32 [N, D], in evaluation mode."""
-        from lit_gans.base.images import as_channels
-        from lit_gans.base.precision import exact_float32
-
         with evaluating(self.image_encoder), exact_float32(self.device):
             return self.image_encoder(from_uint8(as_channels(images, 3).to(self.device)))[1]
 
@@ -173,8 +171,6 @@ class DAMSM(Game):
         return self._read(captions).sentence
 
     def _read(self, captions: Sequence[str]) -> TextFeatures:
-        from lit_gans.base.precision import exact_float32
-
         batch = {name: tensor.to(self.device) for name, tensor in self.text_encoder.tensors(captions).items()}
         with evaluating(self.text_encoder), exact_float32(self.device):
             return self.text_encoder(batch)
@@ -215,8 +211,6 @@ class DAMSM(Game):
 
 def check_word_data(game: Game, data: pl.LightningDataModule | None, encoder: WordReader) -> None:
     """ValueError where the data are not captions in words of the encoder's vocabulary."""
-    from lit_gans.data import TextData
-
     if not isinstance(data, TextData):
         raise ValueError(
             f"{type(game).__name__} learns from captions, and {type(data).__name__} has none: use data such as "

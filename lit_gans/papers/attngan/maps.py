@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_gans.base.images import save_png
+
 LABEL_PX = 16  # height of a line of text
 DIMMED = 0.25  # brightness of a place that a word gives no attention
 
@@ -62,8 +64,6 @@ def attention_sheet(found: WordMaps, *, top: int = 5) -> Tensor:
 
 def save_attention_sheet(found: WordMaps, path: str | os.PathLike, *, top: int = 5) -> Path:
     """Writes `attention_sheet` as a PNG."""
-    from lit_gans.base.images import save_png
-
     return save_png(attention_sheet(found, top=top), path)
 
 

@@ -11,8 +11,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gans.base.checkpoints import read_weights
+from lit_gans.base.download import weights_file
 from lit_gans.nn import BatchNorm
+from lit_gans.official import apply_keys
+from lit_gans.official.weights import read_published
 from lit_gans.papers.attngan.losses import Matching, damsm_loss
+from lit_gans.papers.attngan.official import OFFICIAL_KEYS
 from lit_gans.papers.text.encoders import TextFeatures
 
 ImageNetwork = Literal["inception", "small"]
@@ -86,9 +91,6 @@ class InceptionEncoder(ImageEncoder):
         """
         from torchvision.models import Inception_V3_Weights
 
-        from lit_gans.base.download import weights_file
-        from lit_gans.official.weights import read_published
-
         url = Inception_V3_Weights.IMAGENET1K_V1.url
         hint = "or give model.init_args.image_weights its path; image_encoder 'small' needs none"
         file = weights_file(url, what="Inception v3", sha256_prefix=_INCEPTION_SHA256, path=path, hint=hint)
@@ -146,10 +148,6 @@ def load_image_encoder(encoder: ImageEncoder, path: str | Path) -> None:
     Released files are older than batch norm's count of batches, which nothing reads: it stays 0.
     ValueError, FileNotFoundError for another file.
     """
-    from lit_gans.base.checkpoints import read_weights
-    from lit_gans.official import apply_keys
-    from lit_gans.papers.attngan.official import OFFICIAL_KEYS
-
     if not isinstance(encoder, InceptionEncoder):
         raise ValueError(
             f"image_encoder_weights {path} is for image_encoder 'inception'; a small one comes with its run: give that "

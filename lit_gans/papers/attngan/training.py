@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import divergence
+from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
 from lit_gans.base.images import to_uint8
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.attngan.damsm import check_word_data
@@ -262,8 +263,6 @@ class AttnGAN(TextGAN):
 
 def _damsm_run(path: str) -> dict[str, Any]:
     """The checkpoint of a run of `DAMSM`. ValueError for one of another class."""
-    from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
-
     checkpoint = read_checkpoint(find_checkpoint(Path(path)))
     if not all(name in checkpoint["hyper_parameters"] for name in IMAGE_ARGUMENTS):
         raise ValueError(

@@ -14,8 +14,10 @@ from torch.nn.functional import interpolate
 from lit_gans.adversarial.capabilities import Input
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.optim import Schedule, lazy_adam
+from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
 from lit_gans.base.grids import MAX_SIDE_PX
 from lit_gans.base.images import to_uint8
+from lit_gans.data import ImageData, TranslationData
 from lit_gans.nn import Draws
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.pix2pix import Norm, as_rgb, check_direction, check_pairs, check_size
@@ -310,8 +312,6 @@ class Pix2PixHD(Game):
         Raises:
             ValueError: sizes, classes, channels or kinds of pictures differ.
         """
-        from lit_gans.data import ImageData, TranslationData
-
         channels = self.hparams["in_channels"], self.hparams["out_channels"]
         stride = max(self.stride, self.encoder.stride if self.encoder is not None else 1)
         if not isinstance(data, ImageData):
@@ -339,8 +339,6 @@ class Pix2PixHD(Game):
         Raises:
             FileNotFoundError, ValueError: no such run, it is of another class, or its G1 is not ours.
         """
-        from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
-
         path = find_checkpoint(run)
         checkpoint, ours = read_checkpoint(path), self.state_dict()
         theirs, cls = checkpoint["lit_gans"]["class_path"], f"{type(self).__module__}.{type(self).__qualname__}"

@@ -10,8 +10,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint, read_weights
 from lit_gans.data.captions import Vocabulary, characters
 from lit_gans.data.embeddings import read_vocabulary
+from lit_gans.nn.clip import build_clip
+from lit_gans.official import apply_keys
 from lit_gans.papers.text.networks import BAG, OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, WordEncoder, word_mask
 
 CLIP = "clip:"
@@ -124,8 +127,6 @@ class EmbeddingReader(CaptionEncoder):
                 "this model reads published embeddings, which cannot be made of text here: sample it with the captions "
                 "of its data (leave the text out), or train one with encoder 'words', 'characters' or 'clip:<name>'"
             )
-        from lit_gans.nn.clip import build_clip
-
         return {"embedding": build_clip(self.clip).texts(captions).float().cpu()}
 
 
@@ -191,9 +192,6 @@ def load_encoder(encoder: CaptionEncoder, weights: str) -> None:
 
     ValueError where the tensors do not fit.
     """
-    from lit_gans.base.checkpoints import read_weights
-    from lit_gans.official import apply_keys
-
     if is_run(weights):
         state = _state_of_run(weights)
     else:
@@ -245,6 +243,4 @@ def _state_of_run(path: str) -> dict[str, Tensor]:
 
 
 def _checkpoint(path: str) -> dict[str, Any]:
-    from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
-
     return read_checkpoint(find_checkpoint(path))

@@ -17,6 +17,7 @@ from lit_gans.adversarial.gan import GAN
 from lit_gans.base.grids import MAX_SIDE_PX, spread
 from lit_gans.base.images import to_uint8
 from lit_gans.base.random import derive_seed
+from lit_gans.data import TextData
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.text.encoders import (
     CaptionEncoder,
@@ -145,8 +146,6 @@ class TextGAN(GAN):
         Raises:
             ValueError: the data have captions of another kind, or other words, than the encoder reads.
         """
-        from lit_gans.data import TextData
-
         if self.text_encoder is None or data is None:
             return
         if not isinstance(data, TextData):
@@ -280,8 +279,6 @@ class TextGAN(GAN):
         self, data: pl.LightningDataModule | None, *, rows: int, columns: int, psi: float
     ) -> tuple[Tensor, int]:
         """A held-out caption in each row: its picture in the data, then fakes of fixed seeds."""
-        from lit_gans.data import TextData
-
         if self.text_encoder is None:
             return super().preview(data, rows=rows, columns=columns, psi=psi)
         if not isinstance(data, TextData):
