@@ -16,6 +16,9 @@ LAYERS = (
     ("training",),
     ("verbs",),
 )
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Where functions import of lit_gans, beside the verbs, which start without torch: what draws pictures reads matplotlib.
+LATE = ("base.progress", "runs.evaluation")
 DISPATCHERS = ("cli", "__main__", "__init__")
 
 
@@ -39,6 +42,13 @@ def imports(path: Path, known: dict[str, Path]) -> set[str]:
                 inner = f"{where}.{name}" if where else name
                 found.add(inner if inner in known else where or "__init__")
     return found
+
+
+def late_imports(path: Path) -> set[str]:
+    """Modules of lit_gans that functions of a file import."""
+    tree = ast.parse(path.read_text())
+    inner = (n for f in ast.walk(tree) if isinstance(f, FUNCTIONS) for n in ast.walk(f) if isinstance(n, ast.ImportFrom))
+    return {node.module for node in inner if f"{node.module}.".startswith("lit_gans.")}
 
 
 def _for_type_checkers(node: ast.AST) -> bool:
@@ -71,3 +81,13 @@ def test_nothing_imports_in_a_circle() -> None:
         for name in free:
             del left[name]
     assert not left, f"in or behind a circle: {', '.join(sorted(left))}"
+
+
+def test_imports_stand_at_the_top_but_for_start_up_time() -> None:
+    late = {name for name, path in modules().items() if late_imports(path) and "." in name}
+    assert late == set(LATE)
+
+
+def test_verbs_are_short() -> None:
+    long = {path.name: n for path in PACKAGE.glob("*.py") if (n := len(path.read_text().splitlines())) > 150}
+    assert not long
