@@ -46,8 +46,8 @@ def imports(path: Path, known: dict[str, Path]) -> set[str]:
 
 def late_imports(path: Path) -> set[str]:
     """Modules of lit_gans that functions of a file import."""
-    tree = ast.parse(path.read_text())
-    inner = (n for f in ast.walk(tree) if isinstance(f, FUNCTIONS) for n in ast.walk(f) if isinstance(n, ast.ImportFrom))
+    functions = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, FUNCTIONS))
+    inner = (node for function in functions for node in ast.walk(function) if isinstance(node, ast.ImportFrom))
     return {node.module for node in inner if f"{node.module}.".startswith("lit_gans.")}
 
 
