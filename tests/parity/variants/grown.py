@@ -37,8 +37,17 @@ def write_grown(
     inputs, call = {"z": z, "label": label, "image": image}, {"lods": [0, 0.4, 2], "grad_lod": 0.4, **call}
     for kind, network, config, found in zip(("Generator", "Discriminator"), players, configs, outputs, strict=True):
         network.set_progress(*LODS["0"])
-        stem, state = f"{name.lower()}-{kind.lower()}", official(network, keys)
+        stem, state = f"{name.lower()}-{kind.lower()}", official(network, keys) | blurs(network)
         r.write(stem, f"models.{name}{kind}", SIZES | config, inputs=inputs, state=state, outputs=found, call=call)
+
+
+def blurs(network: nn.Module) -> dict[str, Tensor]:
+    """The constants of StyleGAN's layers, which ours do not keep."""
+    layers = network.synthesis.layers if isinstance(network, stylegan1.Generator) else network.layers
+    at = "synthesis.layer" if isinstance(network, stylegan1.Generator) else "layer"
+    kinds = (stylegan1.StyledUpConv, stylegan1.BlurredDownConv)
+    found = {f"{at}{i}.blur.kernel": layer for i, layer in enumerate(layers) if isinstance(layer, kinds)}
+    return {name: layer.blur.expand(layer.bias.shape[0], 1, -1, -1) for name, layer in found.items()}
 
 
 def pggan_networks(r: Recorder) -> None:

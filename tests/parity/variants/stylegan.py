@@ -82,7 +82,6 @@ TAPS = [1, 2, 3, 4, 5, 6, 7, 9]  # so many that the filter is separable
 def stylegan2_networks(r: Recorder) -> None:
     """All arguments have other values than the defaults."""
     r.source, z, images, c = ADA, r.normal(4, 5), r.normal(4, 3, 16, 16), r.normal(4, 2)
-    inputs = {"z": z, "img": images, "c": c}
     for architecture in ("orig", "skip", "resnet"):
         shared = {"channel_base": 64, "channel_max": 6, "architecture": architecture, "conv_clamp": 0.8}
         sizes = shared | {"resolution": 16, "c_dim": 2, "resample_filter": TAPS, "num_half_res": 2}
@@ -101,12 +100,12 @@ def stylegan2_networks(r: Recorder) -> None:
         config["synthesis_kwargs"] = shared | {"resample_filter": TAPS, "num_fp16_res": 2, "use_noise": True}
         state = stylegan2.to_official(g.state_dict(), resample_filter=TAPS)
         kind = "training.networks.Generator"
-        r.write(f"sg2-g-{architecture}", kind, config, inputs=inputs, state=state, outputs=outputs, call=call)
+        r.write(f"sg2-g-{architecture}", kind, config, inputs={"z": z, "c": c}, state=state, outputs=outputs, call=call)
 
         config = {"c_dim": 2, "img_resolution": 16, "img_channels": 3, "num_fp16_res": 2, "cmap_dim": 5, **shared}
         config |= {"block_kwargs": {"resample_filter": TAPS}, "mapping_kwargs": MAPPING}
         config |= {"epilogue_kwargs": {"mbstd_group_size": 2, "mbstd_num_channels": 3}}
-        outputs = {"logits": d(images, c, force_fp32=True)[:, None]}
+        inputs, outputs = {"img": images, "c": c}, {"logits": d(images, c, force_fp32=True)[:, None]}
         state, call = stylegan2.to_official(d.state_dict(), resample_filter=TAPS), {"kwargs": {"force_fp32": True}}
         kind = "training.networks.Discriminator"
         r.write(f"sg2-d-{architecture}", kind, config, inputs=inputs, state=state, outputs=outputs, call=call)
