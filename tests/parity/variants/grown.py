@@ -83,7 +83,7 @@ def msg_gan_networks(r: Recorder) -> None:
     scalar = torch.stack([(x * w).sum() for x, w in zip(images, weights, strict=True)]).sum()
     outputs = {f"train/img{i}": x for i, x in enumerate(images)} | {"scalar": scalar, "grad/z": gradient(scalar, z)}
     inputs = {"z": z} | {f"w_img{i}": w for i, w in enumerate(weights)}
-    state = msg_gan.to_official(g.state_dict())
+    state = official(g, msg_gan.OFFICIAL_KEYS)
     r.write("msg-g", "MSG_GAN.GAN.Generator", config, inputs=inputs, state=state, outputs=outputs)
 
     d = r.filled(msg_gan.Discriminator(resolution=16, width=4))
@@ -92,7 +92,7 @@ def msg_gan_networks(r: Recorder) -> None:
     outputs = {"pred_real": real, "pred_fake": fake}
     outputs["hinge_dis"], outputs["hinge_gen"] = hinge(real, fake)
     outputs["grad_gen/fake1"] = gradient(relativistic_average_hinge(real, fake)[1], inputs["fake1"])
-    state, config = msg_gan.to_official(d.state_dict()), {"depth": 3, "feature_size": 4, "use_eql": True}
+    state, config = official(d, msg_gan.OFFICIAL_KEYS), {"depth": 3, "feature_size": 4, "use_eql": True}
     r.write("msg-d", "MSG_GAN.GAN.Discriminator, MSG_GAN.Losses", config, inputs=inputs, state=state, outputs=outputs)
 
 
