@@ -138,7 +138,8 @@ RECORDED = [case for player in ("Generator", "Discriminator") for case in cases(
 @pytest.mark.parametrize("golden", RECORDED)
 def test_recorded_outputs(golden: Golden, tmp_path: Path, official_modules: None) -> None:
     """A release made of recorded weights draws what was recorded."""
-    assert golden.path is not None, "no recorded values"
+    if not golden.outputs.keys() & {"img", "logits"}:
+        pytest.skip("neither images nor logits are recorded")
     class_name = golden.official_class.rpartition(".")[2]
     name = "D" if class_name == "Discriminator" else "G_ema"
     path = written(tmp_path / "official.pkl", {name: network(class_name, golden.config, golden.state)})

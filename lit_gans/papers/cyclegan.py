@@ -321,9 +321,10 @@ def in_one_row(state: State) -> bool:
     return all(re.match(r"model\.\d+\.", name) for name in state)
 
 
-def _is_resnet(state: State) -> bool:
-    """With two halvings. pix2pixHD's global generator is the same network then, and is taken for this one."""
-    return in_one_row(state) and bool(residual_blocks(state)) and halvings(convs(state)) == 2
+def is_resnet(state: State) -> bool:
+    """With two halvings, and no biases before batch norms: else pix2pixHD's global generator is the same network."""
+    biased = {"model.1.bias", "model.2.weight"} <= state.keys()
+    return in_one_row(state) and bool(residual_blocks(state)) and halvings(convs(state)) == 2 and not biased
 
 
 def _resnet(state: State) -> Config:
@@ -339,7 +340,7 @@ OFFICIAL = [
     Release(
         REPOSITORY, "ResnetGenerator", ResNet, OFFICIAL_KEYS,
         renaming({**IMAGES, "n_blocks": "blocks", "padding_type": "padding", "use_dropout": "dropout"}), _resnet,
-        begins={"model.1.weight": (7, 7)}, fits=_is_resnet,
+        begins={"model.1.weight": (7, 7)}, fits=is_resnet,
         model=CycleGAN, parts={"G_A": "ab", "G_B": "ba", "G": "ab"},
     ),
     # pix2pix's generator under the names of CycleGAN's two: recognised there.

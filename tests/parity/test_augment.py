@@ -21,7 +21,8 @@ from tests.parity.golden import Golden, assert_close, cases
 
 ADA = pytest.mark.parametrize("golden", cases("augment.AugmentPipe"))
 DIFFAUG = pytest.mark.parametrize("golden", cases("diffaug.DiffAugment"))
-RECORDED = ("groups", "percentiles", "extra", "p0")  # what of, in the configuration; the rest are arguments
+# What the configuration says of the record and its images; the rest are arguments.
+RECORDED = ("groups", "percentiles", "extra", "p0", "n", "res", "channels", "imgseed")
 
 
 def strengths(config: dict[str, Any], group: str) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def built(config: dict[str, Any], group: str, *, p: float = 0.0) -> AdaptiveAugm
     """The group's transforms, with multiplier 1 where they are a list of names."""
     transforms = (config["groups"] | config.get("p0", {}))[group]
     arguments = dict.fromkeys(transforms, 1.0) if isinstance(transforms, list) else transforms
+    assert "noise" not in arguments, "noise: the official code draws it from torch's stream, which ours does not"
     return AdaptiveAugment(p=p, **arguments | strengths(config, group))
 
 

@@ -58,8 +58,9 @@ def found_by_name(golden: Golden, functions: dict[str, Callable[..., Tensor]], *
 @pytest.mark.parametrize("golden", cases("metrics.prdc"))
 def test_metrics_of_features(golden: Golden) -> None:
     real, fake = golden.inputs["real"].double(), golden.inputs["fake"].double()
-    found = found_by_name(golden, OF_FEATURES, real, fake)
-    golden.compare(found | {"radii_real": neighbour_radii(real, k=golden.config.get("k", 5))}, tolerance=TOLERANCE)
+    k = golden.config.get("k", 5)
+    radii = {"radii_real": neighbour_radii(real, k=k), "radii_fake": neighbour_radii(fake, k=k)}
+    golden.compare(radii | found_by_name(golden, OF_FEATURES, real, fake), tolerance=TOLERANCE)
 
 
 def shuffled(logits: Tensor, splits: str, seed: str) -> Tensor:

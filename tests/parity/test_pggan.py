@@ -30,12 +30,18 @@ FIXED = {"final_tanh": False, "use_wscale": True}
 CLASSES = {"PGGANGenerator": Generator, "PGGANDiscriminator": Discriminator}
 
 
-def loaded(golden: Golden) -> nn.Module:
-    cls = CLASSES[golden.official_class.rsplit(".", 1)[-1]]
-    default: dict[str, Any] = {"minibatch_std_group_size": 16} if cls is Discriminator else {}  # of the port
+def our_class(golden: Golden) -> type[nn.Module]:
+    return CLASSES[golden.official_class.rsplit(".", 1)[-1]]
+
+
+def our_arguments(golden: Golden) -> dict[str, Any]:
+    default = {"minibatch_std_group_size": 16} if our_class(golden) is Discriminator else {}  # of the port
     ours = with_groups(translated(default | golden.config, ARGUMENTS, FIXED))
-    ours["fused_scale"] = bool(ours.get("fused_scale", False))  # the port takes any text for true
-    return genforce.loaded(cls(**ours), golden, OFFICIAL_KEYS)
+    return ours | {"fused_scale": bool(ours.get("fused_scale", False))}  # the port takes any text for true
+
+
+def loaded(golden: Golden) -> nn.Module:
+    return genforce.loaded(our_class(golden)(**our_arguments(golden)), golden, OFFICIAL_KEYS)
 
 
 @pytest.mark.parametrize("golden", cases("PGGANGenerator", SOURCE))

@@ -1,5 +1,7 @@
 """StyleGAN's networks against recorded values of genforce's port of the official TensorFlow code."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -37,30 +39,37 @@ CALL = {"trunc_psi": "psi", "trunc_layers": "cutoff", "randomize_noise": None}
 CLASSES = {"StyleGANGenerator": Generator, "StyleGANDiscriminator": Discriminator}
 
 
+def our_class(golden: Golden) -> type[nn.Module]:
+    return CLASSES[golden.official_class.rsplit(".", 1)[-1]]
+
+
+def our_arguments(golden: Golden) -> dict[str, Any]:
+    default = {"mapping_fmaps": 512} if our_class(golden) is Generator else {}  # of the port
+    return with_groups(translated(default | golden.config, ARGUMENTS, FIXED))
+
+
+def truncation(golden: Golden) -> dict[str, Any]:
+    """The port truncates, and never does the opposite; without a number of layers it does nothing."""
+    call = translated(golden.call.get("kwargs", {}), CALL, {"randomize_noise": False})
+    return {"psi": min(call.get("psi") or 1.0, 1.0), "cutoff": call.get("cutoff") or 0}
+
+
 def loaded(golden: Golden) -> nn.Module:
-    cls = CLASSES[golden.official_class.rsplit(".", 1)[-1]]
-    default = {"mapping_fmaps": 512} if cls is Generator else {}  # of the port
-    ours = with_groups(translated(default | golden.config, ARGUMENTS, FIXED))
-    return genforce.loaded(cls(**ours), golden, OFFICIAL_KEYS)
+    return genforce.loaded(our_class(golden)(**our_arguments(golden)), golden, OFFICIAL_KEYS)
 
 
 @pytest.mark.parametrize("golden", cases("StyleGANGenerator", SOURCE))
 def test_generator(golden: Golden) -> None:
     network, leaves = loaded(golden), golden.leaves
     z, labels = leaves["z"], label(leaves)
-    call = translated(golden.call.get("kwargs", {}), CALL, {"randomize_noise": False})
-    # The port truncates, and never does the opposite; without a number of layers it does nothing.
-    psi, cutoff = min(call.get("psi") or 1.0, 1.0), call.get("cutoff") or 0
     ws = network.mapping(z, labels)
+    assert torch.equal(ws, ws[:, :1].expand_as(ws))
 
     def image_at(lod: float) -> Tensor:
         network.set_progress(*stage_at(lod, network.synthesis.resolution))
-        image = network(z, labels, psi=psi, cutoff=cutoff, noise="const")
-        return enlarged(image, network.synthesis.resolution)
+        return enlarged(network(z, labels, noise="const", **truncation(golden)), network.synthesis.resolution)
 
-    truncated = network.mapping(z, labels, psi=psi, cutoff=cutoff)
-    also = {"w": ws[:, 0], "wp": truncated}
-    assert torch.equal(ws, ws[:, :1].expand_as(ws))
+    also = {"w": ws[:, 0], "wp": network.mapping(z, labels, **truncation(golden))}
     check_at_every_lod(golden, network, image_at, kind="image", leaves=leaves, keys=OFFICIAL_KEYS, also=also)
 
 

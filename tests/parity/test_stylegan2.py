@@ -117,7 +117,7 @@ TRAINING = {
     "eps": None,
     **{"G_reg_interval": "pl_interval", "D_reg_interval": "r1_interval"},
     **{"Greg": "pl_interval", "Dreg": "r1_interval", "Gmain": None, "Dmain": None},  # the gains of the phases
-    **dict.fromkeys(("batch", "imgseed", "pl_mean_before", "iters", "cur_nimg", "ema_kimg", "ema_rampup")),
+    **dict.fromkeys(("batch", "pl_mean_before", "iters", "cur_nimg", "ema_kimg", "ema_rampup")),
 }
 FIXED = {"style_mixing_prob": 0, "eps": 1e-8, "Gmain": 1, "Dmain": 1}
 
@@ -134,10 +134,11 @@ class Replayed(StyleGAN2):
 
     def of_phase(self, name: str, phase: str) -> Tensor:
         """in/<name>_<batch>_<phase>, or what else the file has for all batches or phases."""
-        i = self.batches_seen
-        names = [n for n in (f"{name}_{i}_{phase}", f"{name}_{i}", f"{name}_{phase}", name, "c") if n in self.recorded]
-        assert names, f"no in/{name} is recorded for {phase}"
-        return self.recorded[names[0]]
+        i, other = self.batches_seen, "c" if name == "gen_c" else name
+        names = (f"{name}_{i}_{phase}", f"{name}_{i}", f"{name}_{phase}", name, other)
+        found = [self.recorded[name] for name in names if name in self.recorded]
+        assert found, f"no in/{name} is recorded for {phase}"
+        return found[0]
 
     def latents(self, n: int, purpose: str) -> Tensor:
         return self.of_phase("gen_z", PHASES[purpose])[:n]
@@ -166,9 +167,10 @@ class Replayed(StyleGAN2):
 
 
 def replayed(golden: Golden, **more: Any) -> Replayed:
-    config = golden.config
-    g, d = config.pop("G"), config.pop("D")
-    loss = translated(config | config.pop("loss", {}) | dict(golden.call.get("phases", [])) | more, TRAINING, FIXED)
+    config = {name: value for name, value in golden.config.items() if not name.endswith("seed")}
+    g, d, loss = config.pop("G"), config.pop("D"), config.pop("loss", {})
+    gains = dict(golden.call.get("phases", []))
+    loss = translated(config | loss | gains | more, TRAINING, FIXED)
     sizes = {"resolution": g["img_resolution"], "channels": g["img_channels"], "num_classes": g.get("c_dim", 0)}
     sizes |= {"z_dim": g["z_dim"], "w_dim": 8, "channel_max": 4}  # these networks make way for the recorded ones
     gan = Replayed(**sizes, style_mixing=0, noise="const", total_kimg=1e6, **loss)

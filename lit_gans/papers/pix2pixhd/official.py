@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lit_gans.official.releases import Config, Release, State, numbered, renaming
-from lit_gans.papers.cyclegan import halvings, in_one_row, residual_blocks
+from lit_gans.papers.cyclegan import halvings, in_one_row, is_resnet, residual_blocks
 from lit_gans.papers.pix2pix import IMAGES, JUDGED, convs
 from lit_gans.papers.pix2pixhd.networks import Encoder, GlobalGenerator, LocalEnhancer, MultiscaleDiscriminator
 from lit_gans.papers.pix2pixhd.training import Pix2PixHD, encoded_channels
@@ -28,8 +28,7 @@ def _norm(state: State, norm: str) -> str:
 
 
 def _is_global(state: State) -> bool:
-    """With another number of halvings than two, which CycleGAN's has."""
-    return in_one_row(state) and bool(residual_blocks(state)) and halvings(convs(state)) != 2
+    return in_one_row(state) and bool(residual_blocks(state)) and not is_resnet(state)
 
 
 def _is_encoder(state: State) -> bool:

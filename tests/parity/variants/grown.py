@@ -37,8 +37,17 @@ def write_grown(
     inputs, call = {"z": z, "label": label, "image": image}, {"lods": [0, 0.4, 2], "grad_lod": 0.4, **call}
     for kind, network, config, found in zip(("Generator", "Discriminator"), players, configs, outputs, strict=True):
         network.set_progress(*LODS["0"])
-        stem, state = f"{name.lower()}-{kind.lower()}", official(network, keys)
+        stem, state = f"{name.lower()}-{kind.lower()}", official(network, keys) | blurs(network)
         r.write(stem, f"models.{name}{kind}", SIZES | config, inputs=inputs, state=state, outputs=found, call=call)
+
+
+def blurs(network: nn.Module) -> dict[str, Tensor]:
+    """The constants of StyleGAN's layers, which ours do not keep."""
+    layers = network.synthesis.layers if isinstance(network, stylegan1.Generator) else network.layers
+    at = "synthesis.layer" if isinstance(network, stylegan1.Generator) else "layer"
+    kinds = (stylegan1.StyledUpConv, stylegan1.BlurredDownConv)
+    found = {f"{at}{i}.blur.kernel": layer for i, layer in enumerate(layers) if isinstance(layer, kinds)}
+    return {name: layer.blur.expand(layer.bias.shape[0], 1, -1, -1) for name, layer in found.items()}
 
 
 def pggan_networks(r: Recorder) -> None:
@@ -74,7 +83,7 @@ def msg_gan_networks(r: Recorder) -> None:
     scalar = torch.stack([(x * w).sum() for x, w in zip(images, weights, strict=True)]).sum()
     outputs = {f"train/img{i}": x for i, x in enumerate(images)} | {"scalar": scalar, "grad/z": gradient(scalar, z)}
     inputs = {"z": z} | {f"w_img{i}": w for i, w in enumerate(weights)}
-    state = msg_gan.to_official(g.state_dict())
+    state = official(g, msg_gan.OFFICIAL_KEYS)
     r.write("msg-g", "MSG_GAN.GAN.Generator", config, inputs=inputs, state=state, outputs=outputs)
 
     d = r.filled(msg_gan.Discriminator(resolution=16, width=4))
@@ -83,7 +92,7 @@ def msg_gan_networks(r: Recorder) -> None:
     outputs = {"pred_real": real, "pred_fake": fake}
     outputs["hinge_dis"], outputs["hinge_gen"] = hinge(real, fake)
     outputs["grad_gen/fake1"] = gradient(relativistic_average_hinge(real, fake)[1], inputs["fake1"])
-    state, config = msg_gan.to_official(d.state_dict()), {"depth": 3, "feature_size": 4, "use_eql": True}
+    state, config = official(d, msg_gan.OFFICIAL_KEYS), {"depth": 3, "feature_size": 4, "use_eql": True}
     r.write("msg-d", "MSG_GAN.GAN.Discriminator, MSG_GAN.Losses", config, inputs=inputs, state=state, outputs=outputs)
 
 

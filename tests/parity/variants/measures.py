@@ -2,8 +2,8 @@
 
 import torch
 
+from lit_gans.base.interpolation import lerp
 from lit_gans.metrics import FrechetDistance, manifold_overlap
-from lit_gans.metrics import path_length as ppl
 from lit_gans.metrics.kernel import squared_mmd
 from lit_gans.metrics.score import class_scores
 from tests.parity.variants import Recorder
@@ -33,7 +33,7 @@ def of_logits(r: Recorder) -> None:
 def of_paths(r: Recorder) -> None:
     """Interpolation alone, with a larger step."""
     inputs = {name: r.normal(4, 5).double() for name in "ab"} | {"t": torch.rand(4, 1).double()}
-    outputs = {"lerp_t_eps": ppl.lerp(inputs["a"], inputs["b"], inputs["t"] + 0.01)}
+    outputs = {"lerp_t_eps": lerp(inputs["a"], inputs["b"], inputs["t"] + 0.01)}
     r.write("metrics-path", "metrics.perceptual_path_length", {"epsilon": 0.01}, inputs=inputs, outputs=outputs)
 
 

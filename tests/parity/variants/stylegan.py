@@ -13,6 +13,7 @@ from lit_gans.nn.equalized import EqualizedLinear
 from lit_gans.nn.minibatch_std import minibatch_std
 from lit_gans.nn.modulated import modulated_conv2d
 from lit_gans.papers import stylegan2
+from tests.official.layout import stylegan2_state
 from tests.parity.golden import weighted_sum
 from tests.parity.variants import Recorder, Tensors, gradient
 
@@ -82,7 +83,6 @@ TAPS = [1, 2, 3, 4, 5, 6, 7, 9]  # so many that the filter is separable
 def stylegan2_networks(r: Recorder) -> None:
     """All arguments have other values than the defaults."""
     r.source, z, images, c = ADA, r.normal(4, 5), r.normal(4, 3, 16, 16), r.normal(4, 2)
-    inputs = {"z": z, "img": images, "c": c}
     for architecture in ("orig", "skip", "resnet"):
         shared = {"channel_base": 64, "channel_max": 6, "architecture": architecture, "conv_clamp": 0.8}
         sizes = shared | {"resolution": 16, "c_dim": 2, "resample_filter": TAPS, "num_half_res": 2}
@@ -99,20 +99,20 @@ def stylegan2_networks(r: Recorder) -> None:
         config = {"z_dim": 5, "c_dim": 2, "w_dim": 6, "img_resolution": 16, "img_channels": 2}
         config["mapping_kwargs"] = MAPPING | {"w_avg_beta": 0.9}
         config["synthesis_kwargs"] = shared | {"resample_filter": TAPS, "num_fp16_res": 2, "use_noise": True}
-        state = stylegan2.to_official(g.state_dict(), resample_filter=TAPS)
+        state = stylegan2_state(g.state_dict(), resample_filter=TAPS)
         kind = "training.networks.Generator"
-        r.write(f"sg2-g-{architecture}", kind, config, inputs=inputs, state=state, outputs=outputs, call=call)
+        r.write(f"sg2-g-{architecture}", kind, config, inputs={"z": z, "c": c}, state=state, outputs=outputs, call=call)
 
         config = {"c_dim": 2, "img_resolution": 16, "img_channels": 3, "num_fp16_res": 2, "cmap_dim": 5, **shared}
         config |= {"block_kwargs": {"resample_filter": TAPS}, "mapping_kwargs": MAPPING}
         config |= {"epilogue_kwargs": {"mbstd_group_size": 2, "mbstd_num_channels": 3}}
-        outputs = {"logits": d(images, c, force_fp32=True)[:, None]}
-        state, call = stylegan2.to_official(d.state_dict(), resample_filter=TAPS), {"kwargs": {"force_fp32": True}}
+        inputs, outputs = {"img": images, "c": c}, {"logits": d(images, c, force_fp32=True)[:, None]}
+        state, call = stylegan2_state(d.state_dict(), resample_filter=TAPS), {"kwargs": {"force_fp32": True}}
         kind = "training.networks.Discriminator"
         r.write(f"sg2-d-{architecture}", kind, config, inputs=inputs, state=state, outputs=outputs, call=call)
     config = {"z_dim": 5, "c_dim": 0, "w_dim": 6, "num_ws": 4, "num_layers": 1}
     mapping, call = r.filled(stylegan2.MappingNetwork(**config)), {"kwargs": {"truncation_psi": 0.3}}
-    state, outputs = stylegan2.to_official(mapping.state_dict()), {"ws": mapping(z, psi=0.3)}
+    state, outputs = stylegan2_state(mapping.state_dict()), {"ws": mapping(z, psi=0.3)}
     kind = "training.networks.MappingNetwork"
     r.write("sg2-mapping", kind, config, inputs={"z": z}, state=state, outputs=outputs, call=call)
 
@@ -127,7 +127,7 @@ def conditional_players(r: Recorder) -> tuple[stylegan2.Generator, stylegan2.Dis
     sizes = {"resolution": 8, "c_dim": 3, "channel_base": 32, "channel_max": 4}
     g = r.filled(stylegan2.Generator(z_dim=4, w_dim=5, num_layers=1, **sizes))
     d = r.filled(stylegan2.Discriminator(mbstd_group_size=2, **sizes))
-    named = {"G": stylegan2.to_official(g.state_dict()), "D": stylegan2.to_official(d.state_dict())}
+    named = {"G": stylegan2_state(g.state_dict()), "D": stylegan2_state(d.state_dict())}
     return g, d, {f"{player}.{name}": t.clone() for player, state in named.items() for name, t in state.items()}
 
 

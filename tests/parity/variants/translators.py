@@ -56,7 +56,7 @@ def named(network: nn.Module) -> Tensors:
     if isinstance(network, pix2pix.UNet):
         state = network.state_dict()
         return {name: state[ours].clone() for name, ours in unet_names(network).items()}
-    keys: Table = cyclegan.RESNET_KEYS if isinstance(network, cyclegan.ResNet) else {
+    keys: Table = cyclegan.OFFICIAL_KEYS if isinstance(network, cyclegan.ResNet) else {
         k: v for k, v in pix2pix.OFFICIAL_KEYS.items() if k.startswith("(?:model|net)")
     }  # fmt: skip
     return official(network, keys, {"(?:model|net)": "net" if isinstance(network, pix2pix.PixelGAN) else "model"})
