@@ -134,5 +134,5 @@ def test_the_command_says_one_line_without_w(picture: Path, tmp_path: Path, caps
     capsys.readouterr()
     assert main([str(plain), str(picture), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("lit-gans project: projection needs a model that has styles between latents")
+    assert error.startswith("lit-gans project: projection needs a model that has styles")
     assert error.count("\n") == 1 and not (tmp_path / "out").exists()
