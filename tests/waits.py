@@ -7,8 +7,9 @@ tensors built from numbers and copies from the host that do not say `non_blockin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -70,29 +71,48 @@ class _Copied(TorchDispatchMode):
         return result
 
 
-class Waits(pl.Callback):
-    """Collects what the host would have waited for from the batch number `after` on, outside of what is rare."""
+@contextmanager
+def noting(note: Callable[[str], None]) -> Iterator[None]:
+    """Calls `note` with all that is built on DEVICE from numbers, or copied there while the host waits."""
+    with _Built(note), _Copied(note):
+        yield
 
-    def __init__(self, after: int) -> None:
-        self.after, self.seen, self.game = after, [], None
+
+class Operators(TorchDispatchMode):
+    """Counts the operators that are called, by name: on a GPU each is at least one launch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls[op.overloadpacket.__name__] += 1
+        return op(*args, **(kwargs or {}))
+
+
+class Waits(pl.Callback):
+    """Collects what the host would have waited for in so many batches, after which it ends training."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches, self.on, self.seen = batches, False, []
 
     def note(self, what: str) -> None:
-        if self.game is not None and self.game.batches_seen >= self.after:
+        if self.on:
             self.seen.append(what)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Game, *args: Any) -> None:
-        self.game = pl_module
+    def on_train_start(self, *args: Any) -> None:
+        self.on = True
 
-    def on_train_end(self, *args: Any) -> None:
-        self.game = None
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Game, *args: Any) -> None:
+        self.on = pl_module.batches_seen < self.batches
+        trainer.should_stop |= not self.on
 
 
 def waits_of(
     game: Game, data: pl.LightningDataModule, folder: Path, *, batches: int, callbacks: Sequence[pl.Callback] = ()
 ) -> list[str]:
-    """Trains so many batches with nothing but their shapes; what the host would have waited for after the first two."""
-    game.total_kimg = batches * data.batch_size / 1000
-    waits = Waits(2)
+    """Trains so many batches, in shapes alone; what the host would have waited for."""
+    game.total_kimg, waits = 1.0, Waits(batches)
     trainer = pl.Trainer(
         max_epochs=-1, limit_val_batches=0, logger=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False, default_root_dir=str(folder),
@@ -103,8 +123,7 @@ def waits_of(
         stack.enter_context(patch.object(Game, "fused", False))
         stack.enter_context(patch.object(Draws, "generator", None))
         stack.enter_context(patch.object(torch, "autocast", lambda *_, **__: nullcontext()))
-        stack.enter_context(_Built(waits.note))
-        stack.enter_context(_Copied(waits.note))
+        stack.enter_context(noting(waits.note))
         trainer.fit(game, datamodule=data)
     assert game.batches_seen == batches
     return waits.seen

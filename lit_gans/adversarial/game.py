@@ -26,7 +26,7 @@ from lit_gans.adversarial.checks import (
     check_strategy,
 )
 from lit_gans.adversarial.clock import images_in, wind
-from lit_gans.adversarial.optim import Schedule, learning_rate_factor
+from lit_gans.adversarial.optim import Schedule, learning_rate_factor, repair
 from lit_gans.adversarial.reports import Reports
 from lit_gans.adversarial.strategy import SyncAtStep, average_gradients
 from lit_gans.base.random import Draws, drawing
@@ -84,6 +84,7 @@ class Game(pl.LightningModule, ABC):
         self._part, self._parts = 0, 1  # the micro-batch being processed, out of how many
         self.reports = Reports()
         self._plain = False
+        self._parameters_of_others: dict[Optimizer, list[nn.Parameter]] = {}
 
     # ---- what a paper says of itself ---------------------------------------------------------------------------------
 
@@ -168,7 +169,7 @@ class Game(pl.LightningModule, ABC):
             raise ValueError(f"the clock of {name} stands still: its setup must call super().setup(stage)")
         self._updates_this_batch += 1
         optimizer.zero_grad()
-        frozen = [p for p in self._parameters_of_others(optimizer) if p.requires_grad]
+        frozen = [p for p in self._others(optimizer.optimizer) if p.requires_grad]
         for parameter in frozen:
             parameter.requires_grad_(False)
         try:
@@ -190,11 +191,12 @@ class Game(pl.LightningModule, ABC):
         optimizer.optimizer.step()
         optimizer._on_after_step()
 
-    def _parameters_of_others(self, optimizer: LightningOptimizer) -> Iterator[nn.Parameter]:
-        for other in self.trainer.optimizers:
-            if other is not optimizer.optimizer:
-                for group in other.param_groups:
-                    yield from group["params"]
+    def _others(self, optimizer: Optimizer) -> list[nn.Parameter]:
+        """The parameters of all other optimisers, gathered once."""
+        if optimizer not in self._parameters_of_others:
+            groups = (group for o in self.trainer.optimizers if o is not optimizer for group in o.param_groups)
+            self._parameters_of_others[optimizer] = [p for group in groups for p in group["params"]]
+        return self._parameters_of_others[optimizer]
 
     def split(self, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
         """The tensors' micro-batches, as many as `micro_batches`; None stays None."""
@@ -222,6 +224,7 @@ class Game(pl.LightningModule, ABC):
         hooked |= any(is_overridden(h, c, pl.Callback) for c in trainer.callbacks for h in hooks)
         simple = isinstance(trainer.strategy, (SingleDeviceStrategy, SyncAtStep))
         self._plain = simple and not hooked and trainer.precision in ("32-true", "64-true", "bf16-mixed")
+        self._parameters_of_others = {}
         if self._compile:  # in place: state-dict names stay, and a module's own `forward` stays eager
             for network in self.networks():
                 network.compile(dynamic=False)
@@ -230,8 +233,7 @@ class Game(pl.LightningModule, ABC):
         # After averaging and unscaling. The Health callback reports what happened and stops the run.
         stepping = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if self.repair_gradients:
-            for parameter in stepping:
-                parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
+            repair([p.grad for p in stepping])
         if self.clip_grad_norm > 0:
             # Not `self.clip_gradients`, which refuses fused optimisers even where no scaler is involved.
             nn.utils.clip_grad_norm_(stepping, self.clip_grad_norm)

@@ -1,12 +1,14 @@
 """Optimisers and learning-rate schedules of adversarial training."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+REPAIRED = {"nan": 0.0, "posinf": 1e5, "neginf": -1e5}
+SMALL = 2**16  # numbers in a tensor
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -29,6 +31,28 @@ def lazy_adam(
     ratio = interval / (interval + 1) if interval > 1 else 1.0
     corrected = (float(betas[0]) ** ratio, float(betas[1]) ** ratio)  # 0 ** ratio must be a float for torch >= 2.15
     return torch.optim.Adam(parameters, lr=lr * ratio, betas=corrected, eps=eps, fused=fused)
+
+
+def repair(gradients: Sequence[Tensor]) -> None:
+    """Sets what is NaN to 0 and what is infinite to 1e5 or -1e5; all else stays.
+
+    To start work on a small tensor takes a GPU longer than to do it: there they go together. On a CPU copying them
+    takes 1.5 to 3 times as long (200 tensors of 64 to 16,384 numbers).
+    """
+    small, others = [], []
+    for gradient in gradients:
+        (others if gradient.is_cpu or gradient.numel() > SMALL else small).append(gradient)
+    for gradient in others:
+        gradient.nan_to_num_(**REPAIRED)
+    if small:
+        repair_together(small)
+
+
+def repair_together(tensors: Sequence[Tensor]) -> None:
+    """`repair` of copies side by side, in one pass."""
+    flat = torch.cat([t.flatten() for t in tensors]).nan_to_num_(**REPAIRED)
+    parts = flat.split([t.numel() for t in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
 
 
 def learning_rate_factor(

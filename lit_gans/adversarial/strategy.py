@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -24,27 +24,28 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
     A gradient that is missing on some processes counts as zero there; one that is missing on all stays missing, so
     that the optimiser skips it as it would on one process.
     """
-    world = dist.get_world_size()
+    parameters = [p for p in parameters if p.requires_grad]  # what is frozen is frozen on all
     for dtype in sorted({p.dtype for p in parameters}, key=str):
-        group = [p for p in parameters if p.dtype == dtype]
-        present = torch.tensor([p.grad is not None for p in group], dtype=dtype, device=group[0].device)
-        pieces = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in group]
-        flat = torch.cat([*pieces, present])
-        dist.all_reduce(flat)
-        _scatter_back(flat.div_(world), group)
+        _average([p for p in parameters if p.dtype == dtype])
 
 
-def _scatter_back(flat: Tensor, group: list[nn.Parameter]) -> None:
-    *pieces, present = flat.split([p.numel() for p in group] + [len(group)])
-    held_somewhere = None
-    for i, (p, piece) in enumerate(zip(group, pieces, strict=True)):
-        if p.grad is not None:
-            p.grad.copy_(piece.view_as(p))
-            continue
-        if held_somewhere is None:  # read back only when something is missing: reading synchronises a GPU
-            held_somewhere = (present > 0).tolist()
-        if held_somewhere[i]:
-            p.grad = piece.view_as(p).clone()
+def _average(group: list[nn.Parameter]) -> None:
+    held = [i for i, p in enumerate(group) if p.grad is not None]
+    missing = [i for i, p in enumerate(group) if p.grad is None]
+    present = torch.ones(len(group), dtype=group[0].dtype, device=group[0].device)
+    for i in missing:
+        present[i].zero_()  # where it lies: a tensor made of numbers, of the host's, would be waited for
+    pieces = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in group]
+    flat = torch.cat([*pieces, present])
+    dist.all_reduce(flat)
+    *pieces, present = flat.div_(dist.get_world_size()).split([*map(len, pieces), len(group)])
+    means = [piece.view_as(p) for p, piece in zip(group, pieces, strict=True)]
+    if held:  # torch refuses empty lists
+        torch._foreach_copy_([group[i].grad for i in held], [means[i] for i in held])
+    if missing:  # a GPU is waited for: the others alone know whether what is missing here is missing everywhere
+        somewhere = (present > 0).tolist()
+        for i in missing:
+            group[i].grad = means[i].clone() if somewhere[i] else None
 
 
 class SyncAtStep(DDPStrategy):

@@ -66,29 +66,29 @@ class _Rolls:
     def __init__(self, images: Tensor, draws: Draws | None, percentile: float | None) -> None:
         self.like, self.n, self.draws, self.percentile = images, len(images), draws, percentile
 
-    def uniform(self, chance: float, *shape: int) -> Tensor:
+    def uniform(self, chance: Tensor, *shape: int) -> Tensor:
         """[n, *shape] from -1 to 1."""
         if self.percentile is not None:
             return self._all(2 * self.percentile - 1, *shape)
         return (2 * self._moved(self.draws.uniform(self.n, *shape)) - 1) * self._chosen(chance, *shape)
 
-    def normal(self, chance: float, *shape: int) -> Tensor:
+    def normal(self, chance: Tensor, *shape: int) -> Tensor:
         """[n, *shape] from N(0, 1). The percentile lacks the inverse error function's sqrt(2), as the official one."""
         if self.percentile is not None:
             return self._all(_erfinv(2 * self.percentile - 1), *shape)
         return self._moved(self.draws.normal(self.n, *shape)) * self._chosen(chance, *shape)
 
-    def half_normal(self, chance: float) -> Tensor:
+    def half_normal(self, chance: Tensor) -> Tensor:
         """[n]: sizes of N(0, 1)."""
         return self.normal(chance).abs() if self.percentile is None else self._all(_erfinv(self.percentile))
 
-    def below(self, sides: int, chance: float) -> Tensor:
+    def below(self, sides: int, chance: Tensor) -> Tensor:
         """[n]: whole numbers from 0 to sides - 1."""
         if self.percentile is not None:
             return self._all(math.floor(sides * self.percentile))
         return (sides * self._moved(self.draws.uniform(self.n))).floor() * self._chosen(chance)
 
-    def chosen(self, chance: float) -> Tensor:
+    def chosen(self, chance: Tensor) -> Tensor:
         """[n]: 1 with the chance, else 0."""
         return self._all(1.0) if self.percentile is not None else self._chosen(chance)
 
@@ -98,7 +98,7 @@ class _Rolls:
             return self._all(self.percentile, *shape)
         return self._moved(self.draws.uniform(self.n, *shape))
 
-    def _chosen(self, chance: float, *shape: int) -> Tensor:
+    def _chosen(self, chance: Tensor, *shape: int) -> Tensor:
         chosen = self._moved(self.draws.uniform(self.n)) < chance
         return chosen.to(self.like.dtype).view(self.n, *[1] * len(shape))
 
@@ -188,6 +188,7 @@ class AdaptiveAugment(nn.Module):
         self.register_buffer("p", torch.tensor(float(p)))
         self.register_buffer("taps", geometry_filter().float(), persistent=False)
         self.register_buffer("bank", filter_bank().float(), persistent=False)
+        self.register_buffer("power", torch.tensor(EXPECTED_POWER, dtype=torch.float64), persistent=False)
         self.xint_max, self.scale_std, self.rotate_max = xint_max, scale_std, rotate_max
         self.aniso_std, self.xfrac_std = aniso_std, xfrac_std
         self.brightness_std, self.contrast_std = brightness_std, contrast_std
@@ -239,17 +240,17 @@ class AdaptiveAugment(nn.Module):
             raise ValueError(f"percentile {percentile} does not lie between 0 and 1")
         if images.shape[1] not in (1, 3):
             raise ValueError(f"images have {images.shape[1]} channels; colours are transformed in 1 (grey) or 3 (RGB)")
-        on = {name: 1.0 if percentile is not None else m for name, m in self.multipliers.items() if m > 0}
-        p = self.p.item() if on and percentile is None else 1.0  # waits for the device, as the margins will
-        if not on or p == 0:
+        chances = {name: m * self.p.double() for name, m in self.multipliers.items() if m > 0}
+        # Asking a GPU for p would wait for it: there all is done, and undone below where p is 0.
+        if not chances or (percentile is None and self.p.is_cpu and self.p == 0):
             return images
-        chances = {name: m * p for name, m in on.items()}
-        draws = enclosing_draws(self) if percentile is None or "noise" in on else None
+        draws = enclosing_draws(self) if percentile is None or "noise" in chances else None
         with torch.autocast(images.device.type, enabled=False):  # half precision would blur what is learned from
             x = images.to(torch.promote_types(images.dtype, torch.float32))
-            return self._augment(x, chances, _Rolls(x, draws, percentile)).to(images.dtype)
+            augmented = self._augment(x, chances, _Rolls(x, draws, percentile)).to(images.dtype)
+        return augmented if percentile is not None else torch.where(self.p > 0, augmented, images)
 
-    def _augment(self, x: Tensor, chances: dict[str, float], rolls: _Rolls) -> Tensor:
+    def _augment(self, x: Tensor, chances: dict[str, Tensor], rolls: _Rolls) -> Tensor:
         if steps := self._geometry(chances, rolls, width=x.shape[3], height=x.shape[2]):
             x = warp(x, reduce(torch.matmul, steps), self.taps.to(x.dtype))
         if steps := self._colors(chances, rolls, channels=x.shape[1]):
@@ -263,7 +264,7 @@ class AdaptiveAugment(nn.Module):
             x = cut_square(x, rolls.chosen(chances["cutout"]) * self.cutout_size, rolls.anywhere(2))
         return x
 
-    def _geometry(self, chances: dict[str, float], rolls: _Rolls, *, width: int, height: int) -> list[Tensor]:
+    def _geometry(self, chances: dict[str, Tensor], rolls: _Rolls, *, width: int, height: int) -> list[Tensor]:
         """Inverses [N, 3, 3] of the steps in the order in which they happen to the image (App. B).
 
         The inverse of a chain is the product of the inverses in the same order: the last step is undone first.
@@ -280,9 +281,9 @@ class AdaptiveAugment(nn.Module):
         if "scale" in chances:
             shrink = torch.exp2(-rolls.normal(chances["scale"]) * self.scale_std)
             steps.append(scaling(shrink, shrink))
-        # Turned before and after the stretch, each with the chance that makes `rotate * p` together.
-        half_chance = 1 - math.sqrt(1 - min(chances.get("rotate", 0.0), 1.0))
         if "rotate" in chances:
+            # Turned before and after the stretch, each with the chance that makes `rotate * p` together.
+            half_chance = 1 - (1 - chances["rotate"].clamp(max=1)).sqrt()
             steps.append(rotation(rolls.uniform(half_chance) * (math.pi * self.rotate_max)))
         if "aniso" in chances:
             shrink = torch.exp2(-rolls.normal(chances["aniso"]) * self.aniso_std)
@@ -294,7 +295,7 @@ class AdaptiveAugment(nn.Module):
             steps.append(translation(-x * width, -y * height))
         return steps
 
-    def _colors(self, chances: dict[str, float], rolls: _Rolls, *, channels: int) -> list[Tensor]:
+    def _colors(self, chances: dict[str, Tensor], rolls: _Rolls, *, channels: int) -> list[Tensor]:
         """Maps [N, 4, 4] of the steps in the order in which they happen to the image (App. B)."""
         steps = []
         if "brightness" in chances:
@@ -311,10 +312,10 @@ class AdaptiveAugment(nn.Module):
             steps.append(along_grey(torch.exp2(rolls.normal(chances["saturation"]) * self.saturation_std), grey=False))
         return steps
 
-    def _gains(self, chance: float, rolls: _Rolls) -> Tensor:
+    def _gains(self, chance: Tensor, rolls: _Rolls) -> Tensor:
         """[N, 4]: amplification of each band; the change of any one keeps the expected power (App. B)."""
         gains = rolls.like.new_ones(rolls.n, BANDS)
-        power = rolls.like.new_tensor(EXPECTED_POWER)
+        power = self.power.to(gains)
         for band, multiplier in enumerate(self.imgfilter_bands):
             if multiplier > 0:
                 change = torch.ones_like(gains)

@@ -101,7 +101,7 @@ def hue_rotation(angle: Tensor) -> Tensor:
 
 def along_grey(factor: Tensor, *, grey: bool) -> Tensor:
     """[N, 4, 4] that multiplies by factor [N] the part of a colour along the grey axis, or the part across it."""
-    axis = factor.new_tensor([1, 1, 1, 0]) / math.sqrt(3)
+    axis = F.pad(factor.new_ones(3) / math.sqrt(3), [0, 1])
     along, whole = torch.outer(axis, axis), torch.eye(4, dtype=factor.dtype, device=factor.device)
     factor = factor[:, None, None]
     return whole + (factor - 1) * along if grey else along + factor * (whole - along)
@@ -159,9 +159,9 @@ def warp(images: Tensor, inverse: Tensor, taps: Tensor) -> Tensor:
     target_w, target_h = 2 * (width + 2 * support), 2 * (height + 2 * support)
     # From [-1, 1] over the target to pixels from the centre, and from there to [-1, 1] over the padded source. Pixel
     # centres of the doubled images lie a quarter of a pixel off, which enters and leaves again.
-    enter = inverse.new_tensor([[target_w / 4, 0, 0.25], [0, target_h / 4, 0.25], [0, 0, 1]])
+    enter = _framing(inverse, x=(target_w / 4, 0.25), y=(target_h / 4, 0.25))
     x, y = (left - right - 0.5) / source_w, (top - bottom - 0.5) / source_h
-    leave = inverse.new_tensor([[2 / source_w, 0, x], [0, 2 / source_h, y], [0, 0, 1]])
+    leave = _framing(inverse, x=(2 / source_w, x), y=(2 / source_h, y))
     theta = (leave @ inverse @ enter)[:, :2]
     grid = F.affine_grid(theta, [len(images), images.shape[1], target_h, target_w], align_corners=False)
     doubled = _GridSample.apply(upsample2d(images, taps, up=2), grid)
@@ -169,13 +169,28 @@ def warp(images: Tensor, inverse: Tensor, taps: Tensor) -> Tensor:
 
 
 def _margins(inverse: Tensor, width: int, height: int, extra: int) -> list[int]:
-    """[left, right, top, bottom]: whole pixels by which the corners reach over the image's edges, and `extra`."""
+    """[left, right, top, bottom]: whole pixels by which the corners reach over the image's edges, and `extra`.
+
+    On a GPU the most that there can be: the corners' places would have to be waited for, which costs a training step
+    more than filtering a larger image. Whatever lies beyond the farthest corner changes nothing.
+    """
+    if not inverse.is_cpu:
+        return [width - 1] * 2 + [height - 1] * 2
     x, y = (width - 1) / 2, (height - 1) / 2
     corners = inverse.new_tensor([[-x, x, x, -x], [-y, -y, y, y], [1, 1, 1, 1]])
     places = (inverse @ corners)[:, :2].transpose(0, 1).flatten(1)
-    reach = torch.stack([-places.amin(1), places.amax(1)], dim=1).tolist()  # waits for the device
+    reach = torch.stack([-places.amin(1), places.amax(1)], dim=1).tolist()
     limits = [(low_or_high, x) for low_or_high in reach[0]] + [(low_or_high, y) for low_or_high in reach[1]]
     return [math.ceil(min(max(far + extra - half, 0), 2 * half)) for far, half in limits]
+
+
+def _framing(like: Tensor, *, x: tuple[float, float], y: tuple[float, float]) -> Tensor:
+    """[3, 3] of factor and shift of x and of y; of entries that are filled in, since building it waits for a GPU."""
+    matrix = torch.eye(3, dtype=like.dtype, device=like.device)
+    for row, (factor, shift) in enumerate((x, y)):
+        matrix[row, row].fill_(factor)
+        matrix[row, 2].fill_(shift)
+    return matrix
 
 
 def recolor(images: Tensor, matrix: Tensor) -> Tensor:

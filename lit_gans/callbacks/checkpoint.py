@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lit_gans.adversarial import Game
 from lit_gans.base.checkpoints import checkpoints
 from lit_gans.base.files import replacing
 from lit_gans.base.processes import broadcast_state
-from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
+from lit_gans.callbacks.clock import EveryKimg, crossed, images_in, later
 from lit_gans.metrics.catalog import CATALOG, direction, metric_of
 
 
@@ -53,7 +54,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         self._written_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
         self._stop = False
-        self._asked: Tensor | None = None
+        self._answer: Callable[[], float] | None = None
 
     # ---- when --------------------------------------------------------------------------------------------------------
 
@@ -105,10 +106,10 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         """Raises SIGTERMException on all processes after the same batch."""
         stop = self._stop
         if trainer.world_size > 1:
-            # The answer to the question of the batch before: it is there already, so nothing waits for it.
-            stop = self._asked is not None and bool(self._asked.item() > 0)
-            asked = torch.tensor(float(self._stop), device=trainer.strategy.root_device)
-            self._asked = trainer.strategy.reduce(asked, reduce_op="sum")
+            # The answer to the question of the batch before, for which nothing waits that came after it.
+            stop = self._answer is not None and self._answer() > 0
+            asked = torch.full((), float(self._stop), device=trainer.strategy.root_device)
+            self._answer = later(trainer.strategy.reduce(asked, reduce_op="sum"))
         if stop:
             raise SIGTERMException
 

@@ -2,10 +2,12 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
 from lit_gans.adversarial import Game
 from lit_gans.adversarial.clock import images_in
@@ -26,6 +28,16 @@ def synchronize(device: torch.device) -> None:
     """Waits until the device has done all work given to it; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def later(x: Tensor) -> Callable[[], float]:
+    """What reads the scalar x: when called it waits for x, but not for what the device was given to do after that."""
+    there = x.to("cpu", non_blocking=True)
+    if x.device.type != "cuda":
+        return there.item
+    arrived = torch.cuda.Event()
+    arrived.record(torch.cuda.current_stream(x.device))
+    return lambda: (arrived.synchronize(), there.item())[1]
 
 
 class EveryKimg(Callback, ABC):

@@ -63,5 +63,5 @@ class EMA(Callback):
             shown, pl_module.images_seen - shown, half_life_kimg=self.half_life_kimg, ramp_up=self.ramp_up
         )
         torch._foreach_lerp_(*self._parameters, 1 - stays)
-        for average, live in zip(*self._buffers, strict=True):
-            average.copy_(live)
+        if self._buffers[0]:  # torch refuses empty lists
+            torch._foreach_copy_(*self._buffers)

@@ -1,6 +1,7 @@
 """The clock, updates, sampling, reports and the checks before training."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -12,6 +13,7 @@ from lit_gans.callbacks import EMA
 from lit_gans.callbacks.ema import ema_weight
 from lit_gans.data import Digits, Shapes
 from tests.cases import BATCH, CASES, train
+from tests.waits import Operators
 
 
 def test_the_clock_counts_images_and_stops_training(tmp_path: Path) -> None:
@@ -151,6 +153,14 @@ def test_ema_averages_parameters_and_copies_buffers(tmp_path: Path) -> None:
         expected = expected.lerp(live, 1 - stays)
         assert torch.allclose(average, expected, atol=1e-7)
     assert torch.equal(gan.generator_ema.norm.running_mean, gan.generator.norm.running_mean)
+
+
+def test_ema_is_two_operators_however_many_tensors_there_are(tmp_path: Path) -> None:
+    gan, ema = CASES["dcgan"](), EMA(0.1)
+    ema.on_fit_start(None, gan)
+    with Operators() as seen:
+        ema.on_train_batch_end(SimpleNamespace(world_size=1), gan, None, {"image": torch.ones(BATCH)}, 0)
+    assert seen.calls["_foreach_lerp_"] == seen.calls["_foreach_copy_"] == 1 and seen.calls["copy_"] == 0
 
 
 def test_a_half_life_is_not_negative() -> None:

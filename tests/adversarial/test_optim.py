@@ -1,10 +1,14 @@
 """Lazy Adam and learning rates on the image clock."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from lit_gans.adversarial import lazy_adam, learning_rate_factor
+from lit_gans.adversarial.optim import SMALL, repair, repair_together
+from tests.waits import DEVICE, Operators
 
 
 def test_lazy_adam_corrects_rate_and_betas() -> None:
@@ -47,3 +51,21 @@ def test_learning_rate_factor(schedule: str, kimg: float, expected: float) -> No
 def test_warm_up() -> None:
     assert learning_rate_factor(5, schedule="constant", total_kimg=100, warmup_kimg=10) == 0.5
     assert learning_rate_factor(20, schedule="constant", total_kimg=100, warmup_kimg=10) == 1.0
+
+
+@pytest.mark.parametrize("mend", [repair, repair_together])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_gradients_are_repaired_in_place_and_all_else_stays(mend: Callable, dtype: torch.dtype) -> None:
+    nan, inf = float("nan"), float("inf")
+    given = torch.tensor([[nan, inf, -inf], [2e5, -3e30, -0.0]], dtype=dtype)
+    gradients = [given.clone(), given[0, 0].clone(), given.t().clone(memory_format=torch.preserve_format)]
+    mend(gradients)
+    expected = torch.tensor([[0.0, 1e5, -1e5], [2e5, -3e30, -0.0]], dtype=dtype)
+    assert torch.equal(gradients[0], expected) and gradients[0][1, 2].signbit()
+    assert gradients[1].item() == 0 and torch.equal(gradients[2], expected.t())
+
+
+def test_small_gradients_on_a_gpu_are_repaired_at_once() -> None:
+    with Operators() as seen:
+        repair([torch.empty(n, device=DEVICE) for n in [64] * 50 + [2 * SMALL] * 2])
+    assert (seen.calls["nan_to_num_"], seen.calls["_foreach_copy_"]) == (3, 1)

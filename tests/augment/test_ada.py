@@ -12,6 +12,7 @@ from lit_gans.augment import PRESETS, AdaptiveAugment
 from lit_gans.augment.ada import GEOM
 from lit_gans.augment.transforms import (
     EXPECTED_POWER,
+    _margins,
     along_grey,
     cut_square,
     filter_bank,
@@ -126,6 +127,28 @@ def test_without_probability_or_transforms_images_pass_untouched() -> None:
     images = picture()
     assert every_transform(0.0)(images) is images
     assert AdaptiveAugment(p=1.0)(images) is images
+
+
+class Elsewhere(Tensor):
+    """As on a GPU, whose numbers are not asked for; and so is what is computed with it."""
+
+    is_cpu = False
+
+
+@pytest.mark.parametrize("p", [0.0, 0.7])
+def test_images_elsewhere_are_augmented_alike(p: float) -> None:
+    """Without a look at p or at how far the corners reach; with margins as wide as can be."""
+    images, here, there = picture(3), every_transform(p), every_transform(p)
+    there.p = there.p.as_subclass(Elsewhere)
+    expected, found = (augmented(augment, images.clone().requires_grad_(True)) for augment in (here, there))
+    torch.testing.assert_close(found.as_subclass(Tensor), expected, atol=2e-5, rtol=0)
+    assert p > 0 or torch.equal(found, images)
+
+
+def test_margins_elsewhere_are_the_widest_that_can_be() -> None:
+    far, none = scaling(torch.tensor([9.0]), torch.tensor([9.0])), torch.eye(3)[None]
+    assert _margins(far, 20, 32, 6) == _margins(none.as_subclass(Elsewhere), 20, 32, 6) == [19, 19, 31, 31]
+    assert _margins(none, 20, 32, 6) == [6, 6, 6, 6]
 
 
 def test_rejected_draws_leave_the_image() -> None:

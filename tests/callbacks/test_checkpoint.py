@@ -3,17 +3,21 @@
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_gans.base.checkpoints import checkpoints, find_checkpoint, read_checkpoint
 from lit_gans.callbacks import Checkpoint
+from lit_gans.callbacks import checkpoint as module
 from lit_gans.callbacks.checkpoint import link_over
 from lit_gans.runs.records import record
 from tests.cases import BATCH, CASES, train
+from tests.waits import DEVICE, noting
 
 EVERY = BATCH / 1000
 
@@ -134,3 +138,22 @@ def test_time_is_counted_for_throughput(tmp_path: Path) -> None:
     started = time.perf_counter()
     train(CASES["gan"](), tmp_path, batches=2, checkpoint=keep)
     assert 0 < keep.spent_s < time.perf_counter() - started
+
+
+def test_several_processes_agree_to_stop_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch asks, and reads the answer to the question of the batch before."""
+    answers, seen, asked = iter([0.0, 1.0]), [], []
+
+    def later(question: torch.Tensor) -> Any:
+        asked.append(question)
+        return lambda: next(answers)
+
+    monkeypatch.setattr(module, "later", later)
+    strategy = SimpleNamespace(root_device=DEVICE, reduce=lambda x, reduce_op: x)
+    keep, trainer = Checkpoint(0, 0), SimpleNamespace(world_size=2, strategy=strategy)
+    with noting(seen.append):
+        keep._stop_if_asked(trainer)
+        keep._stop_if_asked(trainer)
+        with pytest.raises(SIGTERMException):
+            keep._stop_if_asked(trainer)
+    assert seen == [] and [question.device for question in asked] == [DEVICE] * 3

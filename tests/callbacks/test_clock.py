@@ -1,10 +1,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
 from lit_gans.adversarial import GAN
-from lit_gans.callbacks.clock import EveryKimg, crossed
+from lit_gans.callbacks.clock import EveryKimg, crossed, later
 
 from .common import fit, tiny_gan
 
@@ -26,6 +27,14 @@ from .common import fit, tiny_gan
 )
 def test_crossed(before: int, after: int, every_kimg: float, due: bool) -> None:
     assert crossed(before, after, every_kimg) is due
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_number_is_read_later(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    x = torch.full((), 3.0, device=device)
+    assert later(2 * x)() == 6.0
 
 
 class Noted(EveryKimg):

@@ -44,6 +44,20 @@ def test_features_and_sentence(rnn: str, bidirectional: bool) -> None:
         assert torch.equal(sentence[:, 3:], features[:, 0, 3:])
 
 
+@pytest.mark.parametrize("rnn", ["lstm", "gru"])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_padded_captions_are_read_like_packed_ones(rnn: str, bidirectional: bool) -> None:
+    """The form for GPUs against torch's, in values and gradients."""
+    encoder = word_encoder(rnn=rnn, bidirectional=bidirectional)
+    embedded, weights = encoder.embedding(words()), torch.randn(4, 7, 6)
+    results = []
+    for read in (encoder._packed, encoder._padded):
+        features = read(embedded, LENGTHS)
+        gradients = torch.autograd.grad((features * weights).sum(), encoder.rnn.parameters(), retain_graph=True)
+        results.append([features, *gradients])
+    torch.testing.assert_close(results[1], results[0])
+
+
 def test_in_a_bag_what_words_mean_adds_up_and_order_is_lost() -> None:
     encoder = word_encoder(rnn="bag")
     features, sentence = encoder(words(), LENGTHS)

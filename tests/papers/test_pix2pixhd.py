@@ -22,6 +22,7 @@ from lit_gans.data.paired import Paired
 from lit_gans.papers.pix2pixhd import Encoder, LocalEnhancer, MultiscaleDiscriminator, PerceptualLoss, Pix2PixHD
 from lit_gans.papers.pix2pixhd.clusters import Clusters, class_of
 from lit_gans.papers.pix2pixhd.instances import (
+    averaged,
     edges,
     instance_means,
     label_colours,
@@ -419,6 +420,7 @@ def test_means_are_of_each_instance_of_each_image() -> None:
     features, instance = random_maps()
     numbers, images = number_instances(instance)
     found = spread_over(instance_means(features, numbers), numbers)
+    assert torch.equal(averaged(features, instance), found)
     for i in range(len(instance)):
         for chosen in instance[i].unique():
             where = instance[i] == chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def one_hot(label: Tensor, num_labels: int) -> Tensor:
@@ -42,6 +43,20 @@ def instance_means(features: Tensor, numbers: Tensor) -> Tensor:
 def spread_over(values: Tensor, numbers: Tensor) -> Tensor:
     """Values [F, M] of instances, numbers [N, H, W] -> [N, F, H, W]: each pixel with its instance's."""
     return values[:, numbers].transpose(0, 1)
+
+
+def averaged(features: Tensor, instance: Tensor) -> Tensor:
+    """Features [N, F, H, W], ids int64 [N, H, W] -> float32 [N, F, H, W]: each pixel with the mean of its instance.
+
+    As by `instance_means` and `spread_over`, but without asking how many instances there are, which would wait for a
+    GPU in every step of training: there is room for one for each pixel.
+    """
+    flat, (ids, order) = features.float().flatten(2), instance.flatten(1).sort(1)
+    ranks = pad(ids.diff(dim=1) != 0, [1, 0]).cumsum(1)
+    numbers = torch.zeros_like(order).scatter_(1, order, ranks)[:, None]
+    sizes = torch.zeros_like(flat[:, :1]).scatter_add_(2, numbers, torch.ones_like(flat[:, :1])).clamp_(min=1)
+    index = numbers.expand_as(flat)
+    return (torch.zeros_like(flat).scatter_add(2, index, flat) / sizes).gather(2, index).view(features.shape)
 
 
 def restyle(features: Tensor, instance: Tensor, *, chosen: int, style: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from lit_gans.papers.pix2pix import Norm, check_size, norm_layer
-from lit_gans.papers.pix2pixhd.instances import instance_means, number_instances, spread_over
+from lit_gans.papers.pix2pixhd.instances import averaged
 
 Features = list[list[Tensor]]  # of every scale, finest first, of every group of layers; the last is the prediction
 
@@ -164,8 +164,7 @@ class Encoder(GlobalGenerator):
         super().__init__(in_channels=channels, out_channels=features, **size)
 
     def forward(self, images: Tensor, instance: Tensor) -> Tensor:
-        numbers, _ = number_instances(instance)
-        return spread_over(instance_means(super().forward(images), numbers), numbers)
+        return averaged(super().forward(images), instance)
 
 
 # ---- discriminators --------------------------------------------------------------------------------------------------

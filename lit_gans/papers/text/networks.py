@@ -70,11 +70,31 @@ class WordEncoder(nn.Module):
         if isinstance(self.rnn, nn.Linear):
             features = self.rnn(embedded) * word_mask(lengths, words.shape[1])[..., None]
             return features, features.sum(1) / lengths[:, None].sqrt()
-        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        features, state = self.rnn(packed)
-        features, _ = pad_packed_sequence(features, batch_first=True, total_length=words.shape[1])
-        hidden = state[0] if isinstance(self.rnn, nn.LSTM) else state
-        return features, hidden.transpose(0, 1).flatten(1)
+        # Packed sequences take half of the time, and a GPU would have to be waited for: the host must know the lengths.
+        features = (self._packed if lengths.is_cpu else self._padded)(embedded, lengths)
+        ahead, back = features.tensor_split([self.rnn.hidden_size], 2)
+        last = ahead.take_along_dim(lengths[:, None, None] - 1, 1)
+        return features, torch.cat([last[:, 0], back[:, 0]], 1)
+
+    def _packed(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=embedded.shape[1])[0]
+
+    def _padded(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """Each direction meets captions before their padding: backwards, it reads those moved to the right edge."""
+        padding = embedded.shape[1] - lengths
+        features = self.rnn(embedded)[0]
+        if self.rnn.bidirectional:
+            moved = rolled(self.rnn(rolled(embedded, padding))[0], -padding)
+            half = self.rnn.hidden_size
+            features = torch.cat([features[..., :half], moved[..., half:]], 2)
+        return features * word_mask(lengths, embedded.shape[1])[..., None]
+
+
+def rolled(x: Tensor, steps: Tensor) -> Tensor:
+    """x [N, T, D], each row moved along T by its own number of steps [N], around the end."""
+    places = torch.arange(x.shape[1], device=x.device) - steps[:, None]
+    return x.take_along_dim((places % x.shape[1])[..., None], 1)
 
 
 def word_mask(lengths: Tensor, max_words: int) -> Tensor:
