@@ -81,7 +81,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("hd-judge-lsgan", {"use_lsgan": False}, "use_lsgan is false"),
     ("stack-1", {"B_DCGAN": True}, "'B_DCGAN' is no argument"),
     ("tree-g1", {"STAGES": 2}, "'STAGES' is no argument"),
-    ("attn-g", {"B_DCGAN": True}, "'B_DCGAN' is no value"),
+    ("attn-g", {"B_DCGAN": True}, "'B_DCGAN' is no argument"),
     ("attn-rnn", {"nlayers": 2}, "nlayers is 2"),
 ]
 
