@@ -23,6 +23,7 @@ from lit_gans.callbacks import checkpoint as checkpoint_module
 from lit_gans.runs.configs import shipped_configs
 from lit_gans.runs.folder import new_run_folder
 from lit_gans.runs.load import load_run
+from lit_gans.training.cli import parse, set_arithmetic
 from tests.cases import largest_difference
 from tests.distributed.launch import ROOT, free_port
 
@@ -70,6 +71,26 @@ def test_float32_precision_is_also_of_convolutions(precision: str, tf32: bool, c
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "searches"),
+    [
+        ([], True),
+        (["--fade_in.start_px=4"], False),
+        (["--trainer.benchmark=false"], False),
+        (["--fade_in.start_px=4", "--trainer.benchmark=true"], True),
+        (["--trainer.deterministic=true"], False),
+    ],
+)
+def test_convolutions_are_searched_where_sizes_stay(arguments: list[str], searches: bool, config: Path) -> None:
+    before = torch.backends.cudnn.benchmark
+    try:
+        set_arithmetic(parse(["--config", str(config), *arguments]))
+        assert torch.backends.cudnn.benchmark is searches
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = before
 
 
 def test_a_run_leaves_everything_in_its_folder(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -16,10 +16,10 @@ def switches() -> list[object]:
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    before = torch.get_float32_matmul_precision(), CUDNN.allow_tf32
+    before = torch.get_float32_matmul_precision(), CUDNN.allow_tf32, CUDNN.benchmark
     yield
     torch.set_float32_matmul_precision(before[0])
-    CUDNN.allow_tf32 = before[1]
+    CUDNN.allow_tf32, CUDNN.benchmark = before[1:]
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("highest", False), ("high", True), ("medium", True)])
@@ -36,8 +36,8 @@ def test_convolutions_follow_the_products_of_matrices(precision: str, tf32: bool
 def test_exactness_is_for_a_while(matmul: str, convolutions: bool) -> None:
     torch.set_float32_matmul_precision(matmul)
     CUDNN.allow_tf32 = convolutions
-    before = switches()
+    CUDNN.benchmark, before = convolutions, [*switches(), convolutions]
     with pytest.raises(KeyError), exact_float32(torch.device("cpu")):
-        assert switches()[:3] == ["highest", False, False]
+        assert [*switches()[:3], CUDNN.benchmark] == ["highest", False, False, False]
         raise KeyError
-    assert switches() == before
+    assert [*switches(), CUDNN.benchmark] == before

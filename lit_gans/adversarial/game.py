@@ -1,10 +1,10 @@
 """What every adversarial training shares: one clock and the ritual of an update, in Lightning's manual optimisation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from numbers import Number
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning.pytorch as pl
 import torch
@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
 
 from lit_gans import __version__
 from lit_gans.adversarial.capabilities import Samples, can
@@ -30,6 +31,9 @@ from lit_gans.adversarial.optim import Schedule, learning_rate_factor, repair
 from lit_gans.adversarial.reports import Reports
 from lit_gans.adversarial.strategy import SyncAtStep, average_gradients
 from lit_gans.base.random import Draws, drawing
+from lit_gans.nn.mode import statistics_kept
+
+Made = TypeVar("Made")
 
 
 class Game(pl.LightningModule, ABC):
@@ -42,7 +46,8 @@ class Game(pl.LightningModule, ABC):
 
     Args:
         total_kimg: training ends when so many thousand images have been shown.
-        micro_batches: each process's batch is processed in so many parts, whose gradients add up to one step.
+        micro_batches: each process's batch is processed in so many parts, whose gradients add up to one step; the
+            memory of activations falls with their number.
         clip_grad_norm: largest gradient norm per optimiser; 0 clips nothing.
         repair_gradients: NaN becomes 0 and infinity 1e5 before each step, as in NVIDIA's training loops: one bad batch
             must not destroy the weights. One more pass over all gradients.
@@ -210,6 +215,21 @@ class Game(pl.LightningModule, ABC):
                 yield part
         self._part, self._parts = 0, 1
 
+    def for_both(self, make: Callable[..., Made], *inputs: Tensor | None) -> list[Made]:
+        """`make` of each micro-batch of the inputs, for the steps of both players; layers draw from their own stream.
+
+        Of several micro-batches only the results are kept: each is made once more, by the same random numbers, when
+        its backward pass comes. So memory falls with their number.
+        """
+        if self.micro_batches == 1:
+            with drawing(self.draws("layers", 0)):
+                return [make(*inputs)]
+        twice = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": self._first_and_again}
+        return [checkpoint(make, *part, **twice) for part in self.split(*inputs)]
+
+    def _first_and_again(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        return drawing(self.draws("layers", 0)), _again(self, self.draws("layers", 0))
+
     def accumulate(self, loss: Tensor) -> None:
         """Adds the gradient of a micro-batch's mean loss to the step."""
         loss = loss / self.micro_batches if self.micro_batches > 1 else loss
@@ -319,6 +339,12 @@ class Game(pl.LightningModule, ABC):
         check_same_architecture(self, checkpoint)
         self.images_seen = checkpoint["lit_gans"]["images_seen"]
         self.batches_seen = checkpoint["lit_gans"]["batches_seen"]
+
+
+@contextmanager
+def _again(game: Game, draws: Draws) -> Iterator[None]:
+    with drawing(draws), statistics_kept(game):
+        yield
 
 
 def _players(module: nn.Module) -> Iterator[nn.Module]:

@@ -17,14 +17,17 @@ def set_float32_precision(precision: str) -> None:
 
 @contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
-    """No autocast and no TF32 within; as before afterwards."""
-    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    """No autocast and no TF32 within, nor convolutions chosen by a race; as before afterwards."""
+    cudnn = torch.backends.cudnn
+    matmul, convolutions, race = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
     set_float32_precision("highest")
+    cudnn.benchmark = False
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
         _switch(matmul, convolutions=convolutions)
+        cudnn.benchmark = race
 
 
 def _switch(matmul: str, *, convolutions: bool) -> None:

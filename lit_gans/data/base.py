@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from lightning import LightningDataModule
+from lightning.fabric.utilities.data import suggested_max_num_workers
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lit_gans.data.checks import _whole
 from lit_gans.data.pyramid import GrowingStream
-from lit_gans.data.sets import ImageSet
+from lit_gans.data.sets import ImageSet, TensorSet
 from lit_gans.data.stream import Stream
 
 if TYPE_CHECKING:
     from lit_gans.data.pyramid import Plan, Pyramid
+
+MOST_WORKERS = 8
 
 
 class ImageData(LightningDataModule, ABC):
@@ -27,7 +30,7 @@ class ImageData(LightningDataModule, ABC):
 
     `batch_size` is global and is divided by the number of processes. The loader gives uint8; on the device it becomes
     float32 in [-1, 1]. Training starts at `trainer.lightning_module.images_seen`, so a resumed run sees the batches
-    that an unbroken one would have seen. Without a Trainer use `dataset` and `batches`.
+    that an unbroken one would have seen. Without a Trainer use `dataset` and `batches`. num_workers: see `workers`.
     """
 
     gives: ClassVar[Literal["pictures", "pictures with captions", "pictures to translate"]] = "pictures"
@@ -37,12 +40,12 @@ class ImageData(LightningDataModule, ABC):
     class_names: tuple[str, ...] = ()
 
     def __init__(
-        self, *, batch_size: int, resolution: int, mirror: bool = False, num_workers: int = 0, seed: int = 0
+        self, *, batch_size: int, resolution: int, mirror: bool = False, num_workers: int | None = None, seed: int = 0
     ) -> None:
         super().__init__()
         self.batch_size = _whole("batch_size", batch_size, 1)
         self.resolution = _whole("resolution", resolution, 1)
-        self.num_workers = _whole("num_workers", num_workers, 0)
+        self.num_workers = None if num_workers is None else _whole("num_workers", num_workers, 0)
         self.seed = _whole("seed", seed, 0)
         self.mirror = mirror
         self._growing: tuple[Plan, Pyramid] | None = None
@@ -106,17 +109,30 @@ class ImageData(LightningDataModule, ABC):
         start = 0 if trainer is None else int(trainer.lightning_module.images_seen)
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         stream = self.stream(start=start, rank=rank, world=world)
-        pin = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        if self.num_workers == 0 and not pin:
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        workers = self.workers(device, devices=1 if trainer is None else trainer.num_devices)
+        pin = device.type == "cuda"
+        if workers == 0 and not pin:
             return stream
         return DataLoader(
             stream,
             batch_size=None,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=pin,
             generator=torch.Generator(),  # else its iterator draws a seed from torch's global one
         )
+
+    def workers(self, device: torch.device, *, devices: int = 1) -> int:
+        """How many processes load for each of `devices`: `num_workers`, or as many as there are cores for, up to 8.
+
+        Of themselves none where pictures lie in memory, and where a CPU trains: its cores are at work.
+        """
+        if self.num_workers is not None:
+            return self.num_workers
+        if device.type != "cuda" or isinstance(self.dataset(self.train_split), TensorSet):
+            return 0
+        return min(suggested_max_num_workers(devices), MOST_WORKERS)
 
     def stream(self, *, start: int = 0, rank: int = 0, world: int = 1) -> Stream:
         """The batches of process `rank` of `world` from image `start` on."""

@@ -194,7 +194,7 @@ class TextData(ImageData):
         embeddings: str | None = None,
         wrong: Wrong = "none",
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -180,7 +180,7 @@ class CaptionedFileData(TextData):
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -272,7 +272,7 @@ class CaptionFolder(CaptionedFileData):
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -350,7 +350,7 @@ class CocoCaptions(CaptionedFileData):
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -112,7 +112,7 @@ class CIFAR10(ImageData):
         resolution: int = 32,
         download: bool = False,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -64,7 +64,7 @@ class CUB(CaptionedFileData):
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

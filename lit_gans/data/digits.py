@@ -24,7 +24,7 @@ class Digits(ImageData):
         resolution: int = 32,
         holdout: bool = False,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -32,7 +32,7 @@ class FFHQ(Images):
         train_split: str = "train",
         cache_mb: int = 1024,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -73,7 +73,7 @@ class MNIST(ImageData):
         resolution: int = 32,
         download: bool = False,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -165,7 +165,7 @@ class Shapes(ImageData):
         holdout: bool = False,
         only: dict[str, list[str]] | None = None,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

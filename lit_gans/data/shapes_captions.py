@@ -102,7 +102,7 @@ class ShapeCaptions(TextData):
         embeddings: str | None = None,
         wrong: Wrong = "none",
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -87,7 +87,7 @@ class ShapePairs(TranslationData):
         rotate: bool = False,
         holdout: bool = True,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -171,7 +171,7 @@ class ShapeDomains(UnpairedData):
         test_images: int = 2_000,
         rotate: bool = False,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

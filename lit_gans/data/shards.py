@@ -255,7 +255,7 @@ class Shards(ImageData):
         held_out_at: Literal["spread", "end"] = "spread",
         train_split: str = "train",
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -59,7 +59,7 @@ class StackedMNIST(ImageData):
         test_images: int = 26_000,
         download: bool = False,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -108,7 +108,7 @@ class TranslationData(ImageData):
         height: int | None = None,
         load_px: int | None = None,
         mirror: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -121,7 +121,7 @@ class DCGAN(GAN):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
         # Both players see the same fakes, as in the authors' code, which spares a pass through the generator.
-        fakes = [self.generator(z) for (z,) in self.split(self.latents(len(batch["image"]), "z"))]
+        fakes = self.for_both(self.generator, self.latents(len(batch["image"]), "z"))
         real_logits = []
         with self.updating(opt_d):
             for fake, (real,) in zip(fakes, self.split(batch["image"]), strict=True):

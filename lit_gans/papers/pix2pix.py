@@ -412,8 +412,7 @@ class Pix2Pix(Game):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
         a, b = batch["a"], batch["b"]
-        with drawing(self.draws("layers", 0)):
-            fakes = [self.generator(source) for (source,) in self.split(a)]
+        fakes = self.for_both(self.generator, a)
         reals: list[Tensor] = []
         with self.updating(opt_d):
             for fake, (source, target) in zip(fakes, self.split(a, b), strict=True):

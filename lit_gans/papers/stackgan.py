@@ -349,7 +349,7 @@ class StackGAN(TextGAN):
         (real,) = scaled_images(batch["image"], [self.stage_px])
         wrong = self.features(batch, prefix="wrong_").sentence if self.data_wrong(batch) else None
         inputs = self.latents(n, "z"), self.features(batch).sentence, self.draws("noise").normal(n, self.noise_dim)
-        fakes = [self.drawn(*parts) for parts in self.split(*inputs)]
+        fakes = self.for_both(self.drawn, *inputs)
         with self.updating(opt_d):
             for fake, (real_part, wrong_part) in zip(fakes, self.split(real, wrong), strict=True):
                 wrong_mu = None if wrong_part is None else self.condition(wrong_part)

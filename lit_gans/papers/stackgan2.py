@@ -347,7 +347,7 @@ class StackGAN2(TextGAN):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
-        fakes = [self.generator(*inputs) for inputs in self.split(*self.inputs(batch))]  # both players see the same
+        fakes = self.for_both(self.generator, *self.inputs(batch))  # both players see the same
         with self.updating(opt_d):
             for fake, (real, wrong) in zip(fakes, self.split(batch["image"], batch.get("wrong")), strict=True):
                 self.accumulate(self.judged(real, wrong, fake))

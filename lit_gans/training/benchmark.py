@@ -23,13 +23,12 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from lit_gans.base.precision import set_float32_precision
 from lit_gans.base.random import Draws
 from lit_gans.callbacks.clock import synchronize
 from lit_gans.callbacks.throughput import peak_memory_mib
 from lit_gans.data import TranslationSet
 from lit_gans.runs.records import describe
-from lit_gans.training.cli import FitCLI, _config_values, parse
+from lit_gans.training.cli import FitCLI, _config_values, parse, set_arithmetic
 
 EXCLUDED = ("Evaluate", "ImageGrid", "Checkpoint")
 COLUMNS = ("config", "commit", "hardware", "threads", "torch", "precision", "batch", "img/s", "s/kimg", "MiB",
@@ -105,7 +104,7 @@ def measure(argv: list[str], *, batches: int, repeats: int, warmup: int) -> Benc
 
 def _parse(argv: list[str], folder: str) -> FitCLI:
     cli = parse(argv, run_folder=folder)
-    set_float32_precision(cli.config["float32_matmul_precision"])
+    set_arithmetic(cli)
     if cli.trainer.world_size > 1:
         raise ValueError(f"{cli.trainer.world_size} processes: a benchmark is of one; add --trainer.devices=1")
     return cli
@@ -282,8 +281,8 @@ class BareLoop:
         return clock.loop(batches, self.device, without_mib=self.without_mib)
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
-        if self.data.num_workers:
-            self.data.trainer = None
+        if workers := self.data.workers(self.device):
+            self.data.num_workers, self.data.trainer = workers, None
             yield from self.data.train_dataloader()
         images, size = self.data.dataset(self.data.train_split), self.data.batch_size
         # Translators see crops; all from one corner are as fast.

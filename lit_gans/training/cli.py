@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from lightning import LightningDataModule
 from lightning.pytorch import Trainer
@@ -165,9 +166,20 @@ def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
         return FitCLI(found, run_folder=run_folder)
 
 
+def set_arithmetic(cli: FitCLI) -> None:
+    """Sets what holds for the whole process: TF32, and whether cuDNN searches for its fastest convolutions.
+
+    It searches at each new size, which pays where sizes stay: not while networks grow. `trainer.benchmark` decides,
+    where it is given; `trainer.deterministic` forbids it.
+    """
+    set_float32_precision(cli.config["float32_matmul_precision"])
+    if cli.config["trainer"]["benchmark"] is None and not torch.are_deterministic_algorithms_enabled():
+        torch.backends.cudnn.benchmark = cli.config["fade_in"]["start_px"] == 0
+
+
 def train(cli: FitCLI, argv: list[str]) -> Path:
     """Trains what was parsed; the run folder."""
-    set_float32_precision(cli.config["float32_matmul_precision"])
+    set_arithmetic(cli)
     checkpoint = _checkpoint_to_resume(cli)
     trainer = cli.trainer
     if trainer.is_global_zero:

@@ -85,6 +85,20 @@ def test_gradients_are_left_as_they_are_where_that_is_asked_for(tmp_path: Path) 
     assert not all(torch.isfinite(p).all() for p in gan.parameters())
 
 
+def test_only_the_stepping_player_takes_gradients_in_a_second_fit_too(tmp_path: Path) -> None:
+    gan, seen = CASES["gan"](), []
+
+    class Spy(pl.Callback):
+        def on_before_optimizer_step(self, trainer: pl.Trainer, gan: papers.VanillaGAN, optimizer: object) -> None:
+            seen.append([all(p.requires_grad for p in network.parameters()) for network in gan.networks()])
+
+    for run in ("first", "second"):
+        gan.discriminator = CASES["gan"]().discriminator
+        train(gan, tmp_path / run, batches=gan.batches_seen + 1, callbacks=[Spy()])
+    assert seen == [[False, True], [True, False]] * 2
+    assert all(p.requires_grad for network in gan.networks() for p in network.parameters())
+
+
 def test_learning_rates_follow_the_clock(tmp_path: Path) -> None:
     gan, rates = CASES["wgan-gp-mlp"](), []
 

@@ -102,6 +102,7 @@ def test_memory_is_pinned_for_cuda_alone_and_workers_persist(device: str) -> Non
     data = Counting(batch_size=4, resolution=2, num_workers=1)
     data.trainer = SimpleNamespace(
         world_size=2,
+        num_devices=2,
         global_rank=1,
         lightning_module=SimpleNamespace(images_seen=40),
         strategy=SimpleNamespace(root_device=torch.device(device)),
@@ -109,6 +110,15 @@ def test_memory_is_pinned_for_cuda_alone_and_workers_persist(device: str) -> Non
     loader = data.train_dataloader()
     assert loader.pin_memory == (device == "cuda") and loader.persistent_workers
     assert loader.dataset.positions(0).tolist() == [42, 43]
+
+
+def test_a_gpu_is_fed_by_processes_and_a_cpu_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_gans.data.base.suggested_max_num_workers", lambda devices: 24 // devices)
+    cpu, cuda, data = torch.device("cpu"), torch.device("cuda"), Counting(batch_size=4, resolution=2)
+    assert data.workers(cpu) == 0 and [data.workers(cuda, devices=n) for n in (1, 4, 24)] == [8, 6, 1]
+    assert Digits(batch_size=4, resolution=8).workers(cuda) == 0, "these pictures lie in memory"
+    given = Counting(batch_size=4, resolution=2, num_workers=3)
+    assert given.workers(cpu) == given.workers(cuda) == 3
 
 
 @pytest.mark.parametrize(

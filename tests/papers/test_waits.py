@@ -8,47 +8,24 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from lit_gans.adversarial import Game, Progressive
+from lit_gans.adversarial import Progressive
 from lit_gans.callbacks import EMA, AdaptiveAugmentation, FadeIn
-from lit_gans.data import Digits
-from tests.cases import BATCH, CASES
-from tests.papers import captioned, test_attngan, test_cyclegan, test_pix2pix, test_pix2pixhd, test_stackgan2
-from tests.papers.test_stackgan import tiny as stackgan
+from tests.cases import BATCH
+from tests.papers.games import GANS, OTHERS
 from tests.waits import DEVICE, waits_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random weights and is not trained.*")
 
 
-def digits(game: Game) -> Digits:
-    return Digits(batch_size=BATCH, resolution=game.resolution, seed=5)
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", GANS)
 def test_steps_of_gans_wait_for_nothing(name: str, tmp_path: Path) -> None:
-    game, callbacks = CASES[name](), [EMA(0.1)]
+    build, data = GANS[name]
+    game, callbacks = build(), [EMA(0.1)]
     if isinstance(game, Progressive):
         callbacks.append(FadeIn(start_px=4, stabilise_kimg=0.0, fade_kimg=2 * BATCH / 1000))
     if name == "stylegan2-ada":
         callbacks.append(AdaptiveAugmentation(interval=2))
-    assert waits_of(game, digits(game), tmp_path, batches=4, callbacks=callbacks) == []
-
-
-def pixels(folder: Path) -> pl.LightningDataModule:
-    return test_pix2pixhd.data(test_pix2pixhd.write_pictures(folder))
-
-
-OTHERS: dict[str, tuple[Callable[[], Game], Callable[[Path], pl.LightningDataModule]]] = {
-    **{f"pix2pix-{name}": (build, test_pix2pix.pairs) for name, build in test_pix2pix.CASES.items()},
-    **{f"cyclegan-{name}": (build, test_cyclegan.domains) for name, build in test_cyclegan.CASES.items()},
-    "pix2pixhd": (lambda: test_pix2pixhd.tiny(**test_pix2pixhd.PHASES), pixels),
-    "stackgan": (stackgan, lambda _: captioned.shapes(wrong="caption")),
-    **{f"stackgan2-{name}": (build, lambda _, name=name: test_stackgan2.data(name))
-       for name, build in test_stackgan2.CASES.items()},
-    "joint-embedding": (test_stackgan2.embedding, lambda _: captioned.shapes()),
-    **{name: (build, lambda _: test_attngan.shapes()) for name, build in test_attngan.BUILD.items()},
-    "damsm-gru": (lambda: test_attngan.damsm(encoder_rnn="gru"), lambda _: test_attngan.shapes()),
-    "damsm-bag": (lambda: test_attngan.damsm(encoder_rnn="bag"), lambda _: test_attngan.shapes()),
-}  # fmt: skip
+    assert waits_of(game, data(tmp_path), tmp_path, batches=4, callbacks=callbacks) == []
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -60,13 +37,13 @@ def test_steps_of_other_games_wait_for_nothing(name: str, tmp_path: Path) -> Non
 
 
 def wait_by(act: Callable[[torch.Tensor], Any], folder: Path) -> list[str]:
-    game = CASES["gan"]()
+    build, data = GANS["gan"]
 
     class Act(pl.Callback):
         def on_train_batch_start(self, *args: Any) -> None:
             act(torch.ones(3, device=DEVICE))
 
-    return waits_of(game, digits(game), folder, batches=2, callbacks=[Act()])
+    return waits_of(build(), data(folder), folder, batches=2, callbacks=[Act()])
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ class AttnGAN(TextGAN):
         wrong = self.wrong_sentences(batch, text.sentence)
         z, eps = self.latents(len(real), "z"), self.draws("eps").normal(len(real), self.noise_dim)
         # All players see the same fakes, as in the official code.
-        fakes = [self.draw(*part) for part in self.split(z, eps, *text)]
+        fakes = self.for_both(self.draw, z, eps, *text)
         with self.updating(opt_d):
             for fake, parts in zip(fakes, self.split(real, text.sentence, wrong), strict=True):
                 self.accumulate(self.judged(fake, *parts))
