@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -164,6 +164,7 @@ class Domain:
     """One side of translation data: what `lit_gans.metrics.reals` asks of a data module."""
 
     num_classes = 0
+    class_names: Sequence[str] = ()
 
     def __init__(self, data: TranslationData, name: str) -> None:
         if name not in ("a", "b"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from lit_gans.metrics.extractors import (
 from lit_gans.nn.clip import CLIP_MEAN, CLIP_STD
 from lit_gans.official.weights import read_published
 
+N = TypeVar("N", bound=nn.Module)
 _HINT = "or pass weights_path, a file of its weights"
 
 # Radford et al. (2021), Tables 19 and 20: embedding width, input_px, layers, width, patch_px (None: a ResNet).
@@ -59,6 +61,8 @@ class ModuleFeatures(Extractor):
     """
 
     num_classes = 0
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -176,7 +180,7 @@ def timm_features(model: str, weights_path: str | Path | None = None) -> ModuleF
     if not timm.is_model(model):
         near = ", ".join(get_close_matches(model, timm.list_models())) or "none: see timm.list_models()"
         raise ValueError(f"timm has no model {model!r}; near it are {near}")
-    network = _from_timm(timm.create_model, model, None if weights_path is None else Path(weights_path))
+    network: Any = _from_timm(timm.create_model, model, None if weights_path is None else Path(weights_path))
     settings = timm.data.resolve_model_data_config(network)
     network.reset_classifier(0)
     return ModuleFeatures(
@@ -203,7 +207,7 @@ def _check_model(family: str, model: str, known: dict) -> None:
         raise ValueError(f"there is no {family} model {model!r}; there are {', '.join(known)}")
 
 
-def _filled(make: Callable[[], nn.Module], state: dict[str, Tensor], *, path: Path, what: str) -> nn.Module:
+def _filled(make: Callable[[], N], state: dict[str, Tensor], *, path: Path, what: str) -> N:
     """The network with these tensors as its parameters: none is ever drawn. ValueError where they do not fit."""
     with torch.device("meta"):
         network = make()

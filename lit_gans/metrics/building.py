@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def build_extractor(
     if spatial and spec != "inception":
         raise ValueError(f"extractor {spec!r} has no spatial features; 'inception' has: they are what sFID is made of")
     family, colon, model = spec.partition(":")
-    families = {
+    families: dict[str, Callable[[str, str | Path | None], Extractor]] = {
         "torchvision": _torchvision,
         "timm": backbones.timm_features,
         "clip": backbones.clip_features,

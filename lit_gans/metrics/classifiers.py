@@ -119,13 +119,14 @@ def classifier_of(name: str, data: RealImages | None) -> ClassifierFeatures:
 
 def _kept_or_trained(name: str, load, training: Training, *, fingerprint: str | None = None) -> ClassifierFeatures:
     """`load` gives images uint8 [N, C, H, W] and labels [N]; `fingerprint` stands for them if they are slow to load."""
-    images, labels = (None, None) if fingerprint else load()
-    fingerprint = fingerprint or digest({"images": images, "labels": labels})[:16]
+    loaded = None if fingerprint else load()
+    if loaded:
+        fingerprint = digest({"images": loaded[0], "labels": loaded[1]})[:16]
     key = key_of(architecture=_ARCHITECTURE, data=fingerprint, training=asdict(training))
     path = cache_folder() / f"classifier-{name}-{key}.safetensors"
     kept = read_tensors(path)
     if kept is None:
-        images, labels = load() if images is None else (images, labels)
+        images, labels = loaded or load()
         kept = _train_and_keep(name, images, labels, training, path)
     state, metadata = kept
     accuracy = json.loads(metadata["held_out_accuracy"])

@@ -13,6 +13,9 @@ class ClassAgreement(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    correct: Tensor
+    labelled: Tensor
+    predicted: Tensor
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -59,7 +62,8 @@ class ClassMeasure(Measure):
 def class_accuracy(context: Context) -> Measure | None:
     known, count = context.extractor.num_classes, context.classes.count
     if known != count or known == 0:
-        return context.leave_out("class_accuracy", f"the extractor knows {known} classes, the data {count}")
+        context.leave_out("class_accuracy", f"the extractor knows {known} classes, the data {count}")
+        return None
     if context.classes.fake is None:
         context.leave_out("class_accuracy", "no class is asked for: shares only")
     return ClassMeasure(context)

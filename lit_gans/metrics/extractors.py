@@ -96,7 +96,7 @@ class InceptionFeatures(Extractor):
         if spatial:
             self.num_spatial = _SPATIAL_PX**2 * _SPATIAL_CHANNELS
             # TensorFlow's mixed_6 is Mixed_6d here; what leaves its 1x1 branch has been through batch norm and ReLU.
-            self.network.Mixed_6d.branch1x1.register_forward_hook(self._keep_spatial)
+            self.network.get_submodule("Mixed_6d.branch1x1").register_forward_hook(self._keep_spatial)
         self.freeze()
 
     def _keep_spatial(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -166,6 +166,8 @@ class TorchvisionFeatures(Extractor):
     """A torchvision classifier: what enters its last layer, averaged over space, and its logits."""
 
     resize = f"antialiased bilinear to {_TORCHVISION_PX}"
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, name: str, state: dict[str, Tensor]) -> None:
         super().__init__()

@@ -4,6 +4,8 @@ torchmetrics gathers lists by process, so that the order depends on how many the
 would then give another number. Here every row carries its global index and the gathered set is sorted by it.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -20,14 +22,16 @@ class Moments(Metric):
     """
 
     full_state_update = False
+    count: Tensor
+    mean: Tensor
+    scatter: Tensor
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
         self.num_features = num_features
-        zeros = {"dtype": torch.float64}
         self.add_state("count", torch.tensor(0), dist_reduce_fx=None)
-        self.add_state("mean", torch.zeros(num_features, **zeros), dist_reduce_fx=None)
-        self.add_state("scatter", torch.zeros(num_features, num_features, **zeros), dist_reduce_fx=None)
+        self.add_state("mean", torch.zeros(num_features, dtype=torch.float64), dist_reduce_fx=None)
+        self.add_state("scatter", torch.zeros(num_features, num_features, dtype=torch.float64), dist_reduce_fx=None)
 
     def update(self, features: Tensor) -> None:
         """features [N, D]."""
@@ -74,6 +78,8 @@ class FeatureSet(Metric):
     """
 
     full_state_update = True  # or `forward` would count arrivals from 0 with each batch
+    features: list[Tensor]
+    index: list[Tensor]
 
     def __init__(self, num_features: int, *, capacity: int = 0) -> None:
         super().__init__(sync_on_compute=False)  # `gather_rows` does it, without torchmetrics' copies
@@ -98,9 +104,9 @@ class FeatureSet(Metric):
         place = self._block[start : start + len(features)]
         return place.copy_(features)
 
-    def merge_state(self, incoming_state: "dict[str, list[Tensor]] | FeatureSet") -> None:
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Adds the rows of another set, under their own indices."""
-        other = incoming_state if isinstance(incoming_state, dict) else incoming_state.metric_state
+        other: dict[str, Any] = incoming_state if isinstance(incoming_state, dict) else incoming_state.metric_state
         for features, index in zip(other["features"], other["index"], strict=True):
             self.update(features, index)
 
@@ -149,6 +155,9 @@ class TwoSided(Metric):
 
 class TwoFeatureSets(TwoSided):
     """Base of metrics that compare whole sets: `real` and `fake` features, each in the order of its index."""
+
+    real: FeatureSet
+    fake: FeatureSet
 
     def __init__(self, num_features: int, *, real_capacity: int = 0, fake_capacity: int = 0) -> None:
         super().__init__()

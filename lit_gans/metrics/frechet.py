@@ -22,6 +22,8 @@ class FrechetDistance(TwoSided):
     """
 
     higher_is_better = False
+    real: Moments
+    fake: Moments
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -117,7 +119,9 @@ class FrechetMeasure(Measure):
 
     def update(self, batch: FakeBatch) -> None:
         seen = batch.through(self.extractor)
-        self.distance.update(seen.spatial if self.spatial else seen.features, real=False)
+        features = seen.spatial if self.spatial else seen.features
+        assert features is not None
+        self.distance.update(features, real=False)
 
     def values(self) -> dict[str, float]:
         return {self.name: self.distance.compute().item()}
@@ -128,7 +132,8 @@ class FrechetMeasure(Measure):
 
 def spatial_frechet(context: Context) -> Measure | None:
     if context.extractor.num_spatial == 0:
-        return context.leave_out("spatial_frechet", f"extractor {context.extractor.name} has no spatial features")
+        context.leave_out("spatial_frechet", f"extractor {context.extractor.name} has no spatial features")
+        return None
     return FrechetMeasure(context, spatial=True)
 
 
@@ -152,7 +157,8 @@ def intra_frechet(context: Context) -> Measure | None:
     classes = context.classes
     if classes.real is None or classes.fake is None:
         side = "real" if classes.real is None else "generated"
-        return context.leave_out("intra_frechet", f"the {side} images have no classes")
+        context.leave_out("intra_frechet", f"the {side} images have no classes")
+        return None
     return IntraClassMeasure(context)
 
 

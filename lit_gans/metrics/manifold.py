@@ -59,7 +59,7 @@ class ManifoldOverlap(TwoFeatureSets):
 class PrecisionRecall(ManifoldOverlap):
     """The first two alone: share of fakes on the real manifold, and of reals on the fake one."""
 
-    def compute(self) -> tuple[Tensor, Tensor]:
+    def compute(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """precision, recall: float64 scalars in [0, 1]."""
         overlap = super().compute()
         return overlap.precision, overlap.recall
@@ -154,7 +154,8 @@ class _Overlap(Measure):
     """All four at once, for the measures of each: one pass over all pairs."""
 
     def __init__(self, context: Context) -> None:
-        self.context, self.sets, self.found = context, context.one(FeatureSets), None
+        self.context, self.sets = context, context.one(FeatureSets)
+        self.found: Overlap | None = None
 
     def begin(self) -> None:
         self.radii = FeatureSet(1).to(self.context.device)

@@ -58,7 +58,7 @@ class FakeBatch:
 class Classes(NamedTuple):
     """Classes of all real and all generated images in their global order, int64, or None; and how many there are."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # it hides tuple.count
     real: Tensor | None = None
     fake: Tensor | None = None
 
@@ -118,7 +118,7 @@ class Context:
     def leave_out(self, metric: str, why: str) -> None:
         self.skipped[metric] = why
 
-    def one(self, kind: type[M]) -> M:
+    def one(self, kind: Callable[[Context], M]) -> M:
         """The one measure of a kind that several measures share."""
         if kind not in self._shared:
             self._shared[kind] = kind(self)
@@ -165,7 +165,8 @@ class FeatureSets(Measure):
     """All features of both sides, in the order of their index: for measures that need more than moments."""
 
     def __init__(self, context: Context) -> None:
-        self.context, self.sides = context, None
+        self.context = context
+        self.sides: tuple[Tensor, Tensor] | None = None
 
     def begin(self) -> None:
         context, width = self.context, self.context.extractor.num_features
@@ -202,7 +203,7 @@ def published_name(metric: str, extractor: str) -> str:
     return published.get(extractor, {}).get(metric, f"{plain}_{extractor}")
 
 
-def identity(extractor: Extractor) -> dict[str, object]:
+def identity(extractor: Extractor | TextImageEncoder) -> dict[str, object]:
     """An extractor's part of a protocol."""
     return {
         "extractor": extractor.name, "extractor_fingerprint": extractor.fingerprint, "resize": extractor.resize

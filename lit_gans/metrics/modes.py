@@ -24,6 +24,8 @@ class StackedModes(Metric):
 
     is_differentiable = False
     full_state_update = False
+    reference: Tensor | None
+    counts: Tensor
 
     def __init__(self, reference: Tensor | None = None) -> None:
         """reference [1000]: how often each mode occurs in real data; None: all equally often."""
@@ -53,6 +55,9 @@ class MixtureModes(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    centres: Tensor
+    found: Tensor
+    count: Tensor
 
     def __init__(self, centres: Tensor, sigma: float) -> None:
         """centres [K, D]; sigma, the standard deviation along each axis."""

@@ -30,6 +30,8 @@ class PairMean(Metric):
     full_state_update = False
     settings: dict[str, object]
     """How each value is taken, for the protocol of the number."""
+    total: Tensor
+    count: Tensor
 
     def __init__(self) -> None:
         super().__init__()

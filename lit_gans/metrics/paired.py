@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor
 from lit_gans.metrics.catalog import chosen
 from lit_gans.metrics.measures import Context
 from lit_gans.metrics.pair_mean import PairMean, PairMeasure, check_pair
-from lit_gans.metrics.perceptual import FrozenDistance, PerceptualSimilarity
+from lit_gans.metrics.perceptual import LPIPS, PerceptualDistance, PerceptualSimilarity
 
 WINDOW_PX, WINDOW_SIGMA = 11, 1.5
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. (2003), Sec. 3.2, finest scale first
@@ -85,11 +86,11 @@ def _windowed(x: Tensor) -> Tensor:
     """[M, 1, H, W] -> [M, 1, H - 10, W - 10]: Gaussian averages of whole windows, down and then across."""
     at = torch.arange(WINDOW_PX, dtype=torch.float64) - WINDOW_PX // 2
     weights = (-at.square() / (2 * WINDOW_SIGMA**2)).exp()
-    weights = (weights / weights.sum()).tolist()
+    shares = (weights / weights.sum()).tolist()
     for dim in (2, 3):  # shifted and added: four times faster than a convolution in float64 on a CPU
         length, padded = x.shape[dim] - WINDOW_PX + 1, x
-        x = padded.narrow(dim, 0, length) * weights[0]
-        for start, weight in enumerate(weights[1:], start=1):
+        x = padded.narrow(dim, 0, length) * shares[0]
+        for start, weight in enumerate(shares[1:], start=1):
             x.add_(padded.narrow(dim, start, length), alpha=weight)
     return x
 
@@ -111,6 +112,7 @@ class PSNR(PairMean):
 
     higher_is_better = True
     settings = {"mean": "of the dB of each pair", "peak": 255}
+    equal: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,15 +159,16 @@ KINDS: dict[str, type[PairMean]] = {"psnr": PSNR, "ssim": SSIM, "ms_ssim": Multi
 
 
 def pair_measures(
-    metrics: Sequence[str], *, lpips: FrozenDistance | None = None, pd: FrozenDistance | None = None
+    metrics: Sequence[str], *, lpips: LPIPS | None = None, pd: PerceptualDistance | None = None
 ) -> dict[str, PairMean]:
     """The metric objects by the name of their number: "lpips" and "pd" are named after their network.
 
     ValueError for an unknown name, or for "lpips" or "pd" without its network.
     """
     measures: dict[str, PairMean] = {}
+    networks: dict[str, LPIPS | PerceptualDistance | None] = {"lpips": lpips, "pd": pd}
     for name in chosen(metrics, "pairs"):
-        network = {"lpips": lpips, "pd": pd}.get(name)
+        network = networks.get(name)
         if name not in KINDS and network is None:
             build = {"lpips": "build_lpips('vgg') or its like", "pd": "build_perceptual_distance()"}[name]
             raise ValueError(f"metrics has {name!r}, which needs its network: pass {name}={build}")
@@ -176,5 +179,5 @@ def pair_measures(
 def pair_measure(context: Context, *, which: str) -> PairMeasure:
     """The mean over the pairs of the evaluation."""
     judges = context.judges
-    ((name, mean),) = pair_measures([which], lpips=judges.lpips, pd=judges.pd).items()
+    ((name, mean),) = pair_measures([which], lpips=cast(LPIPS | None, judges.lpips), pd=judges.pd).items()
     return PairMeasure(context, name, mean)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -190,7 +190,7 @@ def measure_path_length(
     return metric.compute()
 
 
-def check_space(sampler: FromLatents, space: str) -> None:
+def check_space(sampler: object, space: str) -> None:
     """ValueError for a space that is none, or that the sampler has not."""
     if space not in ("z", "w"):
         raise ValueError(f"space {space!r} is neither 'z' nor 'w'")
@@ -242,11 +242,11 @@ def _render(
     """steps [2n], the paths' t and then their t + epsilon -> images [2n, C, H, W], one batch."""
     ends = torch.cat([sampler.seeded_latents(seeds), sampler.seeded_latents(seeds + 1)])
     if space == "w":
-        ends = sampler.styles(ends, labels=labels, psi=psi, ema=ema)
+        ends = cast(HasStyles, sampler).styles(ends, labels=labels, psi=psi, ema=ema)
     a, b = (torch.cat([end, end]) for end in ends.double().chunk(2))
     points = walk(a, b, steps.view(-1, *[1] * (a.ndim - 1))).to(ends.dtype)
     if space == "w":
-        return sampler.synthesize(points, ema=ema)
+        return cast(HasStyles, sampler).synthesize(points, ema=ema)
     return sampler.generate(points, labels=labels, psi=psi, ema=ema)
 
 

@@ -47,6 +47,9 @@ PD_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 class Activations(nn.Module):
     """What chosen layers of a frozen torchvision network say of images."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, net: Net, state: Mapping[str, Tensor]) -> None:
         """`state` has torchvision's names; those outside of the layers needed are not looked at."""
         super().__init__()

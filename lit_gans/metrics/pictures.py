@@ -52,8 +52,8 @@ def thinned(rows: Tensor, most: int) -> Tensor:
 
 def _tsne(seen: Seen, path: Path) -> Path:
     classes = seen.classes
-    labels = {"labels_real": classes.real, "labels_fake": classes.fake} if classes.count <= 20 else {}
-    return plot_tsne(seen.real, seen.fake, path, **labels)
+    real, fake = (classes.real, classes.fake) if classes.count <= 20 else (None, None)
+    return plot_tsne(seen.real, seen.fake, path, labels_real=real, labels_fake=fake)
 
 
 def _nearest(seen: Seen, data: RealImages, path: Path, *, split: str) -> Path:

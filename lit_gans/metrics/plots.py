@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -371,7 +371,8 @@ def _map_axes(figure: Figure, panels: int, number: int, title: str) -> Axes:
 
 def _sides(axes: Axes, real: Tensor, fake: Tensor) -> None:
     for points, colour, label in ((real, _REAL, "real"), (fake, _FAKE, "generated")):
-        axes.scatter(*points.T.numpy(), s=12, alpha=0.4, color=colour, linewidths=0, label=label)
+        x, y = points.T.numpy()
+        axes.scatter(x, y, s=12, alpha=0.4, color=colour, linewidths=0, label=label)
     _legend(axes)
 
 
@@ -384,14 +385,17 @@ def _classes(axes: Axes, sides: Sequence[Tensor], labels: Sequence[Tensor | None
     cmap = ListedColormap(_CLASSES) if few else "viridis"
     norm = Normalize(0, len(_CLASSES) - 1) if few else Normalize(known.min().item(), known.max().item())
     for points, given, marker in zip(sides, labels, "ox", strict=True):
-        style = {"s": 14, "alpha": 0.5, "marker": marker, "linewidths": 0 if marker == "o" else 1}
+        x, y = points.T.numpy()
+        style: dict[str, Any] = {"s": 14, "alpha": 0.5, "marker": marker, "linewidths": 0 if marker == "o" else 1}
         if given is None:
-            axes.scatter(*points.T.numpy(), color=_GREY, zorder=0, label="without class", **style)
+            axes.scatter(x, y, color=_GREY, zorder=0, label="without class", **style)
             continue
         values = torch.searchsorted(known, given) if few else given
-        drawn = axes.scatter(*points.T.numpy(), c=values.numpy(), cmap=cmap, norm=norm, **style)
+        drawn = axes.scatter(x, y, c=values.numpy(), cmap=cmap, norm=norm, **style)
     if not few:
-        axes.figure.colorbar(drawn, ax=axes, label="class").solids.set_alpha(1)
+        solids = axes.figure.colorbar(drawn, ax=axes, label="class").solids
+        assert solids is not None
+        solids.set_alpha(1)
         return
     for name, colour in zip(known.tolist(), _CLASSES, strict=False):
         axes.scatter([], [], color=colour, label=name)
@@ -404,6 +408,7 @@ def _legend(axes: Axes) -> None:
     count = len(axes.get_legend_handles_labels()[1])
     legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=min(count, 6), **style)
     for handle in legend.legend_handles:
+        assert handle is not None
         handle.set_alpha(1)
 
 

@@ -62,6 +62,7 @@ class RealStatistics:
         kept = read_tensors(path)
         if kept is not None:
             return kept[0]["radii"]
+        assert self.features is not None
         radii = neighbour_radii(self.features.to(device), k=k).cpu()
         _keep(path, {"radii": radii})
         return radii

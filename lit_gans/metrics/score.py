@@ -80,5 +80,6 @@ class ScoreMeasure(Measure):
 
 def score(context: Context) -> Measure | None:
     if context.extractor.num_classes == 0:
-        return context.leave_out("is", f"extractor {context.extractor.name} has no classes")
+        context.leave_out("is", f"extractor {context.extractor.name} has no classes")
+        return None
     return ScoreMeasure(context)

@@ -81,6 +81,7 @@ class Segmentation(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    counts: Tensor
 
     def __init__(self, num_classes: int, *, ignored: int | None = IGNORED) -> None:
         """`ignored`: the true label of pixels that are not judged; None judges all."""
@@ -145,6 +146,7 @@ class SegmentMeasure(Measure):
                 f"the segmenter has num_segments {plan.num_segments}, and the label maps {subject.num_labels} labels: "
                 f"give one that tells the data's labels apart"
             )
+        assert subject.shape is not None
         self.context, self.segmenter = context, segmenter.to(context.device).eval()
         found = segment(self.segmenter, torch.zeros(1, *subject.shape, dtype=torch.uint8, device=context.device))
         confusion(found, found, plan.num_segments, ignored=None)
@@ -154,7 +156,10 @@ class SegmentMeasure(Measure):
         self.truth = "label maps" if subject.labelled else "the segmenter on the partner"
 
     def update(self, batch: FakeBatch) -> None:
-        truth = segment(self.segmenter, batch.partner) if batch.labels is None else batch.labels
+        truth = batch.labels
+        if truth is None:
+            assert batch.partner is not None
+            truth = segment(self.segmenter, batch.partner)
         self.metric.update(segment(self.segmenter, batch.images), truth)
 
     def values(self) -> dict[str, float]:

@@ -40,7 +40,7 @@ class LinearSeparability(FeatureSet):
         _check_share(share)
         self.num_latent, self.num_attributes, self.share = num_latent, num_attributes, share
 
-    def update(self, latents: Tensor, logits: Tensor, index: Tensor | None = None) -> None:
+    def update(self, latents: Tensor, logits: Tensor, index: Tensor | None = None) -> None:  # type: ignore[override]
         """latents [N, D]; logits [N, A] of their images; index int64 [N], their numbers, as for `FeatureSet`.
 
         Every process calls it at least once, with no rows if it has none.
@@ -53,7 +53,7 @@ class LinearSeparability(FeatureSet):
             )
         super().update(torch.cat([latents, logits.to(latents.device)], dim=1), index)
 
-    def compute(self) -> tuple[Tensor, Tensor]:
+    def compute(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """score, float64 scalar of 1 or more, and the entropies of the attributes in nats, float64 [A].
 
         torchmetrics makes a scalar of the entropies where A is 1.
@@ -164,6 +164,7 @@ def labelled_latents(
     with exact_float32(torch.device(sampler.device)):
         z = sampler.seeded_latents(seed * SEED_STRIDE + index.cpu())
         if space == "w":
+            assert isinstance(sampler, HasStyles)
             ws = sampler.styles(z, labels=classes, psi=psi, ema=ema)
             latents, images = ws[:, -1], to_uint8(sampler.synthesize(ws, ema=ema))
         else:
@@ -224,6 +225,7 @@ def measure_separability(
         if metric is None:
             metric = LinearSeparability(latents.shape[1], len(classifiers), share=share).to(latents.device)
         metric.update(latents, logits, index)
+    assert metric is not None  # no process is without samples
     score, entropies = metric.compute()
     return score, dict(zip(classifiers, entropies.reshape(-1), strict=True))
 

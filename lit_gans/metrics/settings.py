@@ -15,7 +15,7 @@ from lit_gans.metrics.measures import Judges
 from lit_gans.metrics.plan import DEFAULT_METRICS, Plan, TranslationPlan
 from lit_gans.metrics.reals import RealImages
 from lit_gans.metrics.segmentation import IGNORED
-from lit_gans.metrics.sources import Samples, Translates
+from lit_gans.metrics.sources import Translates
 from lit_gans.metrics.subjects import DrawnImages, Subject
 from lit_gans.metrics.translation import TranslatedImages
 from lit_gans.nn import clip as clips
@@ -52,7 +52,7 @@ class Settings:
     clip_folder: str | Path | None = None
     segmenter: nn.Module | None = None
 
-    def plan(self, model: Samples, data: object) -> Plan:
+    def plan(self, model: Any, data: object) -> Plan:
         """What is measured of the model. ValueError for settings that it or the data cannot meet."""
         if not isinstance(data, RealImages):
             raise ValueError(
@@ -64,7 +64,7 @@ class Settings:
     def plan_of(self, kind: str, metrics: Sequence[str] | None) -> Plan:
         return Plan(**{**self._of(Plan), "kind": kind, "metrics": metrics})
 
-    def subjects(self, model: Samples, data: RealImages, plan: Plan) -> Sequence[Subject]:
+    def subjects(self, model: Any, data: Any, plan: Any) -> Sequence[Subject]:
         """What `evaluate` takes."""
         return [DrawnImages(model, data, plan)]
 

@@ -7,6 +7,7 @@ between the patches of real and generated images at each level. Rabin et al. (20
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,8 @@ class SlicedWasserstein(Metric):
     is_differentiable = False
     higher_is_better = False
     full_state_update = False
+    real_index: list[Tensor]
+    fake_index: list[Tensor]
 
     def __init__(
         self,
@@ -157,8 +160,8 @@ def _smooth(x: Tensor) -> Tensor:
     Written as sums of shifted images and not as a convolution: no reduced precision on any device, and exact for bytes.
     """
     padded = F.pad(x, (2, 2, 2, 2), mode="reflect")
-    rows = sum(weight * padded.narrow(2, i, x.shape[2]) for i, weight in enumerate(_BINOMIAL))
-    return sum(weight * rows.narrow(3, i, x.shape[3]) for i, weight in enumerate(_BINOMIAL))
+    rows = cast(Tensor, sum(weight * padded.narrow(2, i, x.shape[2]) for i, weight in enumerate(_BINOMIAL)))
+    return cast(Tensor, sum(weight * rows.narrow(3, i, x.shape[3]) for i, weight in enumerate(_BINOMIAL)))
 
 
 def descriptors(level: Tensor, index: Tensor, *, patches: int = 128, patch_px: int = 7, seed: int = 0) -> Tensor:

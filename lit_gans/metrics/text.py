@@ -49,6 +49,8 @@ class CLIPScore(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    total: Tensor
+    count: Tensor
 
     def __init__(self, encoder: TextImageEncoder) -> None:
         super().__init__()
@@ -95,6 +97,10 @@ class RPrecision(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    images: list[Tensor]
+    texts: list[Tensor]
+    index: list[Tensor]
+    groups: list[Tensor]
 
     def __init__(self, num_features: int, *, candidates: int = 100, folds: int = 10, seed: int = 0) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_gans.base.images import from_uint8, to_uint8
 from lit_gans.data import TranslationData
+from lit_gans.data.translation import TranslationSet
 from lit_gans.data.unpaired import UnpairedData
 from lit_gans.metrics.catalog import metric_of
 from lit_gans.metrics.evaluator import Evaluation, evaluate
@@ -44,6 +45,7 @@ class TranslatedImages(Subject):
         self.model, self.data, self.plan, self.direction = model, data, plan, direction
         self.what, self.ending = f"translated {direction}", "" if direction == "ab" else f"_{direction}"
         samples = data.dataset(plan.split)
+        assert isinstance(samples, TranslationSet)
         self.labelled = "label" in samples.sides
         alone = not plan.looking_at("pairs") and not self.labelled
         self.samples = data.domain(direction[0]).dataset(plan.split) if alone else samples
@@ -64,7 +66,7 @@ class TranslatedImages(Subject):
             )
 
     def batches(self, mine: Tensor, batch_size: int, device: torch.device) -> Iterator[FakeBatch]:
-        source, target = self.direction
+        source, target = self.direction[0], self.direction[1]
         for index in mine.split(batch_size) if len(mine) else ():
             batch = {name: part.to(device) for name, part in self.samples.fetch(self.chosen[index]).items()}
             images, others = _input(batch, source)
