@@ -7,7 +7,7 @@ or of a stranger's file, is sampled, measured and resumed as ours are. What metr
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
@@ -80,7 +80,7 @@ IS_TRAINED_WITH: dict[type, str] = {
 def can(model: object, capability: type) -> bool:
     """Whether the model has all members of the capability; of one for captions, that it was trained with some too."""
     has = isinstance(model, capability)
-    return has and model.reads_captions if capability in (Captioned, Attends) else has
+    return has and cast(Captioned, model).reads_captions if capability in (Captioned, Attends) else has
 
 
 def require(model: object, capability: type[C], purpose: str, *, otherwise: str = "") -> C:
@@ -90,7 +90,7 @@ def require(model: object, capability: type[C], purpose: str, *, otherwise: str 
         ValueError: it cannot; the message says what it can.
     """
     if can(model, capability):
-        return model
+        return cast(C, model)
     able = [does for kind, does in MAKES.items() if can(model, kind)]
     raise ValueError(
         f"{purpose} needs a model that {(MAKES | IS_TRAINED_WITH)[capability]}, and a {type(model).__name__} does not: "

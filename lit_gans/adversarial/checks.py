@@ -53,7 +53,7 @@ def check_hooks(game: "Game", trainer: pl.Trainer) -> None:
     """
     dead = [(game, h) for h in UNCALLED_HOOKS if is_overridden(h, game, pl.LightningModule)]
     hook = "on_before_zero_grad"  # the only one of them that callbacks have
-    dead += [(c, hook) for c in trainer.callbacks if is_overridden(hook, c, pl.Callback)]
+    dead += [(c, hook) for c in trainer.callbacks if is_overridden(hook, c, pl.Callback)]  # type: ignore[attr-defined]
     for owner, hook in dead[:1]:
         raise ValueError(
             f"{type(owner).__name__}.{hook} would never be called, as Lightning does it in automatic optimisation "
@@ -69,7 +69,7 @@ def say(trainer: pl.Trainer, line: str) -> None:
 
 def check_data(trainer: pl.Trainer) -> None:
     """Says what cannot be promised of data that do not follow the image clock."""
-    if not isinstance(trainer.datamodule, ImageData):
+    if not isinstance(trainer.datamodule, ImageData):  # type: ignore[attr-defined]
         say(
             trainer,
             "the data are not of lit_gans.data: after a resume their order is theirs to keep, and on several processes "
@@ -106,7 +106,7 @@ def check_batch_size(game: "Game", trainer: pl.Trainer) -> None:
     Raises:
         ValueError: the global batch cannot be divided so.
     """
-    data = trainer.datamodule
+    data = trainer.datamodule  # type: ignore[attr-defined]
     parts = trainer.world_size * game.micro_batches
     if isinstance(data, ImageData) and data.batch_size % parts:
         raise ValueError(
@@ -121,7 +121,7 @@ def check_against_data(model: Samples, trainer: pl.Trainer) -> None:
     Raises:
         ValueError: they are of another kind, or sizes, channels or classes differ.
     """
-    data = trainer.datamodule
+    data = trainer.datamodule  # type: ignore[attr-defined]
     if not isinstance(data, ImageData):
         return
     if data.gives == "pictures to translate":

@@ -14,10 +14,12 @@ class Clock(pl.Callback):
     """Advances the game's clock at the end of a batch. The game puts it before all other callbacks, which Lightning
     calls before the module's own hook: they find the batch counted."""
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: "Game", batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(  # type: ignore[override]
+        self, trainer: pl.Trainer, pl_module: "Game", batch: Any, batch_idx: int
+    ) -> None:
         pl_module.start_batch()
 
-    def on_train_batch_end(
+    def on_train_batch_end(  # type: ignore[override]
         self, trainer: pl.Trainer, pl_module: "Game", outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         pl_module.end_batch(batch)
@@ -27,7 +29,7 @@ class Clock(pl.Callback):
 
 def wind(trainer: pl.Trainer) -> None:
     """One clock, first among the trainer's callbacks; at a second `fit` too."""
-    trainer.callbacks = [Clock(), *(c for c in trainer.callbacks if not isinstance(c, Clock))]
+    trainer.callbacks = [Clock(), *(c for c in trainer.callbacks if not isinstance(c, Clock))]  # type: ignore[attr-defined]
 
 
 def images_in(batch: Any, world_size: int) -> int:

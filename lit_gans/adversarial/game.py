@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
 from lit_gans import __version__
-from lit_gans.adversarial.capabilities import Samples, can
+from lit_gans.adversarial.capabilities import Samples
 from lit_gans.adversarial.checks import (
     check_against_data,
     check_batch_size,
@@ -238,10 +238,10 @@ class Game(pl.LightningModule, ABC):
     def on_fit_start(self) -> None:
         # What Lightning puts around a backward and a step (scaling, DDP's reducer, hooks of callbacks) costs more than
         # a small network's own work; where it would do nothing it is left out.
-        trainer, hooks = self.trainer, ("on_before_backward", "on_after_backward")
+        trainer, hooks = self.trainer, ["on_before_backward", "on_after_backward"]
         hooked = any(is_overridden(h, self, Game) for h in (*hooks, "backward", "manual_backward"))
-        hooks = (*hooks, "on_before_optimizer_step")
-        hooked |= any(is_overridden(h, c, pl.Callback) for c in trainer.callbacks for h in hooks)
+        hooks.append("on_before_optimizer_step")
+        hooked |= any(is_overridden(h, c, pl.Callback) for c in trainer.callbacks for h in hooks)  # type: ignore[attr-defined]
         simple = isinstance(trainer.strategy, (SingleDeviceStrategy, SyncAtStep))
         self._plain = simple and not hooked and trainer.precision in ("32-true", "64-true", "bf16-mixed")
         self._parameters_of_others = {}
@@ -282,7 +282,9 @@ class Game(pl.LightningModule, ABC):
 
     # ---- reports -----------------------------------------------------------------------------------------------------
 
-    def log(self, name: str, value: Any, prog_bar: bool = False, logger: bool | None = None, **options: Any) -> None:
+    def log(  # type: ignore[override]
+        self, name: str, value: Any, prog_bar: bool = False, logger: bool | None = None, **options: Any
+    ) -> None:
         """As Lightning's; where a Report callback writes, a step's values are reported: as means, over kimg."""
         ours = self.reports.written and self.mid_step and isinstance(value, (Tensor, Number)) and logger is not False
         if ours and not (options.get("on_epoch") or options.get("rank_zero_only")):
@@ -296,8 +298,8 @@ class Game(pl.LightningModule, ABC):
         All are kept on the module's device: a number is written there by a kernel, a tensor from elsewhere is copied.
         """
         for name, value in values.items():
-            there = isinstance(value, Tensor)
-            self.reports.add(name, value.to(self.device) if there else torch.full((), value, device=self.device))
+            there = value.to(self.device) if isinstance(value, Tensor) else torch.full((), value, device=self.device)
+            self.reports.add(name, there)
 
     def report_discriminator(self, loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> None:
         """The figures of a discriminator step under the names that callbacks look for; see `Reports.add_logits`."""
@@ -324,7 +326,7 @@ class Game(pl.LightningModule, ABC):
             check_strategy(self.trainer)
             check_precision(self.trainer)
             check_batch_size(self, self.trainer)
-            if can(self, Samples):
+            if isinstance(self, Samples):
                 check_against_data(self, self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

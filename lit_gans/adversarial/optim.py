@@ -39,7 +39,8 @@ def repair(gradients: Sequence[Tensor]) -> None:
     To start work on a small tensor takes a GPU longer than to do it: there they go together. On a CPU copying them
     takes 1.5 to 3 times as long (200 tensors of 64 to 16,384 numbers).
     """
-    small, others = [], []
+    small: list[Tensor] = []
+    others: list[Tensor] = []
     for gradient in gradients:
         (others if gradient.is_cpu or gradient.numel() > SMALL else small).append(gradient)
     for gradient in others:
@@ -48,7 +49,7 @@ def repair(gradients: Sequence[Tensor]) -> None:
         repair_together(small)
 
 
-def repair_together(tensors: Sequence[Tensor]) -> None:
+def repair_together(tensors: list[Tensor]) -> None:
     """`repair` of copies side by side, in one pass."""
     flat = torch.cat([t.flatten() for t in tensors]).nan_to_num_(**REPAIRED)
     parts = flat.split([t.numel() for t in tensors])

@@ -69,7 +69,7 @@ class Growing(nn.Module):
         self._stand(*stage_at(float(self.lod), self.resolution))
 
 
-def grow_together(networks: Sequence[nn.Module], stage: int, alpha: float, *, leader: Growing, compiled: bool) -> None:
+def grow_together(networks: Sequence[Any], stage: int, alpha: float, *, leader: Growing, compiled: bool) -> None:
     """All of a game's networks, each with `set_progress`, go to a stage together; `leader` tells where they stand.
 
     Compiled ones get new graphs where another set of layers runs: torch.compile would keep the old ones, and at its

@@ -41,7 +41,7 @@ def _average(group: list[nn.Parameter]) -> None:
     *pieces, present = flat.div_(dist.get_world_size()).split([*map(len, pieces), len(group)])
     means = [piece.view_as(p) for p, piece in zip(group, pieces, strict=True)]
     if held:  # torch refuses empty lists
-        torch._foreach_copy_([group[i].grad for i in held], [means[i] for i in held])
+        torch._foreach_copy_([p.grad for p in group if p.grad is not None], [means[i] for i in held])
     if missing:  # a GPU is waited for: the others alone know whether what is missing here is missing everywhere
         somewhere = (present > 0).tolist()
         for i in missing:

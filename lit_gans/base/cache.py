@@ -26,7 +26,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
-        total.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
@@ -55,9 +55,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        return _damaged(path, str(error))
+        _damaged(path, str(error))
+        return None
     if digest(tensors) != metadata.get(_CHECKSUM):
-        return _damaged(path, "its checksum does not fit its content")
+        _damaged(path, "its checksum does not fit its content")
+        return None
     return tensors, metadata
 
 

@@ -11,7 +11,7 @@ import warnings
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from inspect import Parameter, signature
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 Verb = Callable[..., Any]
@@ -74,7 +74,7 @@ def parser_of(verb: Verb, show: Verb, options: Iterable[Parameter]) -> ArgumentP
     from docstring_parser import parse
 
     doc, shown = (parse(each.__doc__ or "") for each in (verb, show))
-    told = {p.arg_name: p.description for p in (*shown.params, *doc.params)}
+    told = {p.arg_name: p.description or "" for p in (*shown.params, *doc.params)}
     about = " ".join(filter(None, (doc.short_description, doc.long_description))).replace("%", "%%")
     parser = _Parser(prog=command_of(verb), description=about)
     for option in options:
@@ -103,7 +103,7 @@ def _reading(kind: Any) -> dict[str, Any]:
     if get_origin(first) is Sequence:
         return {**_reading(get_args(first)[0]), "nargs": "+", "action": "extend"}
     one = {"type": first if first in (int, float) else str}
-    return one | {"action": "append"} if Sequence[first] in others else one
+    return one | {"action": "append"} if GenericAlias(Sequence, first) in others else one
 
 
 def words(argv: Sequence[str], options: Iterable[Parameter]) -> list[str]:

@@ -2,11 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lit_gans.base.files import replacing
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -19,7 +23,7 @@ def from_uint8(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def to_pil(image: Tensor) -> "PIL.Image.Image":  # noqa: F821
+def to_pil(image: Tensor) -> "PIL.Image.Image":
     """uint8 [1 or 3, H, W] -> a Pillow image."""
     from PIL import Image
 

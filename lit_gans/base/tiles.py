@@ -70,11 +70,12 @@ def in_tiles(
     height, width = images.shape[-2:]
     rows, columns = (_starts(side, tile or side, overlap, stride) for side in (height, width))
     high, wide = min(tile or height, height), min(tile or width, width)
-    total = weights = None
+    total: Tensor | None = None
+    weights = torch.ones(())
     for number, (top, left) in enumerate((top, left) for top in rows for left in columns):
         made = work(images[..., top : top + high, left : left + wide])
         if len(rows) * len(columns) == 1:
-            total, weights = made, 1
+            total = made
         else:
             if total is None:
                 total, weights = made.new_zeros(*made.shape[:2], height, width), made.new_zeros(height, width)
@@ -83,6 +84,7 @@ def in_tiles(
             weights[top : top + high, left : left + wide] += share
         if told is not None:
             told((number + 1) / (len(rows) * len(columns)))
+    assert total is not None  # there is a first tile
     return total / weights
 
 

@@ -20,7 +20,9 @@ class Samples(Protocol):
     channels: int
     num_classes: int
     images_seen: int
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device: ...
 
     def sample(
         self, seeds: Sequence[int] | Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True
@@ -55,8 +57,12 @@ class FromLatents(Protocol):
     """
 
     num_classes: int
-    prior: Latent
-    device: torch.device
+
+    @property
+    def prior(self) -> Latent: ...
+
+    @property
+    def device(self) -> torch.device: ...
 
     def seeded_latents(self, seeds: Sequence[int] | Tensor) -> Tensor:
         """z [N, z_dim]; row i depends on seeds[i] alone."""

@@ -55,6 +55,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         """Running statistics as torch keeps them: unbiased variance, cumulative when momentum is None."""
         if not self.track_running_stats:
             return
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         weight = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)

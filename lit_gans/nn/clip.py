@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from lit_gans.base.precision import exact_float32
 from lit_gans.base.processes import first_on_rank_zero
 
 if TYPE_CHECKING:
-    from transformers import CLIPModel, PreTrainedTokenizerBase
+    from transformers import CLIPModel, CLIPTextConfig, CLIPVisionConfig, PreTrainedTokenizerBase
 
 _CLIP_NEEDS = {
     "config.json": (),
@@ -37,7 +37,8 @@ class CLIPEncoder(nn.Module):
 
     def __init__(self, model: CLIPModel, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
         super().__init__()
-        text, words = model.config.text_config, len(tokenizer)
+        text, words = cast("CLIPTextConfig", model.config.text_config), len(tokenizer)
+        vision = cast("CLIPVisionConfig", model.config.vision_config)
         if words != text.vocab_size:
             raise ValueError(
                 f"{name} has a tokenizer of {words} tokens and a text network for {text.vocab_size}: take both, "
@@ -45,7 +46,7 @@ class CLIPEncoder(nn.Module):
             )
         self.name, self.tokenizer = name, tokenizer
         self.model = model.float().requires_grad_(False).eval()
-        self.image_px, self.max_tokens = model.config.vision_config.image_size, text.max_position_embeddings
+        self.image_px, self.max_tokens = cast(int, vision.image_size), text.max_position_embeddings
         self.resize = f"CLIP bicubic to {self.image_px} on uint8, centre crop"
         self.fingerprint = key_of(weights=digest(model.state_dict()), vocabulary=tokenizer.get_vocab())
         self.truncated = 0
@@ -139,8 +140,11 @@ def _read_clip(name: str, folder: Path) -> CLIPEncoder:
     from transformers import CLIPModel, CLIPTokenizer
 
     try:
-        model, found = CLIPModel.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        model, found = cast(
+            tuple[CLIPModel, dict[str, Any]],
+            CLIPModel.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            ),
         )
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

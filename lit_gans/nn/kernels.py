@@ -413,7 +413,7 @@ def _fir(x: Tensor, f: Tensor, up: Sequence[int], down: Sequence[int], padding: 
     x, f = _dense(x), f.contiguous()
     y = _fir_output(x, f, up, down, padding)
     channels = x.shape[1] if _channels_last(x) else 1
-    h, w, to_h, to_w = *x.shape[2:], *y.shape[2:]
+    (h, w), (to_h, to_w) = x.shape[2:], y.shape[2:]
     bc = _power_of_2(channels, most=32)
     bx = _power_of_2(to_w, most=8 if bc > 1 else 64)
     by = _power_of_2(to_h, most=_BLOCK // (bc * bx))

@@ -233,6 +233,7 @@ class _Fir(torch.autograd.Function):
     def vmap(info: Any, in_dims: Sequence[int | None], x: Tensor, f: Tensor, *geometry: Any) -> tuple[Tensor, int]:
         if in_dims[1] is not None:
             raise ValueError("vmap over filters is not possible: use one filter for all of the batch")
+        assert in_dims[0] is not None  # something is mapped, and it is not f
         x = x.movedim(in_dims[0], 0)
         return _Fir.apply(x.flatten(0, 1), f, *geometry).unflatten(0, x.shape[:2]), 0
 
