@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lit_gans.metrics import text
 from lit_gans.metrics.text import CLIPScore, RPrecision, clip_scores, r_precision, read_captions
-from lit_gans.nn.clip import build_clip, clip_pixels
+from lit_gans.nn.clip import CLIP_MEAN, CLIP_STD, CLIPEncoder, build_clip, clip_pixels
 from tests.distributed.launch import run_processes
 
 NAME = "somebody/tiny-clip"
@@ -94,7 +94,7 @@ def test_pixels_are_pillows_up_to_a_level_or_two(size: tuple[int, int]) -> None:
     ]
     levels = [torch.frombuffer(bytearray(p.tobytes()), dtype=torch.uint8).view(height, width, 3) for p in pictures]
     theirs = torch.stack(levels).permute(0, 3, 1, 2)[..., top : top + 224, left : left + 224].float()
-    std, mean = torch.tensor(text.CLIP_STD).view(3, 1, 1), torch.tensor(text.CLIP_MEAN).view(3, 1, 1)
+    std, mean = torch.tensor(CLIP_STD).view(3, 1, 1), torch.tensor(CLIP_MEAN).view(3, 1, 1)
     ours = (clip_pixels(x) * std + mean) * 255
     assert ours.shape == (2, 3, 224, 224)
     assert (ours - theirs).abs().max() < 2.01 and ((ours - theirs).abs() > 0.01).float().mean() < 0.02
@@ -221,7 +221,7 @@ def test_files_that_lack_weights_or_words_are_refused(tiny: Path, tmp_path: Path
     with pytest.raises(ValueError, match="tokenizer of 514 tokens and a text network for 515"):
         other = build_clip(NAME, folder=tiny)
         other.model.config.text_config.vocab_size = 515
-        text.CLIPEncoder(other.model, other.tokenizer, name="other")
+        CLIPEncoder(other.model, other.tokenizer, name="other")
 
 
 def test_clip_is_taken_from_the_cache_folder_else_from_the_hub(
