@@ -224,8 +224,10 @@ class Game(pl.LightningModule, ABC):
         if self.micro_batches == 1:
             with drawing(self.draws("layers", 0)):
                 return [make(*inputs)]
-        twice = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": self._first_and_again}
-        return [checkpoint(make, *part, **twice) for part in self.split(*inputs)]
+        return [
+            checkpoint(make, *part, use_reentrant=False, preserve_rng_state=False, context_fn=self._first_and_again)
+            for part in self.split(*inputs)
+        ]
 
     def _first_and_again(self) -> tuple[AbstractContextManager, AbstractContextManager]:
         return drawing(self.draws("layers", 0)), _again(self, self.draws("layers", 0))
