@@ -49,6 +49,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recorder.folder
 
 
+@pytest.mark.slow
 def test_other_configurations_are_found_in_the_metadata(written: Path) -> None:
     found = outcomes(written)
     assert not {name: said for name, said in found.items() if said[0] not in ("passed", "skipped")}
@@ -97,6 +98,7 @@ def changed(
     save_file(load_file(path) | {f"out/{name}": t for name, t in outputs.items()}, target, metadata)
 
 
+@pytest.mark.slow
 def test_what_is_not_understood_fails_by_name(written: Path, tmp_path: Path) -> None:
     """An argument without a counterpart, an output that nothing computes; a file that cannot be read harms no other."""
     folder, expected = tmp_path / "golden", {}
