@@ -14,9 +14,10 @@ import torch
 import yaml
 from torch import nn
 
-from lit_gans import metrics, papers
+from lit_gans import papers
 from lit_gans.data import ShapeCaptions, Shapes
 from lit_gans.evaluate import evaluate
+from lit_gans.metrics import building
 from lit_gans.nn import BatchNorm
 from lit_gans.papers import JointEmbedding, StackGAN2
 from lit_gans.papers.stackgan2 import (
@@ -253,8 +254,8 @@ def test_a_saved_run_draws_the_same(tmp_path: Path) -> None:
         ({"topology": "bush"}, "topology is 'bush'; it must be one of tree, last, parallel, stack"),
         ({"branches": 0}, "0 branches"),
         ({"branches": 3, "width": 6}, "width that 4 divides"),
-        ({"branches": 4, "width": 8}, "resolution 32 with 4 branches"),
-        ({"resolution": 48}, "resolution 48 with 2 branches"),
+        ({"branches": 4, "width": 8}, "resolution 32 is not a power of two from 64; the first of 4 branches"),
+        ({"resolution": 48}, "resolution 48 is not a power of two from 16; the first of 2 branches"),
         ({"colour_weight": 1.0, "topology": "last"}, "colour_weight is about neighbouring branches"),
         ({"num_classes": 3}, "num_classes"),
         ({"r1_gamma": -1.0}, "r1_gamma -1.0"),
@@ -368,7 +369,7 @@ def test_small_experiments_train(
     assert gan.images_seen == 16 and gan.sides == [32, 64]
     assert gan.sample([0], captions=[RED]).shape == (1, 3, 64, 64)
     assert (tmp_path / "run" / "samples" / "latest.png").is_file()
-    monkeypatch.setattr(metrics, "build_extractor", lambda spec, **options: PixelFeatures())
+    monkeypatch.setattr(building, "build_extractor", lambda spec, **options: PixelFeatures())
     monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path / "cache"))
     found = evaluate(tmp_path / "run", metrics=["kid"], extractor="pixels", num_images=8, num_real=16, split="test")
     assert found.protocol["n_fake"] == 8 and found.values.keys() == {"kernel_pixels"}
