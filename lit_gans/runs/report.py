@@ -7,16 +7,16 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lit_gans.metrics.catalog import direction, metric_of
+from lit_gans.runs.comparison import ARROWS
 from lit_gans.runs.pages import picture, svg, write_html
 
 PICTURES = (("latest.png", "what the generators made last"), ("reals.png", "real images"))
-# Every figure that a run reports is in the first panel that wants its name, in "others" if no other does.
+# Every figure of training is in the first panel that wants its name, in "others" if no other does; see `panel_of`.
 PANELS = (
     ("losses", r"loss.*"),
     ("logits", r".*logits"),
     ("penalties", r"r1|gp|drift|path_length|.*penalty"),
-    ("distance to the reals", r"fid|kid|swd|rfid|sfid|(frechet|kid|swd)_.*"),
-    ("precision and recall", r"(precision|recall|density|coverage)_.*|class_accuracy"),
     ("diversity and win rate", r"diversity|d_win_rate"),
     ("signs of logits", r".*_sign"),
     ("others", r".*"),
@@ -66,17 +66,25 @@ def _curves(lines: list[dict[str, Any]]) -> Markup | None:
     for i, (title, found) in enumerate(panels):
         axes = figure.add_subplot(rows, 3, i + 1, title=title, xlabel="kimg")
         for name in found:
-            points, label = series(lines, name), name.replace("$", r"\$")  # which begins mathematics
+            label = f"{name} {ARROWS[direction(name)]}".rstrip().replace("$", r"\$")  # which begins mathematics
+            points = series(lines, name)
             axes.plot(*points, label=label, marker="." if len(points[0]) < 30 else None)
         axes.legend(fontsize="small")
     return svg(figure, "curves")
 
 
 def grouped(lines: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
-    """(title, names of figures), as many as there is something to show in."""
+    """(title, names of figures), as many as there is something to show in: of training first, then of evaluations."""
     names = sorted({k for line in lines for k, v in line.items() if isinstance(v, (int, float))})
     found: dict[str, list[str]] = {title: [] for title, _ in PANELS}
     for name in names:
         if not NOT_SHOWN.fullmatch(name):
-            found[next(title for title, wanted in PANELS if re.fullmatch(wanted, name))].append(name)
+            found.setdefault(panel_of(name), []).append(name)
     return [(title, shown) for title, shown in found.items() if shown]
+
+
+def panel_of(name: str) -> str:
+    """The title of a figure's panel; the numbers of one file of metrics, such as precision and recall, share one."""
+    if (metric := metric_of(name)) is None:
+        return next(title for title, wanted in PANELS if re.fullmatch(wanted, name))
+    return metric.build.partition(":")[0].replace("_", " ")

@@ -68,6 +68,7 @@ def test_resumed_run_writes_the_file_of_an_unbroken_one(tmp_path: Path) -> None:
 
 def test_the_page_has_a_place_for_every_figure_that_is_reported() -> None:
     figures = {"loss": 1.0, "loss_kl": 1.0, "kl_penalty": 1.0, "swd": 2.0, "alpha": 1, "img_per_s": 9.0}
+    figures |= {"precision_k5": 0.5, "recall_k5": 0.5}
     shown = grouped([{"kimg": 1.0, "time_s": 3.0, "protocol": {}, **figures}])
-    distances, others = ("distance to the reals", ["swd"]), ("others", ["alpha"])
-    assert shown == [("losses", ["loss", "loss_kl"]), ("penalties", ["kl_penalty"]), distances, others]
+    trained = [("losses", ["loss", "loss_kl"]), ("penalties", ["kl_penalty"]), ("others", ["alpha"])]
+    assert shown == [*trained, ("manifold", ["precision_k5", "recall_k5"]), ("sliced wasserstein", ["swd"])]
