@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -183,7 +183,6 @@ class TextData(ImageData):
     def __init__(
         self,
         *,
-        batch_size: int,
         resolution: int = 64,
         load_px: int | None = None,
         encode: Encode = "words",
@@ -193,13 +192,9 @@ class TextData(ImageData):
         vocabulary: list[str] | str | None = None,
         embeddings: str | None = None,
         wrong: Wrong = "none",
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, mirror=mirror, num_workers=num_workers, seed=seed
-        )
+        super().__init__(resolution=resolution, **options)
         _one_of("encode", encode, ENCODES)
         _one_of("wrong", wrong, WRONGS)
         self._margin = (resolution if load_px is None else _whole("load_px", load_px, 1)) / resolution

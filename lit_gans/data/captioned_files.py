@@ -7,14 +7,14 @@ import json
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from lit_gans.data.captioned import CaptionedSet, Encode, TextData, Wrong
+from lit_gans.data.captioned import CaptionedSet, TextData
 from lit_gans.data.captions import Captions, Encoding, _listed
 from lit_gans.data.checks import _one_of
 from lit_gans.data.decode import MAX_PIXELS, UNREADABLE
@@ -166,28 +166,12 @@ class CaptionedFileData(TextData):
     def __init__(
         self,
         *,
-        batch_size: int,
-        resolution: int = 64,
-        load_px: int | None = None,
         resize: Literal["shorter", "stretch"] = "shorter",
-        encode: Encode = "words",
-        max_words: int = 18,
-        max_characters: int = 201,
-        min_count: int = 1,
-        vocabulary: list[str] | str | None = None,
-        embeddings: str | None = None,
-        wrong: Wrong = "none",
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, load_px=load_px, encode=encode, max_words=max_words,
-            max_characters=max_characters, min_count=min_count, vocabulary=vocabulary, embeddings=embeddings,
-            wrong=wrong, mirror=mirror, num_workers=num_workers, seed=seed,
-        )  # fmt: skip
+        super().__init__(**options)
         _one_of("resize", resize, RESIZES)
         self.resize, self.cache_mb, self.max_pixels = resize, cache_mb, max_pixels
 
@@ -256,31 +240,11 @@ class CaptionFolder(CaptionedFileData):
         self,
         path: str,
         *,
-        batch_size: int,
         test_path: str | None = None,
         labels: Literal["auto", "none", "folders"] = "auto",
-        resolution: int = 64,
-        load_px: int | None = None,
-        resize: Literal["shorter", "stretch"] = "shorter",
-        encode: Encode = "words",
-        max_words: int = 18,
-        max_characters: int = 201,
-        min_count: int = 1,
-        vocabulary: list[str] | str | None = None,
-        embeddings: str | None = None,
-        wrong: Wrong = "none",
-        cache_mb: int = 1024,
-        max_pixels: int = MAX_PIXELS,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, load_px=load_px, resize=resize, encode=encode,
-            max_words=max_words, max_characters=max_characters, min_count=min_count, vocabulary=vocabulary,
-            embeddings=embeddings, wrong=wrong, cache_mb=cache_mb, max_pixels=max_pixels, mirror=mirror,
-            num_workers=num_workers, seed=seed,
-        )  # fmt: skip
+        super().__init__(**options)
         _one_of("labels", labels, ("auto", "none", "folders"))
         self.path, self.test_path, self.labels = Path(path), None if test_path is None else Path(test_path), labels
         self._sources: dict[str, Source] = {}
@@ -334,31 +298,12 @@ class CocoCaptions(CaptionedFileData):
         path: str,
         annotations: str,
         *,
-        batch_size: int,
         test_path: str | None = None,
         test_annotations: str | None = None,
-        resolution: int = 64,
-        load_px: int | None = None,
-        resize: Literal["shorter", "stretch"] = "shorter",
-        encode: Encode = "words",
         max_words: int = 12,
-        max_characters: int = 201,
-        min_count: int = 1,
-        vocabulary: list[str] | str | None = None,
-        embeddings: str | None = None,
-        wrong: Wrong = "none",
-        cache_mb: int = 1024,
-        max_pixels: int = MAX_PIXELS,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, load_px=load_px, resize=resize, encode=encode,
-            max_words=max_words, max_characters=max_characters, min_count=min_count, vocabulary=vocabulary,
-            embeddings=embeddings, wrong=wrong, cache_mb=cache_mb, max_pixels=max_pixels, mirror=mirror,
-            num_workers=num_workers, seed=seed,
-        )  # fmt: skip
+        super().__init__(max_words=max_words, **options)
         if (test_path is None) != (test_annotations is None):
             raise ValueError("test_path goes with test_annotations: give both of them, or neither")
         self.places = {"train": (Path(path), Path(annotations))}

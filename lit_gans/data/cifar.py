@@ -9,6 +9,7 @@ import urllib.error
 from collections.abc import Callable
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,20 +105,8 @@ class CIFAR10(ImageData):
     channels = 3
     class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-    def __init__(
-        self,
-        root: str = "data",
-        *,
-        batch_size: int,
-        resolution: int = 32,
-        download: bool = False,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, mirror=mirror, num_workers=num_workers, seed=seed
-        )
+    def __init__(self, root: str = "data", *, resolution: int = 32, download: bool = False, **options: Any) -> None:
+        super().__init__(resolution=resolution, **options)
         self.root, self.download = Path(root), download
 
     def prepare_data(self) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.data.captioned import Encode, Wrong
 from lit_gans.data.captioned_files import BoxCrop, CaptionedFileData, caption_lines
 from lit_gans.data.captions import Captions, _listed
 from lit_gans.data.checks import _one_of
-from lit_gans.data.decode import MAX_PIXELS
 from lit_gans.data.embeddings import NAMES, read_names
 from lit_gans.data.sources import Folder, Source
 
@@ -46,33 +44,13 @@ class CUB(CaptionedFileData):
         self,
         root: str = "data/CUB_200_2011",
         *,
-        batch_size: int,
         text: str | None = None,
         division: Literal["disjoint", "official"] = "disjoint",
         split_files: str | None = None,
         crop: Literal["box", "none"] = "box",
-        resolution: int = 64,
-        load_px: int | None = None,
-        resize: Literal["shorter", "stretch"] = "shorter",
-        encode: Encode = "words",
-        max_words: int = 18,
-        max_characters: int = 201,
-        min_count: int = 1,
-        vocabulary: list[str] | str | None = None,
-        embeddings: str | None = None,
-        wrong: Wrong = "none",
-        cache_mb: int = 1024,
-        max_pixels: int = MAX_PIXELS,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, load_px=load_px, resize=resize, encode=encode,
-            max_words=max_words, max_characters=max_characters, min_count=min_count, vocabulary=vocabulary,
-            embeddings=embeddings, wrong=wrong, cache_mb=cache_mb, max_pixels=max_pixels, mirror=mirror,
-            num_workers=num_workers, seed=seed,
-        )  # fmt: skip
+        super().__init__(**options)
         _one_of("division", division, ("disjoint", "official"))
         _one_of("crop", crop, ("box", "none"))
         self.root, self.division, self.crop = Path(root), division, crop

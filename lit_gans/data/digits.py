@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from lit_gans.data.base import ImageData
@@ -17,19 +19,8 @@ class Digits(ImageData):
     channels = 1
     class_names = tuple("0123456789")
 
-    def __init__(
-        self,
-        *,
-        batch_size: int,
-        resolution: int = 32,
-        holdout: bool = False,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, mirror=mirror, num_workers=num_workers, seed=seed
-        )
+    def __init__(self, *, resolution: int = 32, holdout: bool = False, **options: Any) -> None:
+        super().__init__(resolution=resolution, **options)
         self.holdout = holdout
 
     def load(self, split: str) -> ImageSet:

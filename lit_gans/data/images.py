@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,8 +115,6 @@ class Images(ImageData):
         self,
         path: str,
         *,
-        batch_size: int,
-        resolution: int,
         test_path: str | None = None,
         channels: int = 3,
         labels: str = "auto",
@@ -124,13 +123,9 @@ class Images(ImageData):
         on_error: str = "fail",
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, mirror=mirror, num_workers=num_workers, seed=seed
-        )
+        super().__init__(**options)
         _one_of("channels", channels, (1, 3))
         _one_of("labels", labels, LABELS)
         _one_of("resize", resize, RESIZES)

@@ -7,7 +7,7 @@ import math
 import urllib.error
 import zlib
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -65,20 +65,8 @@ class MNIST(ImageData):
     class_names = tuple("0123456789")
     torchvision_name: ClassVar[str] = "MNIST"
 
-    def __init__(
-        self,
-        root: str = "data",
-        *,
-        batch_size: int,
-        resolution: int = 32,
-        download: bool = False,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, mirror=mirror, num_workers=num_workers, seed=seed
-        )
+    def __init__(self, root: str = "data", *, resolution: int = 32, download: bool = False, **options: Any) -> None:
+        super().__init__(resolution=resolution, **options)
         self.root, self.download = Path(root), download
 
     def prepare_data(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lit_gans.data.checks import _one_of, _whole
 from lit_gans.data.decode import MAX_PIXELS
@@ -47,14 +47,11 @@ class Paired(TranslationData):
         self,
         path: str,
         *,
-        batch_size: int,
         path_b: str | None = None,
         test_path: str | None = None,
         test_path_b: str | None = None,
         layout: Layout = "auto",
         direction: Literal["ab", "ba"] = "ab",
-        resolution: int = 256,
-        height: int | None = None,
         load_px: int | None = None,
         resize: Literal["stretch", "crop", "none"] = "stretch",
         a_channels: int = 3,
@@ -63,14 +60,9 @@ class Paired(TranslationData):
         instances: bool = True,
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, height=height, load_px=load_px, mirror=mirror,
-            num_workers=num_workers, seed=seed,
-        )  # fmt: skip
+        super().__init__(load_px=load_px, **options)
         _one_of("layout", layout, LAYOUTS)
         check_options(direction, resize, load_px, a_channels=a_channels, b_channels=b_channels)
         if _whole("num_labels", num_labels, 0) > 256:

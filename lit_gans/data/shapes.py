@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -155,7 +155,6 @@ class Shapes(ImageData):
     def __init__(
         self,
         *,
-        batch_size: int,
         resolution: int = 32,
         label: str | None = "shape",
         images: int = 10_000,
@@ -165,12 +164,9 @@ class Shapes(ImageData):
         holdout: bool = False,
         only: dict[str, list[str]] | None = None,
         mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, mirror=mirror, num_workers=num_workers, seed=seed
-        )
+        super().__init__(resolution=resolution, mirror=mirror, **options)
         if channels not in (1, 3):
             raise ValueError(f"channels is {channels!r}; it must be 1 or 3")
         if label is not None and label not in ATTRIBUTES:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -249,18 +249,12 @@ class Shards(ImageData):
         self,
         path: str,
         *,
-        batch_size: int,
-        resolution: int,
         held_out: int = 0,
         held_out_at: Literal["spread", "end"] = "spread",
         train_split: str = "train",
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, mirror=mirror, num_workers=num_workers, seed=seed
-        )
+        super().__init__(**options)
         for name, value, allowed in (
             ("held_out_at", held_out_at, ("spread", "end")), ("train_split", train_split, self.splits),
         ):  # fmt: skip

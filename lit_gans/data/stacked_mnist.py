@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,18 +54,13 @@ class StackedMNIST(ImageData):
         self,
         root: str = "data",
         *,
-        batch_size: int,
         resolution: int = 32,
         images: int = 128_000,
         test_images: int = 26_000,
         download: bool = False,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, mirror=mirror, num_workers=num_workers, seed=seed
-        )
+        super().__init__(resolution=resolution, **options)
         self.root, self.download = Path(root), download
         self.counts = {"train": _whole("images", images, 1), "test": _whole("test_images", test_images, 1)}
 

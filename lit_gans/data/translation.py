@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,17 +104,12 @@ class TranslationData(ImageData):
     def __init__(
         self,
         *,
-        batch_size: int,
         resolution: int = 256,
         height: int | None = None,
         load_px: int | None = None,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, mirror=mirror, num_workers=num_workers, seed=seed
-        )
+        super().__init__(resolution=resolution, **options)
         self.height = resolution if height is None else _whole("height", height, 1)
         self.load_px = resolution if load_px is None else _whole("load_px", load_px, 1)
         if self.load_px < resolution:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -99,24 +99,16 @@ class Unpaired(UnpairedData):
         self,
         path: str,
         *,
-        batch_size: int,
         direction: Literal["ab", "ba"] = "ab",
-        resolution: int = 256,
-        height: int | None = None,
         load_px: int | None = None,
         resize: Literal["stretch", "crop", "none"] = "stretch",
         a_channels: int = 3,
         b_channels: int = 3,
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
-        mirror: bool = False,
-        num_workers: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, resolution=resolution, height=height, load_px=load_px, mirror=mirror,
-            num_workers=num_workers, seed=seed,
-        )  # fmt: skip
+        super().__init__(load_px=load_px, **options)
         check_options(direction, resize, load_px, a_channels=a_channels, b_channels=b_channels)
         self.path, self.direction, self.resize = Path(path), direction, resize
         self.a_channels, self.b_channels = a_channels, b_channels

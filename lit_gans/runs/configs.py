@@ -79,9 +79,10 @@ def _known_keys(parser: Any, classes: Mapping[str, Iterable[type]]) -> set[str]:
     keys = {action.dest for action in parser._actions}
     for prefix, found in classes.items():
         for cls in found:
-            parameters = inspect.signature(cls.__init__).parameters.values()
-            named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-            keys |= {f"{prefix}.init_args.{name}" for name in named}
+            for owner in cls.__mro__[:-1]:  # what a class forwards, those that it inherits from take
+                parameters = inspect.signature(owner.__init__).parameters.values()
+                named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+                keys |= {f"{prefix}.init_args.{name}" for name in named}
     return keys
 
 
