@@ -6,13 +6,30 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 from torch import Tensor
 
+from lit_gans.adversarial.checks import say
+from lit_gans.adversarial.optim import apply_changed, options_of
+
 if TYPE_CHECKING:
     from lit_gans.adversarial.game import Game
 
 
 class Clock(pl.Callback):
     """Advances the game's clock at the end of a batch. The game puts it before all other callbacks, which Lightning
-    calls before the module's own hook: they find the batch counted."""
+    calls before the module's own hook: they find the batch counted.
+
+    Between `on_fit_start` and `on_train_start` Lightning restores the optimisers with all their options; here those
+    that were changed since come into force.
+    """
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: "Game") -> None:  # type: ignore[override]
+        pl_module.optimizer_options = options_of(trainer.optimizers)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: "Game") -> None:  # type: ignore[override]
+        if pl_module.images_seen:
+            but = "lr" if trainer.lr_scheduler_configs else ""  # a scheduler of the game's own, restored as well
+            before, now = pl_module.saved_options, pl_module.optimizer_options
+            if changed := apply_changed(trainer.optimizers, before=before, now=now, but=but):
+                say(trainer, f"from here on the optimisers have {', '.join(changed)}")
 
     def on_train_batch_start(  # type: ignore[override]
         self, trainer: pl.Trainer, pl_module: "Game", batch: Any, batch_idx: int

@@ -27,13 +27,14 @@ from lit_gans.adversarial.checks import (
     check_strategy,
 )
 from lit_gans.adversarial.clock import images_in, wind
-from lit_gans.adversarial.optim import Schedule, learning_rate_factor, repair
+from lit_gans.adversarial.optim import Options, Schedule, learning_rate_factor, repair
 from lit_gans.adversarial.reports import Reports
 from lit_gans.adversarial.strategy import SyncAtStep, average_gradients
 from lit_gans.base.random import Draws, drawing
 from lit_gans.nn.mode import statistics_kept
 
 Made = TypeVar("Made")
+LOOK_EVERY_BATCHES = 50  # at whether gradients are finite before they are repaired: a pass over all of them
 
 
 class Game(pl.LightningModule, ABC):
@@ -88,7 +89,10 @@ class Game(pl.LightningModule, ABC):
         self._updates_this_batch = 0
         self._part, self._parts = 0, 1  # the micro-batch being processed, out of how many
         self.reports = Reports()
+        self.optimizer_options: Options = []  # what the optimisers were built with; in the run before, where resumed
+        self.saved_options: Options | None = None
         self._plain = False
+        self._broken: dict[Optimizer, Tensor] = {}
         self._parameters_of_others: dict[Optimizer, list[nn.Parameter]] = {}
 
     # ---- what a paper says of itself ---------------------------------------------------------------------------------
@@ -255,10 +259,27 @@ class Game(pl.LightningModule, ABC):
         # After averaging and unscaling. The Health callback reports what happened and stops the run.
         stepping = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if self.repair_gradients:
-            repair([p.grad for p in stepping])
+            gradients = [p.grad for p in stepping if p.grad is not None]
+            if self.batches_seen % LOOK_EVERY_BATCHES == 0 and gradients:
+                broken = ~torch.stack([g.isfinite().all() for g in gradients]).all()
+                self._broken[optimizer] = (self._broken.get(optimizer, broken.new_zeros(()).long()) + 1) * broken
+            repair(gradients)
         if self.clip_grad_norm > 0:
             # Not `self.clip_gradients`, which refuses fused optimisers even where no scaler is involved.
             nn.utils.clip_grad_norm_(stepping, self.clip_grad_norm)
+
+    def broken_gradients(self) -> dict[str, int]:
+        """Players whose gradients were not finite when they were last looked at, and for how many looks in a row.
+
+        Of one batch in 50; waits for the device.
+        """
+        counts = {self._player_of(optimizer): int(count) for optimizer, count in self._broken.items()}
+        return {player: count for player, count in counts.items() if count}
+
+    def _player_of(self, optimizer: Optimizer) -> str:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        names = [n for n, child in self.named_children() if any(id(p) in held for p in child.parameters())]
+        return " and ".join(names) or type(self).__name__
 
     @property
     def fused(self) -> bool:
@@ -337,12 +358,14 @@ class Game(pl.LightningModule, ABC):
             "version": __version__,
             "images_seen": self.images_seen,
             "batches_seen": self.batches_seen,
+            "optimizers": self.optimizer_options,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_same_architecture(self, checkpoint)
         self.images_seen = checkpoint["lit_gans"]["images_seen"]
         self.batches_seen = checkpoint["lit_gans"]["batches_seen"]
+        self.saved_options = checkpoint["lit_gans"].get("optimizers")  # None: of a version that did not keep them
 
 
 @contextmanager

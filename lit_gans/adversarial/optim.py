@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 REPAIRED = {"nan": 0.0, "posinf": 1e5, "neginf": -1e5}
 SMALL = 2**16  # numbers in a tensor
 Schedule = Literal["constant", "linear", "cosine"]
+HOW = ("params", "fused", "foreach", "capturable", "differentiable")  # of a group, what changes no number
+Options = list[list[dict[str, Any]]]
 
 
 def lazy_adam(
@@ -69,3 +72,34 @@ def learning_rate_factor(
         return warm
     progress = min(max((kimg - decay_from_kimg) / max(total_kimg - decay_from_kimg, 1e-12), 0.0), 1.0)
     return warm * (1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def options_of(optimizers: Sequence[Optimizer]) -> Options:
+    """What each group of each optimiser was built with: lr, betas, ... as plain values."""
+    return [[_options(group) for group in optimizer.param_groups] for optimizer in optimizers]
+
+
+def apply_changed(optimizers: Sequence[Optimizer], *, before: Options | None, now: Options, but: str = "") -> list[str]:
+    """Gives resumed optimisers what differs between the options they were built with `before` and those of `now`.
+
+    A checkpoint brings its own options back, whatever was asked for since. Others, which a schedule set meanwhile, stay
+    as the checkpoint has them, and so does the option `but`. Without `before` the present ones stand for it. Returns
+    what was changed, such as "lr 0.001 -> 0.0005".
+    """
+    changed = []
+    for number, optimizer in enumerate(optimizers):
+        for place, group in enumerate(optimizer.param_groups):
+            old = _options(group) if before is None else before[number][place]
+            for name, value in now[number][place].items():
+                if name != but and old.get(name) != value:
+                    group[name] = value
+                    if name == "lr":
+                        group.pop("initial_lr", None)  # what a schedule multiplies
+                    changed.append(f"{name} {old.get(name)} -> {value}")
+    return list(dict.fromkeys(changed))
+
+
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    given = {**group, "lr": group.get("initial_lr", group["lr"])}
+    plain = {name: float(v) if isinstance(v, Tensor) else v for name, v in given.items()}
+    return {name: v for name, v in plain.items() if name not in (*HOW, "initial_lr")}

@@ -183,6 +183,7 @@ class FadeIn(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         if self.growth is not None:  # for pictures and numbers before the first batch
             pl_module.set_progress(*self._at(pl_module))
+            self._set_rates(trainer, pl_module)  # of a resumed run too, where they were changed since
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Game, batch: dict[str, Tensor], batch_idx: int) -> None:
         if self.growth is None:
@@ -200,13 +201,16 @@ class FadeIn(Callback):
 
     def _enter(self, trainer: Trainer, game: Game) -> None:
         """A transition, or the first batch of a run."""
-        lr = self.growth.stage_at(game.images_seen).lr
-        for optimizer in trainer.optimizers:
-            if self.reset_optimizers and self._phase is not None:
+        if self.reset_optimizers and self._phase is not None:
+            for optimizer in trainer.optimizers:
                 optimizer.state.clear()
+        self._set_rates(trainer, game)
+
+    def _set_rates(self, trainer: Trainer, game: Game) -> None:
+        lr = self.growth.stage_at(game.images_seen).lr
+        for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
             if lr is not None:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["initial_lr"] = lr
+                group["lr"] = group["initial_lr"] = lr
 
     def state_dict(self) -> dict[str, Any]:
         return {"phase": self._phase}

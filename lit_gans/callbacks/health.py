@@ -13,6 +13,7 @@ from torch import Tensor
 from lit_gans.adversarial import Game
 from lit_gans.adversarial.capabilities import Samples, can
 from lit_gans.adversarial.checks import say
+from lit_gans.adversarial.game import LOOK_EVERY_BATCHES
 from lit_gans.base.checkpoints import checkpoints, read_checkpoint
 from lit_gans.base.grids import spread
 from lit_gans.base.images import from_uint8
@@ -21,7 +22,8 @@ from lit_gans.callbacks.report import Report
 from lit_gans.data import ImageData, ImageSet
 from lit_gans.runs.records import record
 
-CHECK_EVERY_BATCHES = 50
+CHECK_EVERY_BATCHES = LOOK_EVERY_BATCHES
+BROKEN_LOOKS = 3  # after which gradients are not expected to recover
 MAX_CLASSES = 10
 MAX_SIDE_PX = 16
 
@@ -33,10 +35,12 @@ class DivergenceError(RuntimeError):
 class Health(EveryKimg):
     """Raises `DivergenceError` on all processes when a reported figure is NaN or infinite, or logits have run away.
 
-    Figures are looked at every 50 batches, and at each tick right after Report, behind which it must stand; logits are
-    those named so (`real_logits`). Records, where there is a discriminator, `d_win_rate`, the share of images that it
-    told rightly (0.5: it guesses, 1: it sees through everything), and `diversity` of what samples: the mean distance of
-    two images (averaged weights, fixed seeds, within a class)
+    Figures are looked at every 50 batches, and right after each tick of Report, behind which it must stand; logits are
+    those named so (`real_logits`). Gradients that `repair_gradients` makes finite are looked at in one batch of 50: the
+    first broken ones give a warning, and a player that has them at three looks in a row ends training.
+    Records, where there is a discriminator, `d_win_rate`, the share of images that it told rightly (0.5: it guesses, 1:
+    it sees through everything), and `diversity` of what samples: the mean distance of two images (averaged weights,
+    fixed seeds, within a class)
     divided by that of two real images, at 16 pixels or less. 1 is as varied as the data, 0 one and the same image.
 
     Args:
@@ -68,6 +72,8 @@ class Health(EveryKimg):
         self.collapse_below, self.divergence = collapse_below, divergence
         self.diversity_every_kimg, self.warmup_kimg, self.samples = diversity_every_kimg, warmup_kimg, samples
         self.collapsed = False
+        self._judged: dict[str, float] = {}
+        self._warned: set[str] = set()
         self._real_distance: float | None = None
 
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
@@ -85,8 +91,12 @@ class Health(EveryKimg):
         self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Any], batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if self.every_kimg and pl_module.batches_seen % CHECK_EVERY_BATCHES == 0:
-            self._look(trainer, pl_module)
+        if self.every_kimg:
+            if self._report.latest is not self._judged:  # a tick between two of ours
+                self._judged = self._report.latest
+                self._judge(trainer, pl_module, self._judged)
+            if pl_module.batches_seen % CHECK_EVERY_BATCHES == 0:
+                self._look(trainer, pl_module)
         after = pl_module.images_seen
         due = crossed(after - images_in(batch, trainer.world_size), after, self.diversity_every_kimg)
         if due and self._samples:
@@ -97,6 +107,7 @@ class Health(EveryKimg):
     def act(self, trainer: Trainer, game: Game) -> None:
         figures = self._report.latest
         self._judge(trainer, game, figures)
+        self._judge_gradients(trainer, game)
         if {"real_sign", "fake_sign"} <= figures.keys():
             record(trainer, {"d_win_rate": (figures["real_sign"] + figures["fake_sign"]) / 2})
 
@@ -108,6 +119,17 @@ class Health(EveryKimg):
         broken = (~finite).float().to(game.device)
         if trainer.strategy.reduce(broken, reduce_op="sum") > 0:
             self._judge(trainer, game, game.take_reports())
+        self._judge_gradients(trainer, game)
+
+    def _judge_gradients(self, trainer: Trainer, game: Game) -> None:
+        for player, looks in game.broken_gradients().items():
+            seen = f"the gradients of {player} are NaN or infinite at {game.kimg:.3f} kimg"
+            if looks >= BROKEN_LOOKS:
+                again = f"and were in each of the last {looks} batches that were looked at, one in {LOOK_EVERY_BATCHES}"
+                raise DivergenceError(f"{seen}, {again}: {self._ways_out(trainer)}")
+            if player not in self._warned and trainer.is_global_zero:
+                warnings.warn(f"{seen}; repair_gradients made them finite: {self._ways_out(trainer)}", stacklevel=2)
+            self._warned.add(player)
 
     def _judge(self, trainer: Trainer, game: Game, figures: dict[str, float]) -> None:
         """Raises DivergenceError; `figures` are the same on all processes, so all raise or none."""
@@ -120,14 +142,16 @@ class Health(EveryKimg):
     def _message(self, trainer: Trainer, game: Game, wrong: dict[str, float]) -> str:
         seen = ", ".join(f"{name} {value:.4g}" for name, value in wrong.items())
         rates = ", ".join(f"{o.param_groups[0]['lr']:.3g}" for o in trainer.optimizers)
+        return (
+            f"training has diverged at {game.kimg:.3f} kimg: {seen} (precision {trainer.precision}, learning rates "
+            f"{rates}); {self._ways_out(trainer)}; the logits' limit is health.divergence={self.divergence:g}"
+        )
+
+    def _ways_out(self, trainer: Trainer) -> str:
         good = last_finite_checkpoint(Path(trainer.default_root_dir))
         rescue = f"the last good checkpoint is {good}" if good else "there is no checkpoint to go back to"
         half = "" if trainer.precision == "32-true" else "--trainer.precision=32-true, "
-        return (
-            f"training has diverged at {game.kimg:.3f} kimg: {seen} (precision {trainer.precision}, learning rates "
-            f"{rates}); {rescue}. Try {half}a lower learning rate, clip_grad_norm, or with a discriminator a larger "
-            f"r1_gamma; the logits' limit is health.divergence={self.divergence:g}"
-        )
+        return f"{rescue}. Try {half}a lower learning rate, clip_grad_norm, or with a discriminator a larger r1_gamma"
 
     # ---- diversity ---------------------------------------------------------------------------------------------------
 

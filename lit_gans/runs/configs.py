@@ -35,6 +35,21 @@ def shipped_configs() -> dict[str, Path]:
     return {}
 
 
+# What a config says of a start, not of training.
+OF_A_START = ("ckpt_path", "run_folder", "config", "logger", "trainer.default_root_dir", "trainer.logger")
+
+
+def differences(before: Any, now: Any, *, at: str = "") -> list[str]:
+    """The settings of two configs that differ, one a line: "model.init_args.lr: 0.0002 -> 0.0001"."""
+    if at in OF_A_START:
+        return []
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = [*before, *(key for key in now if key not in before)]
+        below = (differences(before.get(k), now.get(k), at=f"{at}.{k}" if at else str(k)) for k in keys)
+        return [line for lines in below for line in lines]
+    return [] if before == now else [f"{at}: {before} -> {now}"]
+
+
 def with_hint(message: str, parser: Any, kinds: Mapping[str, type]) -> str:
     """The parser's message, and for an unknown key or class the nearest known ones; `kinds`: base classes by key."""
     classes = {key: list(_subclasses(kind)) for key, kind in kinds.items()}

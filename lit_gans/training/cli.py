@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -26,12 +27,13 @@ from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
 from lit_gans.base.precision import set_float32_precision
 from lit_gans.runs.classes import load_added, see_working_folder
-from lit_gans.runs.configs import find_config, with_hint
+from lit_gans.runs.configs import differences, find_config, with_hint
 from lit_gans.runs.folder import last_run_folder, new_run_folder
 from lit_gans.runs.loggers import LoggerName, build_logger, close, over_kimg
 from lit_gans.runs.records import describe
 from lit_gans.runs.report import write_page
 from lit_gans.runs.vocabulary import share_vocabulary
+from lit_gans.training.options import check_arguments, check_finite, check_trainer
 
 # In the order of their work after a batch; each is configured by its name, as in --ema.half_life_kimg=20.
 CALLBACKS = {
@@ -125,6 +127,9 @@ class FitCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
     def before_instantiate_classes(self) -> None:
+        check_finite(self.config.as_dict())
+        options = self.config["trainer"].as_dict()
+        check_trainer(options, {name: self.parser.get_default(f"trainer.{name}") for name in options})
         self.run = Path(self.wanted_run) if self.wanted_run else _run_folder(self.config, self.argv)
         self.config["trainer"]["default_root_dir"] = str(self.run)
         self._choose_logger()
@@ -159,6 +164,7 @@ def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
     import_module("lit_gans.papers")  # a class has a short name, as in --model=CGAN, once it is imported
     load_added()
     see_working_folder()
+    check_arguments(argv)
     found = _with_shipped_configs(argv)
     sys.path += [str(Path(config).resolve().parent) for config in _config_values(found)]  # a model's file beside it
     with warnings.catch_warnings():
@@ -183,6 +189,7 @@ def train(cli: FitCLI, argv: list[str]) -> Path:
     checkpoint = _checkpoint_to_resume(cli)
     trainer = cli.trainer
     if trainer.is_global_zero:
+        _say_changes(cli, checkpoint)
         _write_identity(cli, argv)
         if cli.config["logger"] is not None:
             trainer.logger = build_logger(cli.config["logger"], cli.run)
@@ -239,6 +246,16 @@ def _checkpoint_to_resume(cli: FitCLI) -> str | None:
     path = find_checkpoint(cli.run if wanted == "last" else wanted)
     check_same_architecture(cli.model, read_checkpoint(path))
     return str(path)
+
+
+def _say_changes(cli: FitCLI, checkpoint: str | None) -> None:
+    """Which settings of the run that is continued are others now; they hold from here on."""
+    before = Path(checkpoint).resolve().parent.parent / "config.yaml" if checkpoint else None
+    if before is not None and before.is_file():
+        with contextlib.suppress(yaml.YAMLError, OSError, UnicodeDecodeError):  # to say it is no reason to stop
+            changed = differences(yaml.safe_load(before.read_text()), _plain_config(cli))
+            if changed:
+                print(f"settings that differ from {before}, and hold from here on:", *changed, sep="\n  ")
 
 
 def _plain_config(cli: FitCLI) -> dict[str, Any]:

@@ -59,6 +59,32 @@ def test_nan_is_seen_between_distant_ticks(tmp_path: Path) -> None:
     assert gan.batches_seen == 50
 
 
+def test_nan_between_ticks_of_report_alone_is_seen(tmp_path: Path) -> None:
+    gan = tiny_gan(total_kimg=0.3)
+    with pytest.raises(DivergenceError, match="diverged at 0.128 kimg"):
+        fit(tmp_path, gan, Break(float("nan"), batch=5), Report(0.064), Health(100))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_gradients_that_are_broken_for_ever_end_training(value: float, tmp_path: Path) -> None:
+    gan = tiny_gan(total_kimg=10)
+    gan.generator.layers[-1].bias.register_hook(lambda gradient: gradient.fill_(value))
+    again = "gradients of generator are NaN or infinite at 2.400 kimg, and were in each of the last 3 batches"
+    with pytest.warns(UserWarning, match="gradients of generator .* at 0.800 kimg; repair_gradients made them finite"):
+        with pytest.raises(DivergenceError, match=again):
+            fit(tmp_path, gan, Report(100), Health(100))
+    assert all(p.isfinite().all() for p in gan.parameters())
+
+
+def test_gradients_that_were_broken_once_are_forgotten(tmp_path: Path) -> None:
+    gan = tiny_gan(total_kimg=2.4)
+    weight = gan.discriminator.layers[-1].bias
+    weight.register_hook(lambda gradient: gradient * float("nan") if gan.batches_seen == 50 else gradient)
+    with pytest.warns(UserWarning, match="gradients of discriminator"):
+        fit(tmp_path, gan, Report(0.032), Health(0.032))
+    assert gan.broken_gradients() == {}
+
+
 def test_logits_that_run_away_are_seen_and_the_limit_is_named(tmp_path: Path) -> None:
     with pytest.raises(DivergenceError, match=r"fake_logits 2e\+05, real_logits 2e\+05 .*health.divergence=10000"):
         fit(tmp_path, tiny_gan(total_kimg=1, lr=1e-9), Break(2e5, batch=0), Report(0.016), Health(0.016))
