@@ -293,9 +293,9 @@ class TextGAN(GAN):
         z, noise = self.seeded_latents(seeds), self.seeded_noise(seeds)
         lines = []
         for row, target in enumerate(batch["image"]):
-            asked = features.rows(torch.full((len(seeds),), row))
+            asked = features.rows(torch.full((len(seeds),), row))  # this row's caption for each seed
             fakes = to_uint8(self._drawn(z, asked, noise, psi=psi, ema=True)[-1]).cpu()
-            lines.append(torch.cat([target[None], fakes]))
+            lines.append(torch.cat([target[None], fakes]))  # [columns, C, R, R]
         return torch.cat(lines), columns
 
 
