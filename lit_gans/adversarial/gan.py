@@ -12,7 +12,6 @@ from lit_gans.adversarial.capabilities import class_labels
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.preview import draw_grid
 from lit_gans.adversarial.priors import Prior, PriorName, prior_of
-from lit_gans.base.random import derive_seed
 from lit_gans.nn.mode import evaluating
 
 
@@ -68,12 +67,7 @@ class GAN(Game):
 
     def seeded_latents(self, seeds: Sequence[int] | Tensor) -> Tensor:
         """z [N, z_dim]; row i depends on seeds[i] alone, and is the same on every device."""
-        generator = torch.Generator()
-        rows = []
-        for seed in torch.as_tensor(seeds).tolist():
-            generator.manual_seed(derive_seed("sample", seed))
-            rows.append(self.prior.seeded(generator, self.z_dim))
-        return torch.stack(rows).to(self.device)
+        return self.prior.of_seeds(seeds, self.z_dim, purpose="sample").to(self.device)
 
     @torch.no_grad()
     def sample(

@@ -38,7 +38,7 @@ def gradient_penalty(network: Network, real: Tensor, fake: Tensor, *, mix: Tenso
 
     mix [N] in [0, 1]: the share of the real in each sample of the line between the two.
     """
-    mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)
+    mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)  # [N] -> [N, 1, 1, 1]
     return _unit_norm(input_gradient(network, fake.detach().to(real.dtype).lerp(real, mix)))
 
 
@@ -48,7 +48,7 @@ def dragan(network: Network, real: Tensor, *, mix: Tensor, noise: Tensor) -> Ten
     Reals are moved by mix [N] in [0, 1] times 0.5 * std(real) * noise, noise [N, C, H, W] in [0, 1], as in the
     authors' code; the paper writes a normal perturbation.
     """
-    mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)
+    mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)  # [N] -> [N, 1, 1, 1]
     return _unit_norm(input_gradient(network, real + mix * 0.5 * real.std() * noise))
 
 
@@ -66,7 +66,7 @@ def path_length(synthesis: Network, ws: Tensor, *, noise: Tensor) -> Tensor:
         images = synthesis(ws)
         y = noise / math.sqrt(images.shape[2] * images.shape[3])
         (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
-        lengths = gradient.square().sum(2).mean(1).sqrt()
+        lengths = gradient.square().sum(2).mean(1).sqrt()  # [N, L, W] -> [N]
         # Zeros for parameters that shift the image whatever w is: a step of Adam then counts for all of them alike.
         return lengths + 0 * images[:, 0, 0, 0]
 

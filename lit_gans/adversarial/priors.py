@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lit_gans.base.random import Draws
+from lit_gans.base.random import Draws, derive_seed
 
 
 class Prior(ABC):
@@ -28,6 +29,11 @@ class Prior(ABC):
     @abstractmethod
     def seeded(self, generator: torch.Generator, dim: int) -> Tensor:
         """[dim] on the CPU, from the generator's next numbers."""
+
+    def of_seeds(self, seeds: Sequence[int] | Tensor, dim: int, *, purpose: str) -> Tensor:
+        """[N, dim] on the CPU; row i depends on seeds[i] and the purpose alone."""
+        keys = (derive_seed(purpose, seed) for seed in torch.as_tensor(seeds).tolist())
+        return torch.stack([self.seeded(torch.Generator().manual_seed(key), dim) for key in keys])
 
 
 class Normal(Prior):

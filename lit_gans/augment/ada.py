@@ -100,7 +100,7 @@ class _Rolls:
 
     def _chosen(self, chance: Tensor, *shape: int) -> Tensor:
         chosen = self._moved(self.draws.uniform(self.n)) < chance
-        return chosen.to(self.like.dtype).view(self.n, *[1] * len(shape))
+        return chosen.to(self.like.dtype).view(self.n, *[1] * len(shape))  # [n] -> [n, 1, ...]
 
     def _all(self, value: float, *shape: int) -> Tensor:
         return self.like.new_full((self.n, *shape), value)
@@ -252,9 +252,9 @@ class AdaptiveAugment(nn.Module):
 
     def _augment(self, x: Tensor, chances: dict[str, Tensor], rolls: _Rolls) -> Tensor:
         if steps := self._geometry(chances, rolls, width=x.shape[3], height=x.shape[2]):
-            x = warp(x, reduce(torch.matmul, steps), self.taps.to(x.dtype))
+            x = warp(x, reduce(torch.matmul, steps), self.taps.to(x.dtype))  # inverses: the first step stands leftmost
         if steps := self._colors(chances, rolls, channels=x.shape[1]):
-            x = recolor(x, reduce(torch.matmul, reversed(steps)))
+            x = recolor(x, reduce(torch.matmul, reversed(steps)))  # not inverses: the first step stands rightmost
         if "imgfilter" in chances:
             x = refilter(x, self._gains(chances["imgfilter"], rolls), self.bank.to(x.dtype))
         if "noise" in chances:
@@ -271,15 +271,15 @@ class AdaptiveAugment(nn.Module):
         """
         steps = []
         if "xflip" in chances:
-            mirrored = 1 - 2 * rolls.below(2, chances["xflip"])
+            mirrored = 1 - 2 * rolls.below(2, chances["xflip"])  # 1 or -1
             steps.append(scaling(mirrored, torch.ones_like(mirrored)))
         if "rotate90" in chances:
             steps.append(rotation(rolls.below(4, chances["rotate90"]) * (math.pi / 2)))
         if "xint" in chances:
-            x, y = (rolls.uniform(chances["xint"], 2) * self.xint_max).unbind(1)
+            x, y = (rolls.uniform(chances["xint"], 2) * self.xint_max).unbind(1)  # [N, 2] -> 2 of [N]
             steps.append(translation(-(x * width).round(), -(y * height).round()))
         if "scale" in chances:
-            shrink = torch.exp2(-rolls.normal(chances["scale"]) * self.scale_std)
+            shrink = torch.exp2(-rolls.normal(chances["scale"]) * self.scale_std)  # the inverse of a stretch
             steps.append(scaling(shrink, shrink))
         if "rotate" in chances:
             # Turned before and after the stretch, each with the chance that makes `rotate * p` together.
@@ -291,7 +291,7 @@ class AdaptiveAugment(nn.Module):
         if "rotate" in chances and rolls.percentile is None:
             steps.append(rotation(rolls.uniform(half_chance) * (math.pi * self.rotate_max)))
         if "xfrac" in chances:
-            x, y = (rolls.normal(chances["xfrac"], 2) * self.xfrac_std).unbind(1)
+            x, y = (rolls.normal(chances["xfrac"], 2) * self.xfrac_std).unbind(1)  # [N, 2] -> 2 of [N]
             steps.append(translation(-x * width, -y * height))
         return steps
 

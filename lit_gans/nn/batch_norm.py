@@ -40,8 +40,8 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         self._check_input_dim(input)
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         axes = [0, *range(2, x.dim())]
-        shape = [1, -1, *[1] * (x.dim() - 2)]
-        mean = _SumOverProcesses.apply(x.mean(axes)) / processes
+        shape = [1, -1, *[1] * (x.dim() - 2)]  # [C] as [1, C, 1, ...]
+        mean = _SumOverProcesses.apply(x.mean(axes)) / processes  # [N, C, ...] -> [C]
         centred = x - mean.view(shape)
         var = _SumOverProcesses.apply(centred.square().mean(axes)) / processes
         self._track(mean.detach(), var.detach(), count=processes * x.numel() // x.shape[1])

@@ -73,4 +73,4 @@ def bias_act(
 def _along(b: Tensor, x: Tensor, dim: int) -> Tensor:
     if not -x.dim() <= dim < x.dim() or b.dim() != 1 or len(b) != x.shape[dim]:
         raise ValueError(f"bias of shape {tuple(b.shape)} does not fit dimension {dim} of {tuple(x.shape)}")
-    return b.reshape([-1 if i == dim % x.dim() else 1 for i in range(x.dim())])
+    return b.reshape([-1 if i == dim % x.dim() else 1 for i in range(x.dim())])  # [C] -> [1, C, 1, 1] for dim 1 of 4

@@ -12,4 +12,4 @@ class Maxout(nn.Module):
         self.linear = nn.Linear(in_features, units * pieces)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x).unflatten(1, (self.units, self.pieces)).amax(2)
+        return self.linear(x).unflatten(1, (self.units, self.pieces)).amax(2)  # [N, U P] -> [N, U, P] -> [N, U]

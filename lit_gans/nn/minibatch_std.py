@@ -24,9 +24,9 @@ def minibatch_std(x: Tensor, *, group_size: int | None, num_channels: int = 1) -
             f"channels: use a batch that is a multiple of {g} (per process) and channels of {num_channels}"
         )
     y = x.to(torch.promote_types(x.dtype, torch.float32)).reshape(g, -1, num_channels, c // num_channels, h, w)
-    variance = (y - y.mean(0)).square().mean(0)
+    variance = (y - y.mean(0)).square().mean(0)  # y [G, N/G, num_channels, c, H, W] -> [N/G, num_channels, c, H, W]
     y = (variance + 1e-8).sqrt().mean((2, 3, 4)).to(x.dtype)  # [N/G, num_channels]
-    return y.repeat(g, 1)[:, :, None, None].expand(-1, -1, h, w)
+    return y.repeat(g, 1)[:, :, None, None].expand(-1, -1, h, w)  # [N/G, num_channels] -> [N, num_channels, H, W]
 
 
 class MinibatchStd(nn.Module):

@@ -45,7 +45,7 @@ def modulated_conv2d(
             weight, styles = _within_half_range(weight, styles)
         norms = _inverse_norms(weight, styles) if demodulate else None
     y = conv2d_resample(
-        x * styles.to(x.dtype)[:, :, None, None],
+        x * styles.to(x.dtype)[:, :, None, None],  # [N, I] -> [N, I, 1, 1]: Eq. 1 on the input, not on the weight
         weight,
         resample_filter,
         up=up,
@@ -56,14 +56,14 @@ def modulated_conv2d(
     noise = None if noise is None else noise.to(y.dtype)
     if norms is None:
         return y if noise is None else y + noise
-    norms = norms.to(y.dtype)[:, :, None, None]
-    return y * norms if noise is None else torch.addcmul(noise, y, norms)
+    norms = norms.to(y.dtype)[:, :, None, None]  # [N, O] -> [N, O, 1, 1]
+    return y * norms if noise is None else torch.addcmul(noise, y, norms)  # Eq. 3 on the output
 
 
 def _inverse_norms(weight: Tensor, styles: Tensor) -> Tensor:
     """1 / sqrt(sum over I, kh, kw of (weight * styles)^2 + 1e-8): [N, O], by one small matrix product."""
     dtype = torch.promote_types(weight.dtype, torch.float32)
-    return (styles.to(dtype).square() @ weight.to(dtype).square().sum((2, 3)).T + 1e-8).rsqrt()
+    return (styles.to(dtype).square() @ weight.to(dtype).square().sum((2, 3)).T + 1e-8).rsqrt()  # [N, I] @ [I, O]
 
 
 def _computes_in_half(x: Tensor) -> bool:

@@ -44,10 +44,10 @@ def fir_filter(
     separable = f.dim() == 1 and len(f) >= 8 if separable is None else separable
     if separable and f.dim() == 2:
         raise ValueError(f"taps of shape {tuple(f.shape)}: a separable filter needs one dimension")
-    f = f.outer(f) if f.dim() == 1 and not separable else f
+    f = f.outer(f) if f.dim() == 1 and not separable else f  # [k] -> [k, k]
     f = f / f.sum() if normalize else f
     f = f.flip(tuple(range(f.dim()))) if flip else f
-    return f * gain ** (f.dim() / 2)
+    return f * gain ** (f.dim() / 2)  # a separable filter runs twice, each time with the root of the gain
 
 
 def upfirdn2d(
@@ -78,8 +78,8 @@ def upfirdn2d(
     f = f if flip_filter else f.flip(tuple(range(f.dim())))  # from here on correlated
     if f.dim() == 2:
         return _filtered(x, f, up, down, (x0, x1, y0, y1))
-    x = _filtered(x, f[None], (up[0], 1), (down[0], 1), (x0, x1, 0, 0))
-    return _filtered(x, f[:, None], (1, up[1]), (1, down[1]), (0, 0, y0, y1))
+    x = _filtered(x, f[None], (up[0], 1), (down[0], 1), (x0, x1, 0, 0))  # [1, k]: along x
+    return _filtered(x, f[:, None], (1, up[1]), (1, down[1]), (0, 0, y0, y1))  # [k, 1]: along y
 
 
 def filter2d(
@@ -157,7 +157,7 @@ def conv2d_resample(
     # Zero-insertion followed by the convolution is one transposed convolution; the filter commutes with it.
     x = _conv_transpose(x, w, stride=up, groups=groups, flip_weight=flip_weight)
     p = _added(p, (1 - kw, up - kw, 1 - kh, up - kh))
-    x = upfirdn2d(x, f, padding=p, flip_filter=flip_filter, gain=up**2)
+    x = upfirdn2d(x, f, padding=p, flip_filter=flip_filter, gain=up**2)  # of up^2 samples all but one are zeros
     return x if down == 1 else upfirdn2d(x, f, down=down, flip_filter=flip_filter)
 
 
@@ -190,6 +190,9 @@ def _conv_transpose(x: Tensor, w: Tensor, *, stride: int, groups: int, flip_weig
     w = w.flip((2, 3)) if flip_weight else w
     w = w.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)  # torch wants [I, O / groups, kh, kw]
     return F.conv_transpose2d(x, w, stride=stride, groups=groups)
+
+
+# ---- the filter, whose gradient is a filter --------------------------------------------------------------------------
 
 
 def _filtered(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor:
@@ -235,7 +238,7 @@ class _Fir(torch.autograd.Function):
             raise ValueError("vmap over filters is not possible: use one filter for all of the batch")
         assert in_dims[0] is not None  # something is mapped, and it is not f
         x = x.movedim(in_dims[0], 0)
-        return _Fir.apply(x.flatten(0, 1), f, *geometry).unflatten(0, x.shape[:2]), 0
+        return _Fir.apply(x.flatten(0, 1), f, *geometry).unflatten(0, x.shape[:2]), 0  # [V, N, ...] as [V N, ...]
 
 
 def _fir(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor:
@@ -303,6 +306,9 @@ def no_autocast(x: Tensor) -> AbstractContextManager:
     """Operations on x's device keep their inputs' precision inside."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+# ---- arguments -------------------------------------------------------------------------------------------------------
 
 
 def _factors(value: int | Sequence[int], name: str) -> Pair:

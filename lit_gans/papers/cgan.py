@@ -34,7 +34,7 @@ class MLPGenerator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         label = one_hot(labels, self.from_label.in_features).to(z.dtype)
-        x = torch.cat([relu(self.from_z(z)), relu(self.from_label(label))], dim=1)
+        x = torch.cat([relu(self.from_z(z)), relu(self.from_label(label))], dim=1)  # [N, 200 + 1000]
         x = relu(self.join(self.dropout(x)))
         return torch.tanh(self.out(self.dropout(x)) / 2).unflatten(1, self.shape)  # a sigmoid scaled to [-1, 1]
 
@@ -52,7 +52,7 @@ class MLPDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         label = self.from_label(one_hot(labels, self.num_classes).to(images.dtype))
-        x = torch.cat([self.from_image(images.flatten(1)), label], dim=1)
+        x = torch.cat([self.from_image(images.flatten(1)), label], dim=1)  # [N, C R R] -> [N, 240], joined to [N, 50]
         return self.out(self.dropout(self.join(self.dropout(x)))).flatten()
 
 
@@ -77,8 +77,8 @@ class ConvGenerator(nn.Module):
         init_weights(self)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        x = relu(self.from_z(z)).unflatten(1, (-1, 4, 4))
-        label = self.from_label(labels).unflatten(1, (1, 4, 4))
+        x = relu(self.from_z(z)).unflatten(1, (-1, 4, 4))  # [N, 16 w] -> [N, w, 4, 4], w of 4 px
+        label = self.from_label(labels).unflatten(1, (1, 4, 4))  # [N] -> [N, 16] -> [N, 1, 4, 4]
         return self.layers(torch.cat([x, label], dim=1))
 
 
@@ -98,11 +98,11 @@ class ConvDiscriminator(nn.Module):
         init_weights(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        label = self.from_label(labels).view(-1, 1, *images.shape[2:])
+        label = self.from_label(labels).view(-1, 1, *images.shape[2:])  # [N] -> [N, R R] -> [N, 1, R, R]
         x = torch.cat([images, label], dim=1)
         for conv in self.convs:
             x = self.dropout(leaky_relu(conv(x), 0.2))
-        return self.out(x.flatten(1)).flatten()
+        return self.out(x.flatten(1)).flatten()  # [N, w, 4, 4] -> [N, 16 w] -> [N]
 
 
 class CGAN(GAN):
@@ -171,7 +171,7 @@ class CGAN(GAN):
                 fake_logits = self.discriminator(self.generator(z, c), c)
                 taken_for_real = torch.where(flip, fake_logits, real_logits[-1])
                 taken_for_fake = torch.where(flip, real_logits[-1], fake_logits)
-                d_loss, _ = self.loss(taken_for_real, taken_for_fake)
+                d_loss, _ = self.loss(taken_for_real, taken_for_fake)  # Eq. 2
                 self.report_discriminator(d_loss, real_logits[-1], fake_logits)
                 if self.r1_gamma:
                     penalty = r1(partial(self.discriminator.forward, labels=c), real)

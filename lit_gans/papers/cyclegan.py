@@ -37,6 +37,9 @@ from lit_gans.papers.pix2pix import (
 Padding = Literal["reflect", "replicate", "zero"]
 
 
+# ---- the generators (App. 7.2) ---------------------------------------------------------------------------------------
+
+
 def padded_conv(channels: int, padding: Padding, *, bias: bool) -> list[nn.Module]:
     """A 3x3 convolution that keeps the size.
 
@@ -106,6 +109,9 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         check_size(images, self.stride)
         return self.layers(images)
+
+
+# ---- training (Sec. 3, App. 7.1) -------------------------------------------------------------------------------------
 
 
 class CycleGAN(Game):
@@ -210,14 +216,14 @@ class CycleGAN(Game):
                 fake_b, fake_a = self.generator_ab(a_part), self.generator_ba(b_part)
                 fakes.append((fake_a.detach(), fake_b.detach()))
                 adversarial = squared(self.discriminator_b(fake_b), 1) + squared(self.discriminator_a(fake_a), 1)
-                cycle_a = distance(self.generator_ba(fake_b), a_part)
-                cycle_b = distance(self.generator_ab(fake_a), b_part)
+                cycle_a = distance(self.generator_ba(fake_b), a_part)  # Eq. 2, one half
+                cycle_b = distance(self.generator_ab(fake_a), b_part)  # the other half
                 g_loss = adversarial + weight_a * cycle_a + weight_b * cycle_b  # Eq. 3
                 self.report(adversarial=adversarial, cycle=cycle_a + cycle_b)
                 if self.identity_weight:  # each generator leaves images of its own target domain as they are
                     same_a = distance(self.generator_ba(a_part), a_part)
                     same_b = distance(self.generator_ab(b_part), b_part)
-                    g_loss = g_loss + self.identity_weight * (weight_a * same_a + weight_b * same_b)
+                    g_loss = g_loss + self.identity_weight * (weight_a * same_a + weight_b * same_b)  # Sec. 5.2
                     self.report(identity=same_a + same_b)
                 self.accumulate(g_loss)
                 self.report(loss_g=g_loss)

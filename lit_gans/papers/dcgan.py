@@ -40,7 +40,7 @@ class Generator(nn.Module):
         init_weights(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.layers(self.norm(self.project(z).unflatten(1, (-1, 4, 4))))
+        return self.layers(self.norm(self.project(z).unflatten(1, (-1, 4, 4))))  # [N, 16 w] -> [N, w, 4, 4], w of 4 px
 
 
 class Discriminator(nn.Module):

@@ -32,7 +32,7 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         # The authors' images lie in [0, 1] behind a sigmoid; ours in [-1, 1]: 2 sigmoid(x) - 1 = tanh(x / 2).
-        return torch.tanh(self.layers(z) / 2).unflatten(1, self.shape)
+        return torch.tanh(self.layers(z) / 2).unflatten(1, self.shape)  # [N, C R R] -> [N, C, R, R]
 
 
 class Discriminator(nn.Module):
@@ -107,7 +107,7 @@ class VanillaGAN(GAN):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
         real_logits = []
-        with self.updating(opt_d):
+        with self.updating(opt_d):  # Algorithm 1 with k = 1
             for real, z in self.split(batch["image"], self.latents(len(batch["image"]), "d")):
                 real_logits.append(self.discriminator(real))
                 fake_logits = self.discriminator(self.generator(z))
@@ -120,7 +120,7 @@ class VanillaGAN(GAN):
                 self.accumulate(d_loss)
         with self.updating(opt_g):
             for z, real_part in self.split(self.latents(len(batch["image"]), "g"), torch.cat(real_logits).detach()):
-                _, g_loss = self.loss(real_part, self.discriminator(self.generator(z)))
+                _, g_loss = self.loss(real_part, self.discriminator(self.generator(z)))  # log D(G(z)) by default
                 self.accumulate(g_loss)
                 self.report(loss_g=g_loss)
 

@@ -45,7 +45,7 @@ class PictureEncoder(nn.Module):
         self.to_embedding = nn.Linear(16 * fan_out, embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        return normalize(self.to_embedding(self.layers(images).flatten(1)))
+        return normalize(self.to_embedding(self.layers(images).flatten(1)))  # [N, C, 4, 4] -> [N, 16 C] -> [N, E]
 
 
 class JointEmbedding(Game):
@@ -106,9 +106,9 @@ class JointEmbedding(Game):
         opt = self.optimizers()
         with self.updating(opt):
             pictures, texts = self.picture_encoder(batch["image"]).float(), self.text_encoder(batch).sentence.float()
-            loss = joint_embedding_loss(pictures, texts, labels=batch.get("label"))
+            loss = joint_embedding_loss(pictures, texts, labels=batch.get("label"))  # Eq. 2
             self.accumulate(loss)
-        found = (texts @ pictures.T).detach().argmax(1)
+        found = (texts @ pictures.T).detach().argmax(1)  # [N]: the number of the picture that each text is nearest to
         own = torch.arange(len(found), device=found.device)
         self.report(loss=loss, top1=(found == own).float().mean())
 
@@ -152,7 +152,7 @@ class JointEmbedding(Game):
         best = (
             (texts @ images.T).topk(columns - 1, 1).indices[:rows].cpu() if columns > 1 else torch.empty(rows, 0).long()
         )
-        shown = torch.cat([torch.arange(rows)[:, None], best], 1)
+        shown = torch.cat([torch.arange(rows)[:, None], best], 1)  # [rows, columns]
         return batch["image"][shown.flatten()], columns
 
     @torch.no_grad()

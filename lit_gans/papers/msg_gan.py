@@ -108,7 +108,7 @@ def lrelu(x: Tensor) -> Tensor:
     return leaky_relu(x, 0.2)
 
 
-# ---- the networks of PGGAN -------------------------------------------------------------------------------------------
+# ---- the networks of PGGAN (Fig. 2) ----------------------------------------------------------------------------------
 
 
 class FirstBlock(nn.Module):
@@ -186,7 +186,7 @@ class LastBlock(nn.Module):
         self.out = Conv(fan_in, 1, 1, equalized=equalized)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(lrelu(self.conv2(lrelu(self.conv1(self.std(x)))))).flatten()
+        return self.out(lrelu(self.conv2(lrelu(self.conv1(self.std(x)))))).flatten()  # [N, 1, 1, 1] -> [N]
 
 
 class Discriminator(nn.Module):
@@ -251,7 +251,7 @@ class StyleGenerator(nn.Module):
         x, images = None, []
         for i, layer in enumerate(self.layers):
             x = layer(x, ws[:, i], maps[i])
-            if i % 2:
+            if i % 2:  # the second layer of a scale
                 images.append(self.to_rgb[i // 2](x))
         return images
 
@@ -300,7 +300,7 @@ def multi_scale_gradient_penalty(
     """
     mix = mix[:, None, None, None]
     between = [fake.detach().float().lerp(real.float(), mix) for real, fake in zip(reals, fakes, strict=True)]
-    norms = [(g.square().flatten(1).sum(1) + 1e-12).sqrt() for g in input_gradients(network, between)]
+    norms = [(g.square().flatten(1).sum(1) + 1e-12).sqrt() for g in input_gradients(network, between)]  # [N] each
     return torch.stack([(norm - 1).square().mean() for norm in norms]).mean()
 
 

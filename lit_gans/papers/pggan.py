@@ -28,7 +28,7 @@ from lit_gans.official.releases import Config, Release, State, numbered, renamin
 FusedScale = Literal["auto"] | bool
 FUSED_FROM_PX = 128  # "auto": convolution and resampling are one kernel from here on
 
-# ---- layers ----------------------------------------------------------------------------------------------------------
+# ---- layers (Sec. 4.1 and 4.2) ---------------------------------------------------------------------------------------
 
 
 def stages(resolution: int) -> list[int]:
@@ -154,7 +154,7 @@ class FromLatent(nn.Module):
         self.scale = math.sqrt(2 / fan_in) / 4
 
     def forward(self, z: Tensor) -> Tensor:
-        y = torch.tensordot(z, (self.weight * self.scale).flip((2, 3)), dims=([1], [1]))
+        y = torch.tensordot(z, (self.weight * self.scale).flip((2, 3)), dims=([1], [1]))  # [N, O, 4, 4]
         return bias_act(y, self.bias, act="lrelu", gain=1.0)
 
 
@@ -170,7 +170,7 @@ class Dense(nn.Module):
         return bias_act(linear(x.flatten(1), self.weight * self.scale), self.bias, act="lrelu", gain=1.0)
 
 
-# ---- networks --------------------------------------------------------------------------------------------------------
+# ---- the generator (Table 2) -----------------------------------------------------------------------------------------
 
 
 class Generator(Growing):
@@ -198,7 +198,7 @@ class Generator(Growing):
                 layers.append(UpConv(maps[px // 2], maps[px], fused=is_fused(fused_scale, px)))
             layers.append(Conv(maps[px], maps[px]))
         self.layers = nn.ModuleList(layers)  # two of each stage
-        self.to_rgb = nn.ModuleList(EqualizedConv2d(maps[px], channels, 1) for px in stages(resolution))
+        self.to_rgb = nn.ModuleList(EqualizedConv2d(maps[px], channels, 1) for px in stages(resolution))  # gain 1
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         x = before = self.normalized(z, labels)
@@ -216,6 +216,9 @@ class Generator(Growing):
         if not self.num_classes:
             return pixel_norm(z)
         return pixel_norm(torch.cat([pixel_norm(z), as_one_hot(labels, self.num_classes).to(z)], 1))
+
+
+# ---- the discriminator (Table 2) -------------------------------------------------------------------------------------
 
 
 class GrowingDiscriminator(Growing):
@@ -297,7 +300,7 @@ class Discriminator(GrowingDiscriminator):
         return outputs[:, 0], outputs[:, 1:]
 
 
-# ---- training --------------------------------------------------------------------------------------------------------
+# ---- training (App. A.1) ---------------------------------------------------------------------------------------------
 
 
 class PGGAN(GAN):
@@ -377,7 +380,7 @@ class PGGAN(GAN):
                 d_loss, _ = wasserstein(real_logits, fake_logits)
                 penalty = gradient_penalty(self.discriminator.forward, x, fake, mix=mix)
                 drift = real_logits.square().mean()
-                loss = d_loss + self.penalty_weight * penalty + self.drift * drift
+                loss = d_loss + self.penalty_weight * penalty + self.drift * drift  # App. A.1
                 self.accumulate(loss + self.class_weight * (real_class + fake_class))
                 self.report_discriminator(d_loss, real_logits, fake_logits)
                 self.report(gp=penalty, drift=drift)

@@ -26,6 +26,9 @@ Norm = Literal["batch", "instance", "none"]
 PatchPx = Literal[1, 16, 34, 70, 142, 286]
 
 
+# ---- the generator (Figure 3, App. 6.1.1) ----------------------------------------------------------------------------
+
+
 class PairBatchNorm(BatchNorm):
     """Batch norm that can also take the statistics of each image alone, as the paper does at test time (Sec. 3.3)."""
 
@@ -96,7 +99,7 @@ class UNet(nn.Module):
             x = norm(down(skips[-1]))
         for up, norm, dropout in reversed(list(zip(self.ups, self.up_norms, self.dropouts, strict=True))):
             x = dropout(norm(up(relu(x))))
-            x = torch.cat([skips.pop(), x], 1) if skips else x
+            x = torch.cat([skips.pop(), x], 1) if skips else x  # the skip, rectified already, and x: [N, 2 C, H, W]
         return torch.tanh(x)
 
 
@@ -112,6 +115,9 @@ def check_size(images: Tensor, stride: int) -> None:
             f"images of {width}x{height} px do not fit the generator, which needs multiples of {stride}: pad or crop "
             f"them, to {-(-width // stride) * stride}x{-(-height // stride) * stride} for example"
         )
+
+
+# ---- the discriminators (Sec. 3.2.2, App. 6.1.2) ---------------------------------------------------------------------
 
 
 class PatchGAN(nn.Module):
@@ -233,7 +239,7 @@ def _pixel(state: State) -> Config:
     return {"input_nc": input_nc, "ndf": ndf, "norm": told_norm(state, "net.2", "net.3")}
 
 
-# ---- test time -------------------------------------------------------------------------------------------------------
+# ---- test time (Sec. 3.3) --------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -258,7 +264,7 @@ class SameDraws(Draws):
     """Every image is given the same dropout masks: a translation depends on its image alone."""
 
     def bernoulli(self, p: float, like: Tensor) -> Tensor:
-        return super().bernoulli(p, like[:1]).expand_as(like).clone()
+        return super().bernoulli(p, like[:1]).expand_as(like).clone()  # [1, ...] -> [N, ...]
 
 
 def check_direction(direction: str, directions: tuple[str, ...]) -> None:
@@ -321,8 +327,8 @@ def preview_rows(data: Any, views: Views, *, count: int, device: torch.device) -
     shown = []
     for batch in data.batches(data.preview_split, 4, indices=first):
         batch = data.on_after_batch_transfer({name: x.to(device) for name, x in batch.items()}, 0)
-        together = torch.stack([as_rgb(x) for x in views(batch["a"], batch["b"])], 1)
-        shown.append(to_uint8(together.flatten(0, 1)).cpu())
+        together = torch.stack([as_rgb(x) for x in views(batch["a"], batch["b"])], 1)  # [N, K, 3, H, W]
+        shown.append(to_uint8(together.flatten(0, 1)).cpu())  # [N K, 3, H, W]: a sample's views one after the other
     return torch.cat(shown)
 
 
@@ -331,7 +337,7 @@ def as_rgb(images: Tensor) -> Tensor:
     return images.expand(-1, 3, -1, -1)
 
 
-# ---- training --------------------------------------------------------------------------------------------------------
+# ---- training (Sec. 3) -----------------------------------------------------------------------------------------------
 
 
 class Pix2Pix(Game):

@@ -61,11 +61,11 @@ class ConditioningAugmentation(nn.Module):
         self.fc = nn.Linear(sentence_dim, 2 * condition_dim)
 
     def forward(self, sentence: Tensor) -> tuple[Tensor, Tensor]:
-        mu, logvar = self.fc(sentence).relu().chunk(2, 1)
+        mu, logvar = self.fc(sentence).relu().chunk(2, 1)  # [N, 2 C] -> 2 of [N, C]
         return mu, logvar
 
 
-# ---- generators ------------------------------------------------------------------------------------------------------
+# ---- generators (Sec. 3.3 and 3.4) -----------------------------------------------------------------------------------
 
 
 class Drawn(NamedTuple):
@@ -103,7 +103,7 @@ class Stage1Generator(nn.Module):
     def forward(self, z: Tensor, sentence: Tensor, noise: Tensor) -> Drawn:
         mu, logvar = self.augment(sentence)
         c = augmented(mu, logvar, noise)
-        x = self.fc(torch.cat([z, c], 1)).unflatten(1, (-1, 4, 4))
+        x = self.fc(torch.cat([z, c], 1)).unflatten(1, (-1, 4, 4))  # [N, Z + C] -> [N, 16 start] -> [N, start, 4, 4]
         return Drawn(self.to_image(self.ups(x)), mu, logvar)
 
 
@@ -140,7 +140,7 @@ class Stage2Generator(nn.Module):
     def forward(self, sketch: Tensor, sentence: Tensor, noise: Tensor) -> Drawn:
         mu, logvar = self.augment(sentence)
         h = self.encoder(sketch)
-        c = augmented(mu, logvar, noise)[:, :, None, None].expand(-1, -1, *h.shape[2:])
+        c = augmented(mu, logvar, noise)[:, :, None, None].expand(-1, -1, *h.shape[2:])  # [N, C] -> [N, C, H, W]
         return Drawn(self.to_image(self.ups(self.residuals(self.joint(torch.cat([h, c], 1))))), mu, logvar)
 
 
@@ -158,12 +158,12 @@ class Generator(nn.Module):
         init_weights(self)
 
     def forward(self, z: Tensor, sentence: Tensor, noise: Tensor) -> tuple[Drawn, Drawn]:
-        first, second = noise.chunk(2, 1)
+        first, second = noise.chunk(2, 1)  # [N, 2 C] -> 2 of [N, C]
         sketch = self.stage1(z, sentence, first)
         return sketch, self.stage2(sketch.image, sentence, second)
 
 
-# ---- discriminators --------------------------------------------------------------------------------------------------
+# ---- discriminators (Sec. 3.3 and 3.4) -------------------------------------------------------------------------------
 
 
 class ImageEncoder(nn.Module):
@@ -221,15 +221,15 @@ class Discriminator(nn.Module):
 
     def conditional(self, h: Tensor, c: Tensor) -> Tensor:
         """features [N, F, 4, 4], conditions [N, C] -> logits [N]."""
-        c = c[:, :, None, None].expand(-1, -1, *h.shape[2:])
-        return self.logits(self.joint(torch.cat([h, c], 1))).flatten()
+        c = c[:, :, None, None].expand(-1, -1, *h.shape[2:])  # [N, C] -> [N, C, 4, 4]
+        return self.logits(self.joint(torch.cat([h, c], 1))).flatten()  # [N, F + C, 4, 4] -> [N, 1, 1, 1] -> [N]
 
     def unconditional(self, h: Tensor) -> Tensor | None:
         """features [N, F, 4, 4] -> logits [N]; None in stage I."""
-        return None if self.alone is None else self.alone(h).flatten()
+        return None if self.alone is None else self.alone(h).flatten()  # [N, 1, 1, 1] -> [N]
 
 
-# ---- losses ----------------------------------------------------------------------------------------------------------
+# ---- losses (Sec. 3.3 and 3.4) ---------------------------------------------------------------------------------------
 
 
 class Judgement(NamedTuple):
@@ -258,7 +258,7 @@ def discriminator_loss(
     right, others = is_real(real_logits), is_fake(fake_logits) + is_fake(wrong_logits)
     real_alone, fake_alone = discriminator.unconditional(real_h), discriminator.unconditional(fake_h)
     if real_alone is None or fake_alone is None:
-        return Judgement(right + 0.5 * others, real_logits, fake_logits)
+        return Judgement(right + 0.5 * others, real_logits, fake_logits)  # stage I
     loss = (right + is_real(real_alone)) / 2 + (others + is_fake(fake_alone)) / 3
     return Judgement(loss, real_logits, fake_logits)
 
@@ -376,7 +376,7 @@ class StackGAN(TextGAN):
         """What this stage draws. In stage II, stage I stays in training mode: its norms go on, as in the code."""
         if self.stage == "stage2":
             return self.generator(z, sentence, noise)[1]
-        return self.generator.stage1(z, sentence, noise.chunk(2, 1)[0])
+        return self.generator.stage1(z, sentence, noise.chunk(2, 1)[0])  # the first half of [N, 2 C] is stage I's
 
     @torch.no_grad()
     def condition(self, sentence: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ Topology = Literal["tree", "last", "parallel", "stack"]
 TOPOLOGIES = ("tree", "last", "parallel", "stack")
 
 
+# ---- conditioning augmentation ---------------------------------------------------------------------------------------
+
+
 class ConditioningAugmentation(nn.Module):
     """sentence [N, D] -> mu, logvar [N, C] through a gated linear unit, where StackGAN has a rectifier."""
 
@@ -33,7 +36,7 @@ class ConditioningAugmentation(nn.Module):
         self.fc = nn.Linear(sentence_dim, 4 * condition_dim)
 
     def forward(self, sentence: Tensor) -> tuple[Tensor, Tensor]:
-        mu, logvar = glu(self.fc(sentence), 1).chunk(2, 1)
+        mu, logvar = glu(self.fc(sentence), 1).chunk(2, 1)  # [N, 4 C] -> [N, 2 C] -> 2 of [N, C]
         return mu, logvar
 
 
@@ -57,7 +60,7 @@ class FirstStage(nn.Module):
         self.ups = nn.Sequential(*(gated(start >> k, start >> (k + 1), up=True) for k in range(ups)))
 
     def forward(self, code: Tensor) -> Tensor:
-        return self.ups(self.fc(code).unflatten(1, (-1, 4, 4)))
+        return self.ups(self.fc(code).unflatten(1, (-1, 4, 4)))  # [N, Q] -> [N, 16 start] -> [N, start, 4, 4]
 
 
 class Residual(nn.Module):
@@ -81,7 +84,7 @@ class NextStage(nn.Module):
         self.last = gated(fan_in, width, up=up)
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        c = c[:, :, None, None].expand(-1, -1, *h.shape[2:])
+        c = c[:, :, None, None].expand(-1, -1, *h.shape[2:])  # [N, C] -> [N, C, H, H]
         return self.last(self.residuals(self.joint(torch.cat([c, h], 1))))
 
 
@@ -194,12 +197,12 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, c: Tensor | None = None) -> Logits:
         h = self.encoder(images)
         if self.joint is None or self.alone is None or c is None:
-            return Logits(self.logits(h).flatten(), None)
-        both = torch.cat([c[:, :, None, None].expand(-1, -1, *h.shape[2:]), h], 1)
+            return Logits(self.logits(h).flatten(), None)  # [N, 1, 1, 1] -> [N]
+        both = torch.cat([c[:, :, None, None].expand(-1, -1, *h.shape[2:]), h], 1)  # [N, C] -> [N, C + F, 4, 4]
         return Logits(self.logits(self.joint(both)).flatten(), self.alone(h).flatten())
 
 
-# ---- losses ----------------------------------------------------------------------------------------------------------
+# ---- losses (Sec. 4.2 and 4.3) ---------------------------------------------------------------------------------------
 
 
 def discriminator_loss(real: Logits, wrong: Logits | None, fake: Logits, *, alone_weight: float) -> Tensor:
@@ -224,10 +227,10 @@ def generator_loss(fake: Logits, *, alone_weight: float) -> Tensor:
 
 def colour_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """images [N, C, H, W] -> mean [N, C, 1, 1] and covariance [N, C, C] of their pixels, in single precision."""
-    pixels = images.float().flatten(2)
+    pixels = images.float().flatten(2)  # [N, C, H W]
     mean = pixels.mean(2, keepdim=True)
     centred = pixels - mean
-    return mean[..., None], centred @ centred.transpose(1, 2) / pixels.shape[2]
+    return mean[..., None], centred @ centred.transpose(1, 2) / pixels.shape[2]  # over H W, not H W - 1
 
 
 def colour_consistency(images: Sequence[Tensor]) -> Tensor:

@@ -48,7 +48,7 @@ Noise = Literal["random", "const", "none"]
 Objective = Literal["logistic", "wgan_gp"]
 BLUR = (1, 2, 1)  # App. C; wherever the resolution changes
 
-# ---- the mapping network ---------------------------------------------------------------------------------------------
+# ---- the mapping network f (Figure 1b, App. C) -----------------------------------------------------------------------
 
 
 class MappingLayer(nn.Module):
@@ -58,7 +58,7 @@ class MappingLayer(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(fan_out, fan_in) / lr_multiplier)
         self.bias = nn.Parameter(torch.zeros(fan_out))
-        self.scale, self.lr_multiplier = math.sqrt(2 / fan_in) * lr_multiplier, lr_multiplier
+        self.scale, self.lr_multiplier = math.sqrt(2 / fan_in) * lr_multiplier, lr_multiplier  # He's constant
 
     def forward(self, x: Tensor) -> Tensor:
         return bias_act(linear(x, self.weight * self.scale), self.bias * self.lr_multiplier, act="lrelu", gain=1.0)
@@ -107,7 +107,7 @@ class MappingNetwork(nn.Module):
         w = pixel_norm(z)
         for layer in self.layers:
             w = layer(w)
-        ws = w[:, None].expand(-1, self.num_ws, -1)
+        ws = w[:, None].expand(-1, self.num_ws, -1)  # [N, W] -> [N, L, W]
         return ws if psi == 1 else truncate(ws, self.w_avg, psi=psi, cutoff=cutoff)
 
     @torch.no_grad()
@@ -118,11 +118,11 @@ class MappingNetwork(nn.Module):
 
 def truncate(ws: Tensor, w_avg: Tensor, *, psi: float, cutoff: int | None = None) -> Tensor:
     """ws [N, L, W] with the first `cutoff` layers (None: all) moved to w_avg, of which psi stays away."""
-    near = w_avg.lerp(ws, psi)
+    near = w_avg.lerp(ws, psi)  # w_avg + psi (w - w_avg), App. B
     return near if cutoff is None else torch.cat([near[:, :cutoff], ws[:, cutoff:]], 1)
 
 
-# ---- the synthesis network -------------------------------------------------------------------------------------------
+# ---- the synthesis network g (Figure 1b) -----------------------------------------------------------------------------
 
 
 class Styled(nn.Module):
@@ -139,9 +139,9 @@ class Styled(nn.Module):
     def styled(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """x [N, C, H, W], w [N, W], noise [..., H, W] -> [N, C, H, W]."""
         if noise is not None:
-            x = x + noise * self.noise_weight[:, None, None]
-        x = instance_norm(bias_act(x, self.bias, act="lrelu", gain=1.0), eps=1e-8)
-        scale, shift = self.affine(w)[:, :, None, None].chunk(2, 1)
+            x = x + noise * self.noise_weight[:, None, None]  # one map for all channels, a weight [C, 1, 1] for each
+        x = instance_norm(bias_act(x, self.bias, act="lrelu", gain=1.0), eps=1e-8)  # (x - mu(x)) / sigma(x) of Eq. 1
+        scale, shift = self.affine(w)[:, :, None, None].chunk(2, 1)  # [N, 2 C] -> y_s - 1, y_b of Eq. 1 [N, C, 1, 1]
         return x * (scale + 1) + shift  # a fresh affine map changes nothing on average
 
 
@@ -153,7 +153,7 @@ class Constant(Styled):
         self.const = nn.Parameter(torch.ones(1, width, SMALLEST_PX, SMALLEST_PX))
 
     def forward(self, x: Tensor | None, w: Tensor, noise: Tensor | None) -> Tensor:
-        return self.styled(self.const.expand(len(w), -1, -1, -1), w, noise)
+        return self.styled(self.const.expand(len(w), -1, -1, -1), w, noise)  # [1, C, 4, 4] -> [N, C, 4, 4]
 
 
 class StyledConv(Styled):
@@ -179,7 +179,7 @@ class StyledUpConv(StyledConv):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         if self.fused:
-            kernel = boxed(self.weight).transpose(0, 1) * (4 * self.scale)
+            kernel = boxed(self.weight).transpose(0, 1) * (4 * self.scale)  # [O, I, 3, 3] -> [I, O, 4, 4], see PGGAN's
             x = conv_transpose2d(x, kernel, stride=2, padding=1)
         else:
             x = conv2d(interpolate(x, scale_factor=2), self.weight * self.scale, padding=1)
@@ -211,7 +211,7 @@ class SynthesisNetwork(Growing):
                 layers.append(StyledUpConv(maps[px // 2], maps[px], w_dim=w_dim, px=px, fused=fused))
             layers.append(StyledConv(maps[px], maps[px], w_dim=w_dim, px=px))
         self.layers, self.num_ws = nn.ModuleList(layers), len(layers)
-        self.to_rgb = nn.ModuleList(EqualizedConv2d(maps[px], channels, 1) for px in stages(resolution))
+        self.to_rgb = nn.ModuleList(EqualizedConv2d(maps[px], channels, 1) for px in stages(resolution))  # gain 1
 
     @property
     def num_present(self) -> int:
@@ -345,10 +345,10 @@ class Discriminator(GrowingDiscriminator):
         outputs = self.analysed(images)
         if not self.num_classes:
             return outputs[:, 0]
-        return (outputs * as_one_hot(labels, self.num_classes)).sum(1)
+        return (outputs * as_one_hot(labels, self.num_classes)).sum(1)  # [N, K] -> [N]
 
 
-# ---- training --------------------------------------------------------------------------------------------------------
+# ---- training (Sec. 2, App. C) ---------------------------------------------------------------------------------------
 
 
 class StyleGAN1(GAN):
@@ -469,7 +469,7 @@ class StyleGAN1(GAN):
     def mixed_styles(self, z: Tensor, c: Tensor | None, purpose: str) -> Tensor:
         """ws [N, L, W] of z, from some layer on those of other latents (Sec. 3.1)."""
         ws = self.generator.mapping(z, c)
-        self._means.setdefault(purpose, []).append(ws[:, 0].detach().mean(0, dtype=torch.float32))
+        self._means.setdefault(purpose, []).append(ws[:, 0].detach().mean(0, dtype=torch.float32))  # [W]
         cutoff = self.mixing_cutoff(purpose)
         if cutoff == self.generator.synthesis.num_present:
             return ws

@@ -18,6 +18,9 @@ from lit_gans.nn import BatchNorm
 Networks = Literal["resnet", "mlp"]
 
 
+# ---- multilayer perceptrons (Arjovsky et al., Sec. 4.1) --------------------------------------------------------------
+
+
 class MLPGenerator(nn.Module):
     """Three hidden rectifier layers: z [N, Z] -> images [N, C, R, R] in [-1, 1]."""
 
@@ -27,7 +30,7 @@ class MLPGenerator(nn.Module):
         self.layers = mlp(z_dim, width, math.prod(self.shape))
 
     def forward(self, z: Tensor) -> Tensor:
-        return torch.tanh(self.layers(z)).unflatten(1, self.shape)
+        return torch.tanh(self.layers(z)).unflatten(1, self.shape)  # [N, C R R] -> [N, C, R, R]
 
 
 class MLPCritic(nn.Module):
@@ -38,7 +41,7 @@ class MLPCritic(nn.Module):
         self.layers = mlp(channels * resolution**2, width, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images.flatten(1)).flatten()
+        return self.layers(images.flatten(1)).flatten()  # [N, C, R, R] -> [N, C R R] -> [N]
 
 
 def mlp(fan_in: int, width: int, fan_out: int) -> nn.Sequential:
@@ -49,6 +52,9 @@ def mlp(fan_in: int, width: int, fan_out: int) -> nn.Sequential:
         nn.Linear(width, width), nn.ReLU(),
         nn.Linear(width, fan_out),
     )  # fmt: skip
+
+
+# ---- residual networks (Gulrajani et al., App. F) --------------------------------------------------------------------
 
 
 class UpBlock(nn.Module):
@@ -114,7 +120,7 @@ class ResNetGenerator(nn.Module):
         self.norm, self.to_image = BatchNorm(width), nn.Conv2d(width, channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.blocks(self.project(z).unflatten(1, (-1, 4, 4)))
+        x = self.blocks(self.project(z).unflatten(1, (-1, 4, 4)))  # [N, 16 width] -> [N, width, 4, 4]
         return torch.tanh(self.to_image(relu(self.norm(x))))
 
 
@@ -130,7 +136,7 @@ class ResNetCritic(nn.Module):
         self.blocks, self.out = nn.Sequential(*blocks), nn.Linear(width, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.out(relu(self.blocks(images)).mean((2, 3))).flatten()
+        return self.out(relu(self.blocks(images)).mean((2, 3))).flatten()  # [N, width, H, W] -> [N, width] -> [N]
 
 
 def build(networks: Networks, *, z_dim: int, width: int, channels: int, resolution: int) -> tuple[nn.Module, nn.Module]:
@@ -139,6 +145,9 @@ def build(networks: Networks, *, z_dim: int, width: int, channels: int, resoluti
     if networks == "mlp":
         return MLPGenerator(z_dim=z_dim, **image), MLPCritic(**image)
     return ResNetGenerator(z_dim=z_dim, **image), ResNetCritic(**image)
+
+
+# ---- training with a gradient penalty (Gulrajani et al., Algorithm 1) ------------------------------------------------
 
 
 class WGANGP(GAN):
@@ -178,14 +187,14 @@ class WGANGP(GAN):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
         n = len(batch["image"])
-        mixes = self.draws("mix").uniform(n)
+        mixes = self.draws("mix").uniform(n)  # epsilon of Algorithm 1, one for each sample
         with self.updating(opt_d):
             for real, z, mix in self.split(batch["image"], self.latents(n, "d"), mixes):
                 fake = self.generator(z)
                 real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
                 d_loss, _ = wasserstein(real_logits, fake_logits)
                 penalty = gradient_penalty(self.discriminator.forward, real, fake, mix=mix)
-                self.accumulate(d_loss + self.penalty_weight * penalty)
+                self.accumulate(d_loss + self.penalty_weight * penalty)  # Eq. 3
                 self.report_discriminator(d_loss, real_logits, fake_logits)
                 self.report(gp=penalty)
         if self.every(self.n_critic):
@@ -198,6 +207,9 @@ class WGANGP(GAN):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         players = self.generator, self.discriminator
         return [lazy_adam(p.parameters(), lr=self.lr, betas=self.betas, fused=self.fused) for p in players]
+
+
+# ---- training with clipped weights (Arjovsky et al., Algorithm 1) ----------------------------------------------------
 
 
 class WGAN(GAN):
@@ -238,12 +250,12 @@ class WGAN(GAN):
         with self.updating(opt_d):
             for real, z in self.split(batch["image"], self.latents(n, "d")):
                 real_logits, fake_logits = self.discriminator(real), self.discriminator(self.generator(z))
-                d_loss, _ = wasserstein(real_logits, fake_logits)
+                d_loss, _ = wasserstein(real_logits, fake_logits)  # Eq. 3, negated
                 self.accumulate(d_loss)
                 self.report_discriminator(d_loss, real_logits, fake_logits)
         with torch.no_grad():
             for parameter in self.discriminator.parameters():
-                parameter.clamp_(-self.clip, self.clip)
+                parameter.clamp_(-self.clip, self.clip)  # so that the critic stays Lipschitz
         if self.every(self.n_critic):
             with self.updating(opt_g):
                 for (z,) in self.split(self.latents(n, "g")):

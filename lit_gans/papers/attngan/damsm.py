@@ -186,7 +186,7 @@ class DAMSM(Game):
         return torch.stack(
             [
                 region_attention(regions[i].flatten(1)[None], words[None], mask[None], gamma=self.gammas[0])[0, 0]
-                .unflatten(1, regions.shape[2:])
+                .unflatten(1, regions.shape[2:])  # [T, S] -> [T, H, W]
                 .mul(mask[:, None, None])
                 for i, (words, mask) in enumerate(zip(text.words, text.mask, strict=True))
             ]

@@ -48,7 +48,7 @@ def generator_loss(discriminator: nn.Module, fake: Tensor, sentence: Tensor) -> 
     return loss
 
 
-# ---- the matching of texts and images --------------------------------------------------------------------------------
+# ---- the matching of texts and images (Sec. 3.2) ---------------------------------------------------------------------
 
 
 class Matching(NamedTuple):
@@ -76,7 +76,7 @@ def damsm_loss(
     paper has 5, 5 and 10, the official code 4, 5 and 10. We follow the code. In single precision.
     """
     by_words = word_similarities(regions.float(), words.float(), mask, gammas=gammas[:2])
-    by_sentence = F.normalize(image.float(), eps=1e-8) @ F.normalize(sentence.float(), eps=1e-8).T
+    by_sentence = F.normalize(image.float(), eps=1e-8) @ F.normalize(sentence.float(), eps=1e-8).T  # cosines [N, N]
     return Matching(
         *contrast(gammas[2] * by_words, classes),
         *contrast(gammas[2] * by_sentence, classes),
@@ -89,10 +89,10 @@ def word_similarities(regions: Tensor, words: Tensor, mask: Tensor, *, gammas: t
     log sum_t exp(gamma_2 cos(c_t, e_t)), where c_t is what the image has to say of word t; the paper raises the sum to
     1 / gamma_2, the official code does not. We follow the code.
     """
-    seen = regions.flatten(2)
+    seen = regions.flatten(2)  # [N, D, H, W] -> [N, D, S]
     shares = region_attention(seen, words, mask, gamma=gammas[0])
-    contexts = torch.einsum("nmts,nds->nmtd", shares, seen)
-    cosines = F.cosine_similarity(contexts, words[None], dim=3, eps=1e-8)
+    contexts = torch.einsum("nmts,nds->nmtd", shares, seen)  # c_t of Eq. 9: [N, M, T, D]
+    cosines = F.cosine_similarity(contexts, words[None], dim=3, eps=1e-8)  # [N, M, T]
     return (gammas[1] * cosines).masked_fill(~mask, -torch.inf).logsumexp(dim=2)
 
 
@@ -101,8 +101,8 @@ def region_attention(seen: Tensor, words: Tensor, mask: Tensor, *, gamma: float)
 
     Eq. 8 and 9: over the words of each region first, then over the regions.
     """
-    scores = torch.einsum("nds,mtd->nmts", seen, words).masked_fill(~mask[:, :, None], -torch.inf)
-    return (gamma * scores.softmax(dim=2)).softmax(dim=3)
+    scores = torch.einsum("nds,mtd->nmts", seen, words).masked_fill(~mask[:, :, None], -torch.inf)  # Eq. 7
+    return (gamma * scores.softmax(dim=2)).softmax(dim=3)  # Eq. 8 over T, Eq. 9 over S
 
 
 def contrast(scores: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:

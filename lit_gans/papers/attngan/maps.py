@@ -76,5 +76,5 @@ def _line(texts: Sequence[str], cell_px: int) -> Tensor:
     for text in texts:
         cell = Image.new("RGB", (cell_px, LABEL_PX), "white")
         ImageDraw.Draw(cell).text((2, 2), text, fill="black")
-        cells.append(torch.from_numpy(np.array(cell)).permute(2, 0, 1))
+        cells.append(torch.from_numpy(np.array(cell)).permute(2, 0, 1))  # [H, W, 3] -> [3, H, W]
     return torch.cat(cells, dim=2)

@@ -30,6 +30,9 @@ _REGIONS_AFTER = "Mixed_6e"
 _INCEPTION_SHA256 = "0cc3c7bd"
 
 
+# ---- image encoders --------------------------------------------------------------------------------------------------
+
+
 class ImageEncoder(nn.Module, ABC):
     """images [N, 3, R, R] in [-1, 1] of any size -> regions [N, D, H, W], image [N, D], in the space of the captions.
 
@@ -82,7 +85,7 @@ class InceptionEncoder(ImageEncoder):
                 x = F.max_pool2d(x, 3, 2)
             if name == _REGIONS_AFTER:
                 regions = x
-        return self.to_regions(regions), self.to_image(x.mean((2, 3)))
+        return self.to_regions(regions), self.to_image(x.mean((2, 3)))  # 768 channels of 17 x 17, 2048 of 8 x 8
 
     def load_published(self, path: str | None = None) -> None:
         """Fills the trunk with torchvision's weights: the file `path`, the kept one, or downloaded.
@@ -123,10 +126,10 @@ class SmallEncoder(ImageEncoder):
         self.register_buffer("places", torch.stack(torch.meshgrid(ticks, ticks, indexing="ij")), persistent=False)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        places = self.places.to(images.dtype).expand(len(images), -1, -1, -1)
+        places = self.places.to(images.dtype).expand(len(images), -1, -1, -1)  # [2, R, R] -> [N, 2, R, R]
         h = self.down(torch.cat([images, places], dim=1))
         whole = F.adaptive_avg_pool2d(self.whole(h), 4)
-        return self.to_regions(h), self.to_image(whole.flatten(1))
+        return self.to_regions(h), self.to_image(whole.flatten(1))  # whole [N, 4 width, 4, 4] -> [N, 64 width]
 
 
 def halved(fan_in: int, fan_out: int) -> nn.Sequential:

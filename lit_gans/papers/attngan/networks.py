@@ -71,9 +71,12 @@ class ConditioningAugmentation(nn.Module):
         self.linear = nn.Linear(sentence_dim, 4 * condition_dim)
 
     def forward(self, sentence: Tensor, eps: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        mu, logvar = F.glu(self.linear(sentence), dim=1).chunk(2, dim=1)
+        mu, logvar = F.glu(self.linear(sentence), dim=1).chunk(2, dim=1)  # [N, 4 C] -> [N, 2 C] -> 2 of [N, C]
         condition = mu if eps is None else mu + (0.5 * logvar).exp() * eps
         return condition, mu, logvar
+
+
+# ---- attention (Sec. 3.1) --------------------------------------------------------------------------------------------
 
 
 class WordAttention(nn.Module):
@@ -92,14 +95,14 @@ class WordAttention(nn.Module):
 
     def forward(self, h: Tensor, words: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         values = self.project(words.transpose(1, 2).unsqueeze(3)).squeeze(3)  # [N, C, T]
-        scores = h.flatten(2).transpose(1, 2) @ values
+        scores = h.flatten(2).transpose(1, 2) @ values  # [N, H W, C] @ [N, C, T] -> [N, H W, T]
         if mask is not None:
             scores = scores.masked_fill(~(mask if mask.dim() == 3 else mask[:, None]), -torch.inf)
-        maps = scores.softmax(dim=2).transpose(1, 2)
-        return (values @ maps).unflatten(2, h.shape[2:]), maps.unflatten(2, h.shape[2:])
+        maps = scores.softmax(dim=2).transpose(1, 2)  # over the words: [N, T, H W]
+        return (values @ maps).unflatten(2, h.shape[2:]), maps.unflatten(2, h.shape[2:])  # H W -> H, W
 
 
-# ---- generator -------------------------------------------------------------------------------------------------------
+# ---- generator (Figure 2) --------------------------------------------------------------------------------------------
 
 
 def halvings(resolution: int, *, least: int) -> int:
@@ -140,7 +143,7 @@ class FirstStage(nn.Module):
         self.ups = nn.ModuleDict({str(i + 1): UpBlock(self.top >> i, self.top >> (i + 1)) for i in range(doublings)})
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.glu(self.norm(self.project(x)), dim=1).unflatten(1, (self.top, 4, 4))
+        h = F.glu(self.norm(self.project(x)), dim=1).unflatten(1, (self.top, 4, 4))  # [N, 16 top] -> [N, top, 4, 4]
         for up in self.ups.values():
             h = up(h)
         return h
@@ -236,9 +239,9 @@ class Head(nn.Module):
     def forward(self, features: Tensor, sentence: Tensor | None = None) -> Tensor:
         if self.joint is not None:
             assert sentence is not None
-            everywhere = sentence[:, :, None, None].expand(-1, -1, *features.shape[2:])
+            everywhere = sentence[:, :, None, None].expand(-1, -1, *features.shape[2:])  # [N, D] -> [N, D, 4, 4]
             features = self.joint(torch.cat([features, everywhere], dim=1))
-        return self.to_logit(features).flatten()
+        return self.to_logit(features).flatten()  # [N, 1, 1, 1] -> [N]
 
 
 class Discriminator(nn.Module):

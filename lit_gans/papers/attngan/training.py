@@ -153,13 +153,15 @@ class AttnGAN(TextGAN):
             for fake, (sentence, words, mask, kinds) in zip(fakes, self.split(*text, classes), strict=True):
                 g_loss = self.kl_weight * divergence(fake.mu, fake.logvar)
                 for discriminator, images in zip(self.discriminator.at.values(), fake.images, strict=True):
-                    g_loss = g_loss + generator_loss(discriminator, images, sentence)
+                    g_loss = g_loss + generator_loss(discriminator, images, sentence)  # Eq. 4
                 if self.image_encoder is not None:  # Eq. 3, of the finest images alone
                     g_loss = g_loss + self.damsm_weight * self.matching(
                         fake.images[-1], TextFeatures(sentence, words, mask), kinds
                     )
                 self.accumulate(g_loss)
                 self.report(loss_g=g_loss)
+
+    # ---- the parts of a step -----------------------------------------------------------------------------------------
 
     def draw(self, z: Tensor, eps: Tensor, sentence: Tensor, words: Tensor, mask: Tensor) -> Drawn:
         return self.generator(z, sentence, words, mask, eps=eps)
@@ -189,7 +191,9 @@ class AttnGAN(TextGAN):
         if "wrong_words" in batch:
             return self.features(batch, prefix="wrong_").sentence
         rank = dist.get_rank() if processes() > 1 else 0
-        return of_all_processes(own).roll(-1, 0)[rank * len(own) : (rank + 1) * len(own)]
+        return of_all_processes(own).roll(-1, 0)[rank * len(own) : (rank + 1) * len(own)]  # [world N, D] -> [N, D]
+
+    # ---- what Lightning calls ----------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         players = self.generator, self.discriminator

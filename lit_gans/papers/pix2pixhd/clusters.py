@@ -47,9 +47,9 @@ class Clusters(nn.Module):
         which = torch.zeros_like(classes)
         if draws is not None:
             place = torch.arange(len(images), device=images.device) - torch.searchsorted(images, images)  # in its image
-            chances = draws.uniform(len(instance), CHANCES).to(images.device)[images, place % CHANCES]
+            chances = draws.uniform(len(instance), CHANCES).to(images.device)[images, place % CHANCES]  # [M]
             which = (chances * self.counts[classes]).long()
-        return spread_over(self.centres[classes, which].T, numbers)
+        return spread_over(self.centres[classes, which].T, numbers)  # [M, F] -> [F, M] -> [N, F, H, W]
 
     def save(self, path: str | Path) -> None:
         """Writes them to a safetensors file."""

@@ -21,7 +21,7 @@ def edges(instance: Tensor) -> Tensor:
     found[:, :-1] |= down
     found[:, :, 1:] |= right
     found[:, :, :-1] |= right
-    return found[:, None].float()
+    return found[:, None].float()  # [N, H, W] -> [N, 1, H, W]
 
 
 def number_instances(instance: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,20 +29,20 @@ def number_instances(instance: Tensor) -> tuple[Tensor, Tensor]:
     by image and then by id, and the image that it lies in."""
     lowest, images = instance.min(), torch.arange(len(instance), device=instance.device)
     span = instance.max() - lowest + 1
-    found, numbers = torch.unique(instance - lowest + images[:, None, None] * span, return_inverse=True)
+    found, numbers = torch.unique(instance - lowest + images[:, None, None] * span, return_inverse=True)  # [M]
     return numbers, found // span
 
 
 def instance_means(features: Tensor, numbers: Tensor) -> Tensor:
     """Features [N, F, H, W], numbers [N, H, W] of `number_instances` -> float32 [F, M]."""
-    flat, index = features.float().transpose(0, 1).flatten(1), numbers.flatten()
+    flat, index = features.float().transpose(0, 1).flatten(1), numbers.flatten()  # [F, N H W], [N H W]
     size = torch.bincount(index)
     return flat.new_zeros(len(flat), len(size)).index_add(1, index, flat) / size
 
 
 def spread_over(values: Tensor, numbers: Tensor) -> Tensor:
     """Values [F, M] of instances, numbers [N, H, W] -> [N, F, H, W]: each pixel with its instance's."""
-    return values[:, numbers].transpose(0, 1)
+    return values[:, numbers].transpose(0, 1)  # [F, N, H, W] -> [N, F, H, W]
 
 
 def averaged(features: Tensor, instance: Tensor) -> Tensor:
@@ -51,11 +51,11 @@ def averaged(features: Tensor, instance: Tensor) -> Tensor:
     As by `instance_means` and `spread_over`, but without asking how many instances there are, which would wait for a
     GPU in every step of training: there is room for one for each pixel.
     """
-    flat, (ids, order) = features.float().flatten(2), instance.flatten(1).sort(1)
-    ranks = pad(ids.diff(dim=1) != 0, [1, 0]).cumsum(1)
-    numbers = torch.zeros_like(order).scatter_(1, order, ranks)[:, None]
+    flat, (ids, order) = features.float().flatten(2), instance.flatten(1).sort(1)  # [N, F, H W], [N, H W]
+    ranks = pad(ids.diff(dim=1) != 0, [1, 0]).cumsum(1)  # [N, H W]: 0 where the lowest id is, 1 where the next, ...
+    numbers = torch.zeros_like(order).scatter_(1, order, ranks)[:, None]  # the same in the pixels' order: [N, 1, H W]
     sizes = torch.zeros_like(flat[:, :1]).scatter_add_(2, numbers, torch.ones_like(flat[:, :1])).clamp_(min=1)
-    index = numbers.expand_as(flat)
+    index = numbers.expand_as(flat)  # [N, 1, H W] -> [N, F, H W]
     return (torch.zeros_like(flat).scatter_add(2, index, flat) / sizes).gather(2, index).view(features.shape)
 
 

@@ -11,7 +11,7 @@ from lit_gans.papers.pix2pixhd.instances import averaged
 Features = list[list[Tensor]]  # of every scale, finest first, of every group of layers; the last is the prediction
 
 
-# ---- generators ------------------------------------------------------------------------------------------------------
+# ---- generators (Sec. 3.2, App. A) -----------------------------------------------------------------------------------
 # Convolutions have biases even before a norm, as in the official code, where instance norm takes them away again.
 
 
@@ -129,9 +129,9 @@ class LocalEnhancer(nn.Module):
         pyramid = [inputs]
         for _ in self.enhancers:
             pyramid.append(halved(pyramid[-1]))
-        x = self.layers(pyramid.pop())
+        x = self.layers(pyramid.pop())  # G1 at the smallest size, with twice the first enhancer's width
         for enhancer in self.enhancers.values():
-            x = enhancer(pyramid.pop(), x)
+            x = enhancer(pyramid.pop(), x)  # [N, 2 w, H, W] -> [N, w, 2 H, 2 W], the last one an image
         return x
 
     @property
@@ -154,6 +154,9 @@ def init_weights(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+# ---- the encoder of instances (Sec. 3.4) -----------------------------------------------------------------------------
+
+
 class Encoder(GlobalGenerator):
     """E (Sec. 3.4): photographs [N, C, H, W], instance ids [N, H, W] -> features [N, F, H, W], one per instance."""
 
@@ -167,7 +170,7 @@ class Encoder(GlobalGenerator):
         return averaged(super().forward(images), instance)
 
 
-# ---- discriminators --------------------------------------------------------------------------------------------------
+# ---- discriminators (Sec. 3.2, App. A) -------------------------------------------------------------------------------
 
 
 class PatchDiscriminator(nn.Module):

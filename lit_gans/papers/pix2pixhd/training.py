@@ -200,14 +200,14 @@ class Pix2PixHD(Game):
                 g_loss = adversarial + self.matching_weight * matching  # Eq. 5
                 if self.perceptual is not None and self.perceptual_weight:
                     perceptual = self.perceptual(fake, real)
-                    g_loss = g_loss + self.perceptual_weight * perceptual
+                    g_loss = g_loss + self.perceptual_weight * perceptual  # Sec. 3.5
                     self.report(perceptual=perceptual)
                 self.accumulate(g_loss)
                 self.report(loss_g=g_loss, adversarial=adversarial, matching=matching)
         with self.updating(opt_d):
             for fake, (inputs, real, _) in zip(fakes, self.parts(batch, encode=False), strict=True):
                 fake_features, real_features = self.judge(inputs, fake), self.judge(inputs, real)
-                d_loss = 0.5 * (least_squares(fake_features, 0) + least_squares(real_features, 1))
+                d_loss = 0.5 * (least_squares(fake_features, 0) + least_squares(real_features, 1))  # Eq. 3, halved
                 self.accumulate(d_loss)
                 self.report_discriminator(d_loss, predictions(real_features), predictions(fake_features))
         if self.encoder is not None and self.is_last(batch):
@@ -261,7 +261,7 @@ class Pix2PixHD(Game):
     def judge(self, inputs: Tensor, images: Tensor) -> Features:
         return self.discriminator(torch.cat([inputs, images], 1))
 
-    # ---- phases ------------------------------------------------------------------------------------------------------
+    # ---- phases: coarse to fine (Sec. 3.2) ---------------------------------------------------------------------------
 
     @property
     def phase(self) -> Phase:
@@ -364,7 +364,7 @@ class Pix2PixHD(Game):
         super().on_load_checkpoint(checkpoint)
         self._last_phase = checkpoint["lit_gans"].get("phase")  # not in converted weights
 
-    # ---- translating and manipulating --------------------------------------------------------------------------------
+    # ---- translating and manipulating (Sec. 3.4) ---------------------------------------------------------------------
 
     @torch.no_grad()
     def translate(
@@ -465,7 +465,7 @@ class Pix2PixHD(Game):
             photo, label, instance = (batch[k].to(self.device) for k in ("b", "label", self.sources[-1]))
             numbers, _ = number_instances(instance)
             large = torch.bincount(numbers.flatten()) > least_share * label[0].numel()
-            features.append(instance_means(self.encode(photo, instance), numbers).T[large].cpu())
+            features.append(instance_means(self.encode(photo, instance), numbers).T[large].cpu())  # [F, M] -> [M, F]
             classes.append(class_of(label, numbers)[large].cpu())
         if not sum(map(len, features)):
             raise ValueError(f"no instance covers more than {least_share:.3g} of its image: lower least_share")
@@ -482,7 +482,7 @@ class Pix2PixHD(Game):
         shown = []
         for whole in data.batches(data.preview_split, 4, indices=first):
             batch = data.on_after_batch_transfer({name: x.to(self.device) for name, x in whole.items()}, 0)
-            shown.append(torch.stack(self._views(batch), 1).flatten(0, 1).cpu())
+            shown.append(torch.stack(self._views(batch), 1).flatten(0, 1).cpu())  # [N, 3, 3, H, W] -> [3 N, 3, H, W]
         return torch.cat(shown), min(3 * across, 3 * len(first))
 
     def _views(self, batch: dict[str, Tensor]) -> list[Tensor]:

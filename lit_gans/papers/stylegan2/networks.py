@@ -71,7 +71,7 @@ def as_condition(labels: Tensor, size: int) -> Tensor:
     return c
 
 
-# ---- the generator ---------------------------------------------------------------------------------------------------
+# ---- the mapping network ---------------------------------------------------------------------------------------------
 
 
 class MappingNetwork(nn.Module):
@@ -123,13 +123,16 @@ class MappingNetwork(nn.Module):
             w = layer(w)
         if self.num_ws is None:
             return w
-        ws = w[:, None].expand(-1, self.num_ws, -1)
+        ws = w[:, None].expand(-1, self.num_ws, -1)  # [N, W] -> [N, L, W]
         return ws if psi == 1 else truncate(ws, self.w_avg, psi=psi, cutoff=cutoff)
 
     @torch.no_grad()
     def track(self, mean: Tensor) -> None:
         """Moves the average towards the mean w [W] of a batch."""
         self.w_avg.lerp_(mean.to(self.w_avg.dtype), 1 - self.w_avg_decay)
+
+
+# ---- the synthesis network (Figures 2d and 7) ------------------------------------------------------------------------
 
 
 class SynthesisLayer(nn.Module):
@@ -163,7 +166,7 @@ class SynthesisLayer(nn.Module):
         x = modulated_conv2d(
             x,
             self.weight,
-            self.affine(w),
+            self.affine(w),  # styles [N, I]
             noise=None if noise is None else noise * self.noise_strength,
             up=self.up,
             padding=1,
@@ -171,7 +174,7 @@ class SynthesisLayer(nn.Module):
             flip_weight=self.up == 1,  # upsampling layers convolve, all others correlate, as in the official code
         )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, self.bias, act="lrelu", gain=math.sqrt(2) * gain, clamp=clamp)
+        return bias_act(x, self.bias, act="lrelu", gain=math.sqrt(2) * gain, clamp=clamp)  # sqrt(2) keeps the variance
 
 
 class ToRGB(nn.Module):
@@ -236,7 +239,7 @@ class SynthesisBlock(nn.Module):
         dtype = self.half if self.half is not None and not force_fp32 else self.conv1.weight.dtype
         if x is None:
             assert self.const is not None
-            x = self.conv1(self.const.to(dtype).expand(len(ws[0]), -1, -1, -1), ws[0], noise=noise[0])
+            x = self.conv1(self.const.to(dtype).expand(len(ws[0]), -1, -1, -1), ws[0], noise=noise[0])  # [N, O, 4, 4]
         else:
             assert self.conv0 is not None
             x = x.to(dtype)
@@ -297,7 +300,7 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, ws: Tensor, *, noise: Noise = "random", force_fp32: bool = False) -> Tensor:
         """noise: anew at each call ("random"), the stored maps ("const"), or "none"."""
-        each, maps, start = ws.unbind(1), self.noise_maps(len(ws), noise), 0
+        each, maps, start = ws.unbind(1), self.noise_maps(len(ws), noise), 0  # [N, L, W] -> L of [N, W]
         x, image = None, None
         for block in self.blocks.values():
             end = start + block.num_convs
@@ -363,7 +366,7 @@ class Generator(nn.Module):
         return self.synthesis(ws, noise=noise, force_fp32=force_fp32)
 
 
-# ---- the discriminator -----------------------------------------------------------------------------------------------
+# ---- the discriminator (Figure 7) ------------------------------------------------------------------------------------
 
 
 class DiscriminatorBlock(nn.Module):
@@ -439,7 +442,7 @@ class DiscriminatorEpilogue(nn.Module):
         if self.from_rgb is not None:
             assert image is not None
             x = x + self.from_rgb(image.to(x.dtype))
-        return self.out(self.fc(self.conv(self.minibatch_std(x)).flatten(1)))
+        return self.out(self.fc(self.conv(self.minibatch_std(x)).flatten(1)))  # [N, C, 4, 4] -> [N, 16 C] -> [N, O]
 
 
 class Discriminator(nn.Module):
@@ -499,4 +502,4 @@ class Discriminator(nn.Module):
         if self.mapping is None:
             return features.flatten()
         mapped = self.mapping(None, c)
-        return (features * mapped).sum(1) / math.sqrt(mapped.shape[1])
+        return (features * mapped).sum(1) / math.sqrt(mapped.shape[1])  # both [N, M]; the root keeps the variance

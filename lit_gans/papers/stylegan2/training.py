@@ -131,7 +131,7 @@ class StyleGAN2(GAN):
                 self.accumulate(g_loss)
                 self.report(loss_g=g_loss)
                 fakes[-1] = fakes[-1].detach() if self.reuse_fakes else None
-        if self.pl_weight and self.every(self.pl_interval):
+        if self.pl_weight and self.every(self.pl_interval):  # Eq. 4, lazily: the interval multiplies the weight
             with self.updating(opt_g):
                 for some, c in self.split(real, label):
                     self.accumulate(self.pl_weight * self.pl_interval * self.path_length_penalty(len(some), c))
@@ -147,16 +147,18 @@ class StyleGAN2(GAN):
                 self.accumulate(d_loss)
                 self.report_discriminator(d_loss, real_logits, fake_logits)
                 self.observe(real_logits)
-        if self.r1_gamma and self.every(self.r1_interval):
+        if self.r1_gamma and self.every(self.r1_interval):  # R1, lazily too
             with self.updating(opt_d):
                 for x, c in self.split(real, label):
                     self.accumulate(self.r1_gamma / 2 * self.r1_interval * self.r1_penalty(x, c))
         self.move_averages()
 
+    # ---- the parts of a step -----------------------------------------------------------------------------------------
+
     def mixed_styles(self, z: Tensor, c: Tensor | None, purpose: str) -> Tensor:
         """ws [N, L, W] of z, from some layer on those of other latents (Karras et al., 2019, Sec. 3.1)."""
         ws = self.generator.mapping(z, c)
-        self._means.setdefault(f"w-{purpose}", []).append(ws[:, 0].detach().mean(0, dtype=torch.float32))
+        self._means.setdefault(f"w-{purpose}", []).append(ws[:, 0].detach().mean(0, dtype=torch.float32))  # [W]
         cutoff = self.mixing_cutoff(purpose)
         if cutoff == ws.shape[1]:
             return ws
@@ -175,7 +177,7 @@ class StyleGAN2(GAN):
         """Mean of (length - running mean)^2 over 1 / pl_shrink of n latents (Eq. 4, App. B)."""
         n = max(n // self.pl_shrink, 1)
         c = None if c is None else c[:n]
-        noise = self.draws("pl-noise").normal(n, self.channels, self.resolution, self.resolution)
+        noise = self.draws("pl-noise").normal(n, self.channels, self.resolution, self.resolution)  # y of Eq. 4
         ws = self.mixed_styles(self.latents(n, "pl"), c, "pl")
         lengths = path_length(lambda ws: self.generator.synthesis.forward(ws, noise=self.noise), ws, noise=noise)
         self._means.setdefault("length", []).append(lengths.detach().mean())
@@ -215,6 +217,8 @@ class StyleGAN2(GAN):
                 self.report(pl_mean=self.pl_mean.clone())
             else:
                 self.generator.mapping.track(mean)
+
+    # ---- what Lightning calls ----------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         # The correction stays where a penalty has weight 0, as in the official code (CIFAR-10).

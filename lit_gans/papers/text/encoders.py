@@ -23,6 +23,9 @@ SIZES = ("vocabulary", "sentence_dim", "max_words", "max_characters", "word_dim"
 _UNSAID = {"encoder": "words", "max_characters": 201, "encoder_width": 512}  # by a run that trains a reader of words
 
 
+# ---- what reads captions ---------------------------------------------------------------------------------------------
+
+
 class TextFeatures(NamedTuple):
     """sentence [N, D]; of encoders that read words also words [N, T, D] and mask bool [N, T], true where one is."""
 
@@ -128,6 +131,9 @@ class EmbeddingReader(CaptionEncoder):
                 "of its data (leave the text out), or train one with encoder 'words', 'characters' or 'clip:<name>'"
             )
         return {"embedding": build_clip(self.clip).texts(captions).float().cpu()}
+
+
+# ---- building and filling one ----------------------------------------------------------------------------------------
 
 
 def encoder_arguments(

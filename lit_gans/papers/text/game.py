@@ -14,9 +14,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lit_gans.adversarial.gan import GAN
+from lit_gans.adversarial.priors import Normal
 from lit_gans.base.grids import MAX_SIDE_PX, spread
 from lit_gans.base.images import to_uint8
-from lit_gans.base.random import derive_seed
 from lit_gans.data import TextData
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.text.encoders import (
@@ -204,11 +204,7 @@ class TextGAN(GAN):
 
     def seeded_noise(self, seeds: Sequence[int] | Tensor) -> Tensor:
         """[N, noise_dim] of N(0, 1); row i depends on seeds[i] alone, and is the same on every device."""
-        generator, rows = torch.Generator(), []
-        for seed in torch.as_tensor(seeds).tolist():
-            generator.manual_seed(derive_seed("sample noise", seed))
-            rows.append(torch.randn(self.noise_dim, generator=generator))
-        return torch.stack(rows).to(self.device)
+        return Normal().of_seeds(seeds, self.noise_dim, purpose="sample noise").to(self.device)
 
     @torch.no_grad()
     def sample(
@@ -293,9 +289,9 @@ class TextGAN(GAN):
         z, noise = self.seeded_latents(seeds), self.seeded_noise(seeds)
         lines = []
         for row, target in enumerate(batch["image"]):
-            asked = features.rows(torch.full((len(seeds),), row))
+            asked = features.rows(torch.full((len(seeds),), row))  # this row's caption for each seed
             fakes = to_uint8(self._drawn(z, asked, noise, psi=psi, ema=True)[-1]).cpu()
-            lines.append(torch.cat([target[None], fakes]))
+            lines.append(torch.cat([target[None], fakes]))  # [columns, C, R, R]
         return torch.cat(lines), columns
 
 

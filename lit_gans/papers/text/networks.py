@@ -17,6 +17,9 @@ BAG = "bag"
 ALPHABET_SIZE = 70
 
 
+# ---- words (Xu et al., 2018, Sec. 3.1) -------------------------------------------------------------------------------
+
+
 class WordEncoder(nn.Module):
     """The text encoder of AttnGAN (Xu et al., 2018, Sec. 3.1): embedded words through a bidirectional LSTM or GRU.
 
@@ -66,15 +69,15 @@ class WordEncoder(nn.Module):
         The sentence is the last state of each direction. The official code wants captions sorted by length and cuts T
         to the longest; ours takes them in any order and keeps T: nothing depends on what else is in the batch.
         """
-        embedded = self.dropout(self.embedding(words))
+        embedded = self.dropout(self.embedding(words))  # [N, T] -> [N, T, E]
         if isinstance(self.rnn, nn.Linear):
             features = self.rnn(embedded) * word_mask(lengths, words.shape[1])[..., None]
             return features, features.sum(1) / lengths[:, None].sqrt()
         # Packed sequences take half of the time, and a GPU would have to be waited for: the host must know the lengths.
         features = (self._packed if lengths.is_cpu else self._padded)(embedded, lengths)
-        ahead, back = features.tensor_split([self.rnn.hidden_size], 2)
-        last = ahead.take_along_dim(lengths[:, None, None] - 1, 1)
-        return features, torch.cat([last[:, 0], back[:, 0]], 1)
+        ahead, back = features.tensor_split([self.rnn.hidden_size], 2)  # [N, T, D / 2] each, or D and 0
+        last = ahead.take_along_dim(lengths[:, None, None] - 1, 1)  # [N, 1, D / 2]: at each caption's last word
+        return features, torch.cat([last[:, 0], back[:, 0]], 1)  # backwards, the last state is at the first word
 
     def _packed(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
@@ -123,6 +126,9 @@ def from_official_rnn(official: Config) -> Config:
 OFFICIAL_WORD_ENCODER_KEYS = {r"encoder\.weight": "embedding.weight", r"(rnn\..+)": r"\1"}
 
 
+# ---- characters (Reed et al., 2016) ----------------------------------------------------------------------------------
+
+
 class ReluRNN(nn.Module):
     """x [N, T, D] -> [N, D]: the mean over time of h = relu(W x + b + U h' + c); the first step has no U h' + c.
 
@@ -138,7 +144,7 @@ class ReluRNN(nn.Module):
         states = [F.relu(given[:, 0])]
         for step in range(1, x.shape[1]):
             states.append(F.relu(given[:, step] + self.of_hidden(states[-1])))
-        return torch.stack(states).mean(0)
+        return torch.stack(states).mean(0)  # [T, N, D] -> [N, D]
 
 
 class MeanGRU(nn.Module):
@@ -164,7 +170,7 @@ class MeanGRU(nn.Module):
             reset = torch.sigmoid(resets[:, step] + self.reset_hidden(old))
             candidate = torch.tanh(given[:, step] + self.state_hidden(reset * old))
             states.append(update * candidate + (1 - update) * old)
-        return torch.stack(states).mean(0)
+        return torch.stack(states).mean(0)  # [T, N, D] -> [N, D]
 
 
 class CharCNNRNN(nn.Module):
@@ -211,11 +217,14 @@ class CharCNNRNN(nn.Module):
                 f"captions are {characters.shape[1]} characters long; this encoder needs {self.min_characters} or "
                 "more: fill them up with 0, to 201 as in the paper"
             )
-        x = F.one_hot(characters, ALPHABET_SIZE + 1)[..., 1:].to(self.conv1.weight.dtype).transpose(1, 2)
+        x = F.one_hot(characters, ALPHABET_SIZE + 1)[..., 1:].to(self.conv1.weight.dtype).transpose(1, 2)  # [N, 70, T]
         x = F.max_pool1d(F.relu(self.conv1(x)), 3, 3)
         x = F.max_pool1d(F.relu(self.conv2(x)), 3, 3)
         x = self.last_pool(F.relu(self.conv3(x)))
-        return self.to_embedding(self.dropout(self.rnn(x.transpose(1, 2))))
+        return self.to_embedding(self.dropout(self.rnn(x.transpose(1, 2))))  # [N, width, steps] -> [N, steps, width]
+
+
+# ---- structured joint embeddings (Reed et al., 2016) -----------------------------------------------------------------
 
 
 def joint_embedding_loss(images: Tensor, texts: Tensor, *, labels: Tensor | None = None) -> Tensor:
@@ -226,7 +235,7 @@ def joint_embedding_loss(images: Tensor, texts: Tensor, *, labels: Tensor | None
     mean over all N x N scores, the pairs themselves at 0, as the official code has it. labels int64 [N]: where batches
     have a class twice, its pairs with each other are at 0 too.
     """
-    scores = images @ texts.T
+    scores = images @ texts.T  # [N, N]: a row for each image
     own = scores.diagonal()
     classes = torch.arange(len(scores), device=scores.device) if labels is None else labels
     others = classes[:, None] != classes[None, :]
