@@ -33,6 +33,7 @@ def evaluate(
     split: str | None = None,
     num_real: int | None = None,
     resolution: int | None = None,
+    framing: Literal["stretch", "crop", "fit"] | None = None,
     data: "ImageData | None" = None,
     weights_path: str | Path | None = None,
     lpips: Literal["vgg", "alex", "squeeze"] | None = None,
@@ -70,7 +71,10 @@ def evaluate(
         raw: the generator itself, not its average.
         split: of the data, by default train.
         num_real: how many real images, by default all.
-        resolution: of folders: all images are brought to this size in px, by default that of the first.
+        resolution: of folders: all images are brought to this size in px. By default they are taken as they are stored,
+            whole, and the extractor stretches each to its input.
+        framing: how images of a folder are brought to a size: stretched (default), by the square in the middle, or with
+            margins. Beside a run by default as its own data.
         data: the reals, or a translator's pictures, in place of other.
         weights_path: file of the extractor's weights, .safetensors or .pth.
         lpips: network of lpips and of path lengths, by default vgg; of a translator as the run, else alex.
@@ -105,11 +109,12 @@ def evaluate(
     }  # fmt: skip
     cache, pictures = (None if path is None else Path(path) for path in (cache_dir, plots))
     where, is_run = measured.Where(find_device(device, double=True), cache, pictures, trust), measured.is_run(target)
+    of_reals: dict[str, Any] = {"other": other, "data": data, "framing": framing}
     if is_run:
-        evaluation = measured.evaluate_run(target, given, where, other=other, data=data)
+        evaluation = measured.evaluate_run(target, given, where, **of_reals)
         output = output or measured.run_folder(target) / "evaluations.jsonl"
     else:
-        evaluation = measured.evaluate_folder(target, given, where, other=other, data=data, resolution=resolution)
+        evaluation = measured.evaluate_folder(target, given, where, **of_reals, resolution=resolution)
     if output is not None and rank_and_world()[0] == 0:
         measured.append(Path(output), target, evaluation)
     return evaluation

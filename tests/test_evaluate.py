@@ -1,6 +1,9 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -9,9 +12,11 @@ from PIL import Image
 from lit_gans import metrics
 from lit_gans.adversarial import GAN
 from lit_gans.base.images import save_png
-from lit_gans.data import Digits
+from lit_gans.data import Digits, Images
+from lit_gans.data.sources import open_source
 from lit_gans.evaluate import evaluate, main
 from lit_gans.metrics import building
+from lit_gans.metrics.folders import sizes_of
 from lit_gans.runs.evaluation import settings_of
 from tests.metrics.common import PixelFeatures
 
@@ -86,7 +91,7 @@ def test_folder_against_folder(tmp_path: Path) -> None:
     assert abs(evaluate(a, a, extractor="pixels", metrics=["frechet"]).values["frechet_pixels"]) < 1e-6
     assert evaluate(a, data=Digits(batch_size=1, resolution=8), extractor="pixels").protocol["n_real"] == 1797
     larger = images(tmp_path / "larger", 20, resolution=16)
-    with pytest.raises(ValueError, match="are 8 px wide and in .*larger 16 px: give --resolution"):
+    with pytest.raises(ValueError, match="are 8 x 8 px and in .*larger 16 x 16 px: give --resolution"):
         evaluate(a, larger, extractor="pixels")
     assert evaluate(a, larger, extractor="pixels", resolution=8).protocol["resolution"] == 8
 
@@ -204,11 +209,78 @@ def test_the_command_shows_values_and_protocol(run: Path, capsys: pytest.Capture
     assert error.startswith("lit-gans evaluate: 8 generated images are too few") and error.count("\n") == 1
 
 
-def test_an_image_of_another_shape_is_measured_by_its_shorter_side(tmp_path: Path) -> None:
-    from lit_gans.runs.evaluation import image_px
+SETS: dict[str, Any] = {"metrics": ["frechet"], "extractor": "pixels"}
 
-    Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
-    assert image_px(tmp_path) == 20
+
+def wide(folder: Path, *, sides: int, sizes: Sequence[tuple[int, int]] = ((24, 8),)) -> Path:
+    """20 pictures, three times as wide as high: the middle random, both outer thirds grey of `sides`."""
+    folder.mkdir()
+    for number in range(20):
+        width, height = sizes[number % len(sizes)]
+        pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        pixels[:, : width // 3] = pixels[:, -(width // 3) :] = sides
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return folder
+
+
+def test_all_of_a_wide_picture_is_measured_and_the_stamp_says_how(tmp_path: Path) -> None:
+    good, bad = wide(tmp_path / "good", sides=0), wide(tmp_path / "bad", sides=255)
+    found = evaluate(bad, good, **SETS)
+    assert found.values["frechet_pixels"] > 0.1
+    assert (found.protocol["framing"], found.protocol["resolution"]) == ("as stored, whole: 24 x 8 px", "as stored")
+    stretched = evaluate(bad, good, **SETS, resolution=8)
+    assert stretched.values["frechet_pixels"] > 0.1 and stretched.protocol["framing"] == "stretch at 8 x 8 px"
+    middle = evaluate(bad, good, **SETS, resolution=8, framing="crop")
+    assert abs(middle.values["frechet_pixels"]) < 1e-6 and middle.protocol["framing"] == "crop at 8 x 8 px"
+    against_data = evaluate(bad, data=Images(str(good), batch_size=1, resolution=8, resize="fit"), **SETS)
+    assert against_data.protocol["framing"] == "stretch at 8 x 8 px; reals fit at 8 x 8 px"
+
+
+def test_pictures_of_many_sizes_are_each_measured_in_their_own(tmp_path: Path) -> None:
+    sizes = ((24, 8), (24, 8), (8, 8), (30, 20), (12, 40))
+    mixed, alike = wide(tmp_path / "mixed", sides=0, sizes=sizes), wide(tmp_path / "alike", sides=0)
+    found = evaluate(mixed, mixed, **SETS)
+    assert abs(found.values["frechet_pixels"]) < 1e-6 and (found.protocol["n_fake"], found.protocol["n_real"]) == (
+        20,
+        20,
+    )
+    assert found.protocol["framing"] == "as stored, whole: 8 x 8 px and 3 more sizes up to 30 x 20 px"
+    assert evaluate(mixed, alike, **SETS).protocol["framing"].endswith("; reals as stored, whole: 24 x 8 px")
+    with pytest.raises(ValueError, match="plots need images of one square size; there are as stored, whole: 8 x 8"):
+        evaluate(mixed, mixed, **SETS, plots=tmp_path / "plots")
+    with pytest.raises(ValueError, match="swd needs images of one square size"):
+        evaluate(mixed, mixed, metrics=["swd"])
+    with pytest.raises(ValueError, match="framing 'crop' goes with the size .* give --resolution too"):
+        evaluate(mixed, mixed, **SETS, framing="crop")
+
+
+def test_a_turned_picture_has_its_upright_size(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "x.jpg", exif=exif)
+    assert dict(sizes_of(open_source(tmp_path))) == {(20, 30): 1}
+
+
+def test_reals_of_a_run_are_framed_as_its_own_or_as_it_is_said(run: Path, tmp_path: Path) -> None:
+    reals = wide(tmp_path / "wide", sides=0)
+    with pytest.raises(ValueError, match="are of 24 x 8 px, those of the run of 8, and its config does not say how"):
+        evaluate(run, reals, **SETS, num_real=20)
+    found = evaluate(run, reals, **SETS, num_real=20, framing="crop")
+    assert found.protocol["framing"] == "crop at 8 x 8 px"
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"] = {"class_path": "lit_gans.data.Images", "init_args": {"resize": "fit", "crop_px": 6}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert evaluate(run, reals, **SETS, num_real=20).protocol["framing"] == "6 px in the middle, then fit at 8 x 8 px"
+    with pytest.raises(ValueError, match="framing 'crop' is of a folder of real images"):
+        evaluate(run, framing="crop")
+
+
+def test_the_stamp_of_a_kernel_distance_says_which_subsets_were_drawn(tmp_path: Path) -> None:
+    a, b = images(tmp_path / "a", 30), images(tmp_path / "b", 40)
+    stamp = evaluate(a, b, extractor="pixels", metrics=["kid"]).stamp("kernel_pixels")
+    assert (stamp["kid_subsets"], stamp["kid_subset_size"]) == (100, 30)
+    whole = evaluate(a, a, extractor="pixels", metrics=["kid"]).stamp("kernel_pixels")
+    assert (whole["kid_subsets"], whole["kid_subset_size"]) == (1, 30)
 
 
 def test_the_loaded_model_is_the_trained_one(run: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 # Pillow's other formats include some that run programs or hold no pictures; only these are ever tried.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -48,6 +48,12 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode not in ("L", "RGB"):
         image = image.convert("RGB")
     return image.convert(mode)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) after it is turned as its EXIF data says; nothing is decoded."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8) else (width, height)
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, open_picture, to_mode
+from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, Framing, open_picture, to_mode, upright_size
+from lit_gans.data.images import FileSet, Images
 from lit_gans.data.sources import Source, open_source
 from lit_gans.metrics.evaluator import evaluate
 from lit_gans.metrics.measures import FakeBatch, Judges
@@ -68,6 +70,62 @@ def evaluate_pairs(
     plan = Plan(kind="pairs", metrics=metrics, batch_size=batch_size)
     subject = PairedFiles(_opened(fakes), _opened(reals))
     return evaluate(subject, plan=plan, judges=Judges(lpips=lpips, pd=pd), **where).values
+
+
+class WholeImages(Images):
+    """The pictures of a folder or zip as they are stored, RGB, whole and in their own size: extractors stretch each to
+    their input, as published evaluators do. `batches` holds consecutive ones of one size."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), batch_size=1, resolution=1, cache_mb=0)
+        self.resolution = "as stored"  # type: ignore[assignment]
+
+    @property
+    def sizes(self) -> str:
+        """Those of the pictures, in words."""
+        sizes = sorted(sizes_of(self._source(self.path)))
+        more = f" and {len(sizes) - 1} more sizes up to {in_px(sizes[-1])}" if len(sizes) > 1 else ""
+        return f"{in_px(sizes[0])}{more}"
+
+    def transform(self) -> dict[str, object]:
+        return {"framing": "as stored", "labels": self.labels}
+
+    def load(self, split: str) -> FileSet:
+        source = self._source(self.location(split))
+        return FileSet(source, source.names, self._numbers(source.path, source.names), Framing(1))
+
+    def batches(
+        self, split: str = "train", batch_size: int = 64, *, indices: Tensor | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        files, kept = self.dataset(split), list[Tensor]()
+        assert isinstance(files, FileSet)
+        for i in range(len(files)) if indices is None else indices.tolist():
+            picture = _decoded(files.source, files.names[i])
+            if kept and (len(kept) == batch_size or kept[0].shape != picture.shape):
+                yield {"image": torch.stack(kept)}
+                kept = []
+            kept.append(picture)
+        if kept:
+            yield {"image": torch.stack(kept)}
+
+
+def sizes_of(source: Source) -> dict[tuple[int, int], int]:
+    """{(width, height) in px, upright: how many pictures have it}, in the order of their names.
+
+    ValueError for a picture that cannot be read.
+    """
+    counts = Counter[tuple[int, int]]()
+    for name in source.names:
+        try:
+            with source.open(name) as file:
+                counts[upright_size(open_picture(file, MAX_PIXELS))] += 1
+        except UNREADABLE as error:
+            raise ValueError(f"{name} in {source.path} cannot be read: {error}") from error
+    return counts
+
+
+def in_px(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]} px"
 
 
 def match_names(fakes: Source, reals: Source) -> list[tuple[str, str]]:

@@ -37,11 +37,16 @@ class KernelDistance(TwoFeatureSets):
         return kernel_distance(real, fake, subsets=self.subsets, subset_size=self.subset_size, seed=self.seed)
 
 
+def size_of_subsets(real: Tensor, fake: Tensor, wanted: int) -> int:
+    """No more than either side has."""
+    return min(wanted, len(real), len(fake))
+
+
 def kernel_distance(
     real: Tensor, fake: Tensor, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> Tensor:
     """real [N, D], fake [M, D] -> mean squared MMD over random subsets; of everything at once if a subset holds it."""
-    size = min(subset_size, len(real), len(fake))
+    size = size_of_subsets(real, fake, subset_size)
     if size < 2:
         raise ValueError(f"a kernel distance needs two images or more on each side, got {len(real)} and {len(fake)}")
     if size == len(real) == len(fake):
@@ -89,4 +94,8 @@ class KernelMeasure(Measure):
         return {self.name: distance.item()}
 
     def settings(self) -> dict[str, object]:
-        return {"kid_subsets": SUBSETS, "kid_subset_size": SUBSET_SIZE, "kid_seed": SEED}
+        """What was done: sets smaller than a subset give smaller ones, and both whole there is one."""
+        real, fake = self.sets.gathered()
+        size = size_of_subsets(real, fake, SUBSET_SIZE)
+        subsets = 1 if size == len(real) == len(fake) else SUBSETS
+        return {"kid_subsets": subsets, "kid_subset_size": size, "kid_seed": SEED}

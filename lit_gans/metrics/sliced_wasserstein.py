@@ -237,6 +237,8 @@ class PixelMeasure(Measure):
                 f"{self.reals.available} for {self.total}: use num_images of {self.reals.available} or less, or leave "
                 f"swd out"
             )
+        if isinstance(self.reals.data.resolution, str):
+            raise ValueError("swd needs images of one square size, and these are of several: give --resolution for all")
         self.metric = SlicedWasserstein(self.reals.data.resolution, self.reals.data.channels).to(context.device)
 
     def begin(self) -> None:

@@ -111,17 +111,19 @@ class _Images(Subject):
 
 
 class StoredImages(_Images):
-    """The first `plan.num_images` images of one set against another."""
+    """The first `plan.num_images` images of one set against another; `framing` says in words how files became both."""
 
-    def __init__(self, fake: RealImages, real: RealImages, plan: Plan) -> None:
+    def __init__(self, fake: RealImages, real: RealImages, plan: Plan, *, framing: str | None = None) -> None:
         super().__init__(fake, plan.num_images)
+        self.framed = {} if framing is None else {"framing": framing}
         self.reals = Reals(real, plan.split, plan.num_real)
         labels = fake.dataset("train").labels
         if labels is not None and tuple(fake.class_names) == tuple(real.class_names):  # class 3 is class 3 of the other
             self.labels = labels[: self.total]
 
     def protocol(self, context: Context, shared: dict[str, object]) -> dict[str, object]:
-        return {**shared, "skipped": context.skipped, "generator": "images", "images": self.fake.fingerprint("train")}
+        own = {"generator": "images", "images": self.fake.fingerprint("train"), **self.framed}
+        return {**shared, "skipped": context.skipped, **own}
 
 
 class CaptionedImages(_Images):
@@ -135,7 +137,7 @@ class CaptionedImages(_Images):
 
 
 def weights_of(model: object, *, ema: bool = True) -> str:
-    """"ema" where averages are asked for and the model keeps some, else "raw": what makes its images."""
+    """ "ema" where averages are asked for and the model keeps some, else "raw": what makes its images."""
     return "ema" if ema and isinstance(model, Averages) and model.averages() else "raw"
 
 

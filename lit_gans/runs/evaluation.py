@@ -20,7 +20,7 @@ from lit_gans.data import ImageData, Images
 from lit_gans.data.sources import open_source
 from lit_gans.metrics.catalog import of
 from lit_gans.metrics.evaluator import Evaluation, evaluate, together
-from lit_gans.metrics.folders import PairedFiles
+from lit_gans.metrics.folders import PairedFiles, WholeImages, in_px, sizes_of
 from lit_gans.metrics.plan import Plan
 from lit_gans.metrics.settings import Settings, TranslationSettings, configured
 from lit_gans.metrics.subjects import CaptionedImages, StoredImages, Subject
@@ -88,11 +88,13 @@ def evaluate_run(
     *,
     other: str | Path | None = None,
     data: ImageData | None = None,
+    framing: str | None = None,
 ) -> Evaluation:
     """What the model of a run samples, against `data`, else the images in `other`, else the run's own data; or what it
     makes of the pictures of `data`, else of the run's own.
 
-    `given`: of `Settings` or `TranslationSettings`, where not None; the rest is as in the run's config.
+    `given`: of `Settings` or `TranslationSettings`, where not None; the rest is as in the run's config. `framing`: of
+    the images in `other`, see `Images.resize`; by default as the run's own data, where those are pictures too.
     ValueError or FileNotFoundError for metrics, data or weights that cannot be had.
     """
     model, config = load_run(target, trust=where.trust), _config_of(target)
@@ -109,7 +111,10 @@ def evaluate_run(
         section = (config or {}).get("evaluate_translation") or {}
         settings, way_out = configured(TranslationSettings, section, given), "from Python, pass data="
     if data is None and other is not None:
-        data = image_folder(Path(other), model.resolution, channels=model.channels)
+        framed = _framed_as_own(config, Path(other), model.resolution, framing)
+        data = image_folder(Path(other), model.resolution, channels=model.channels, **framed)
+    elif framing is not None:
+        raise ValueError(f"framing {framing!r} is of a folder of real images: name one, or leave it out")
     data = _own_data(target, config, way_out, where) if data is None else data
     data.prepare_data()
     if can(model, Captioned):  # samples are of the captions of `data`, or of the run's own data where it has none
@@ -117,7 +122,8 @@ def evaluate_run(
         model.take_captions(data if own else _own_data(target, config, "evaluate a run folder", where))
     plan = settings.plan(model, data)
     subjects = settings.subjects(model.to(where.device), data, plan)
-    return where.measure([(subject, plan) for subject in subjects], settings, data)
+    found = where.measure([(subject, plan) for subject in subjects], settings, data)
+    return replace(found, protocol={**found.protocol, "framing": in_words(data)}) if other is not None else found
 
 
 def settings_of(config: dict[str, Any] | None, given: dict[str, Any]) -> Settings:
@@ -146,6 +152,22 @@ def _config_of(target: Path) -> dict[str, Any] | None:
         return None
 
 
+def _framed_as_own(config: dict[str, Any] | None, other: Path, resolution: int, framing: str | None) -> dict[str, Any]:
+    """`Images`' options: as training framed its pictures; where it says nothing of that, they must have its size."""
+    own = ((config or {}).get("data") or {}).get("init_args", {})
+    if framing is not None:
+        return {"resize": framing}
+    if "crop_px" in own and "resize" in own:
+        return {name: own[name] for name in ("resize", "crop_px")}
+    wrong = [size for size in sizes_of(open_source(other)) if size != (resolution, resolution)]
+    if wrong:
+        raise ValueError(
+            f"images in {other} are of {in_px(wrong[0])}, those of the run of {resolution}, and its config does not "
+            "say how pictures are framed: give --framing stretch, crop or fit"
+        )
+    return {"resize": "none"}
+
+
 def _own_data(target: Path, config: dict[str, Any] | None, way_out: str, where: Where) -> ImageData:
     if config is None:
         raise FileNotFoundError(
@@ -165,10 +187,12 @@ def evaluate_folder(
     other: str | Path | None = None,
     data: ImageData | None = None,
     resolution: int | None = None,
+    framing: str | None = None,
 ) -> Evaluation:
     """The images in `target` against `data` or the folder `other`, picture by picture, or against their captions.
 
-    `resolution` in px, to which both are brought. ValueError or FileNotFoundError for folders that do not fit.
+    `resolution` in px, to which both are brought by `framing`: see `Images.resize`. ValueError or FileNotFoundError for
+    folders that do not fit.
     """
     refuse_translators(target, given)
     settings = replace(settings_of(None, given), num_images=given.get("num_images"))  # all, unless less is asked for
@@ -186,39 +210,60 @@ def evaluate_folder(
     plans = {kind: settings.plan_of(kind, names) for kind, names in {"images": of_sets, **asked}.items() if names}
     subjects: list[tuple[Subject, Plan]] = []
     if "images" in plans:
-        data = _reals(target, Path(other), resolution) if data is None else data
-        fake = image_folder(target, data.resolution, channels=data.channels)
+        fake, data = _image_folders(target, other, data, resolution=resolution, framing=framing)
         data.prepare_data()
-        subjects.append((StoredImages(fake, data, plans["images"]), plans["images"]))
+        plan, (ours, theirs) = plans["images"], (in_words(each) for each in (fake, data))
+        if isinstance(fake, WholeImages) and where.plots is not None:
+            raise ValueError(f"plots need images of one square size; there are {ours}: give --resolution for all")
+        framing = ours if ours == theirs else f"{ours}; reals {theirs}"
+        subjects.append((StoredImages(fake, data, plan, framing=framing), plan))
     if "pairs" in plans:
         subjects.append((PairedFiles(open_source(target), open_source(Path(other))), plans["pairs"]))
     if "captions" in plans:
-        images = image_folder(target, image_px(target), channels=3)
-        subjects.append((CaptionedImages(target, images, settings.num_images), plans["captions"]))
+        subjects.append((CaptionedImages(target, WholeImages(target), settings.num_images), plans["captions"]))
     return where.measure(subjects, settings, data)
 
 
-def _reals(target: Path, other: Path, resolution: int | None) -> ImageData:
-    fake_px, real_px = image_px(target), image_px(other)
-    if resolution is None and fake_px != real_px:
+def _image_folders(
+    target: Path, other: str | Path | None, data: ImageData | None, *, resolution: int | None, framing: str | None
+) -> tuple[ImageData, ImageData]:
+    """(fakes, reals). As they are stored, unless they are to be brought to one size."""
+    if data is not None:
+        fake = image_folder(target, data.resolution, channels=data.channels, resize=framing or "stretch")
+        return fake, data
+    folders = [target, Path(other)]
+    if resolution is not None:
+        fake, real = (image_folder(f, resolution, channels=3, resize=framing or "stretch") for f in folders)
+        return fake, real
+    if framing is not None:
+        raise ValueError(f"framing {framing!r} goes with the size that images are brought to: give --resolution too")
+    sizes = [sizes_of(open_source(folder)) for folder in folders]
+    fake_size, real_size = (next(iter(each)) for each in sizes)
+    if len(sizes[0]) == len(sizes[1]) == 1 and fake_size != real_size:
         raise ValueError(
-            f"images in {target} are {fake_px} px wide and in {other} {real_px} px: "
+            f"images in {target} are {in_px(fake_size)} and in {other} {in_px(real_size)}: "
             f"give --resolution, to which both are brought"
         )
-    return image_folder(other, resolution or real_px, channels=3)
+    if len(sizes[0]) == len(sizes[1]) == 1 and fake_size[0] == fake_size[1]:
+        fake, real = (image_folder(folder, fake_size[0], channels=3, resize="none") for folder in folders)
+        return fake, real
+    return WholeImages(target), WholeImages(folders[1])
 
 
-def image_folder(path: Path, resolution: int, *, channels: int) -> ImageData:
-    return Images(str(path), batch_size=1, resolution=resolution, channels=channels)
+def image_folder(path: Path, resolution: int, *, channels: int, resize: str, crop_px: int | None = None) -> Images:
+    """All of each picture where `resize` is "stretch", as published evaluators have it; else see `Framing`."""
+    return Images(
+        str(path), batch_size=1, resolution=resolution, channels=channels, resize=resize, crop_px=crop_px
+    )  # fmt: skip
 
 
-def image_px(path: Path) -> int:
-    """The shorter side of the first image, in px. FileNotFoundError where there is no folder, or no image in it."""
-    from PIL import Image
-
-    source = open_source(path)
-    with source.open(source.names[0]) as file, Image.open(file) as image:
-        return min(image.size)
+def in_words(data: ImageData) -> str:
+    """How pictures became what is measured."""
+    if isinstance(data, WholeImages):
+        return f"as stored, whole: {data.sizes}"
+    how = data.transform()
+    first = f"{how['crop_px']} px in the middle, then " if how.get("crop_px") else ""
+    return f"{first}{how.get('resize') or type(data).__name__} at {data.resolution} x {data.resolution} px"
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
