@@ -19,6 +19,7 @@ from lit_gans.papers.stylegan2 import (
     MappingNetwork,
     StyleGAN2,
     from_official_config,
+    networks,
 )
 from lit_gans.papers.stylegan2.networks import as_condition, half_resolutions, resolutions, truncate
 from lit_gans.runs.configs import shipped_configs
@@ -117,7 +118,8 @@ def test_top_resolutions_compute_in_half(count: int, expected: set[int]) -> None
 
 @pytest.mark.parametrize("half_dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("architecture", ["skip", "resnet"])
-def test_half_precision_is_near_full(architecture: str, half_dtype: str) -> None:
+def test_half_precision_is_near_full(architecture: str, half_dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "has_fast_half", lambda device: True)
     half = {"num_half_res": 2, "half_dtype": half_dtype, "conv_clamp": 256, "architecture": architecture}
     g, d = generator(**half), Discriminator(**half, **SMALL)
     z, seen = torch.randn(4, 8), []
@@ -127,6 +129,17 @@ def test_half_precision_is_near_full(architecture: str, half_dtype: str) -> None
     tolerance = {"float16": 0.01, "bfloat16": 0.08}[half_dtype] * full.abs().max().item()
     assert torch.allclose(image, full, atol=tolerance) and not torch.equal(image, full)
     assert torch.allclose(d(full), d(full, force_fp32=True), atol=10 * tolerance) and d(full).dtype == torch.float32
+
+
+def test_a_cpu_computes_in_full_precision_whatever_is_set() -> None:
+    half, dtypes = {"num_half_res": 2, "conv_clamp": 256}, set[torch.dtype]()
+    g, d = generator(**half), Discriminator(**half, **SMALL)
+    for module in (*g.modules(), *d.modules()):
+        module.register_forward_hook(
+            lambda module, args, out: dtypes.update(t.dtype for t in (out,) if torch.is_tensor(t))
+        )
+    d(g(torch.randn(2, 8), noise="const"))
+    assert dtypes == {torch.float32}
 
 
 # ---- penalties -------------------------------------------------------------------------------------------------------

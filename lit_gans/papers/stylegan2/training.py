@@ -29,8 +29,8 @@ class StyleGAN2(GAN):
         num_layers: of the mapping; 8 in the paper, 2 in ADA's "auto" and CIFAR-10 configurations.
         channel_base, channel_max: see `widths`; base 16384 is the half width that ADA uses up to 256 pixels.
         generator_architecture, discriminator_architecture: "skip", "resnet" or "orig" (Figure 7).
-        num_half_res, half_dtype, conv_clamp: so many top resolutions compute in half precision, with activations
-            clamped; 4, "float16" and 256 in ADA.
+        num_half_res, half_dtype, conv_clamp: so many top resolutions compute in half precision (on CUDA; elsewhere it
+            is slow, and they compute in full), with activations clamped; 4, "float16" and 256 in ADA.
         mbstd_group_size, mbstd_channels: of the minibatch standard deviation; group None is the whole micro-batch.
         lr, betas: of both players' Adam as published, before the correction for lazy regularisation.
         r1_gamma, r1_interval: weight of R1, which runs in every so many batches; weight 0 leaves it out.
