@@ -91,6 +91,7 @@ def evaluate(
     """
     from lit_gans.base.processes import find_device, rank_and_world
     from lit_gans.runs import evaluation as measured
+    from lit_gans.runs.folder import check_output
 
     target = Path(target)
     if not target.exists():
@@ -104,6 +105,7 @@ def evaluate(
         "num_segments": num_segments,
     }  # fmt: skip
     cache, pictures = (None if path is None else Path(path) for path in (cache_dir, plots))
+    check_output(output, plots)
     where, is_run = measured.Where(find_device(device, double=True), cache, pictures, trust), measured.is_run(target)
     if is_run:
         evaluation = measured.evaluate_run(target, given, where, other=other, data=data)

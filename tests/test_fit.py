@@ -361,7 +361,7 @@ def test_full_disk_before_training(
 def test_full_disk_in_training_keeps_the_previous_checkpoint(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flush, calls = checkpoint_module._flush_to_disk, []
+    flush, calls = checkpoint_module.flush_to_disk, []
 
     def full(path: Path) -> None:
         calls.append(path)
@@ -369,7 +369,7 @@ def test_full_disk_in_training_keeps_the_previous_checkpoint(
             raise OSError(errno.ENOSPC, "No space left on device")
         flush(path)
 
-    monkeypatch.setattr(checkpoint_module, "_flush_to_disk", full)
+    monkeypatch.setattr(checkpoint_module, "flush_to_disk", full)
     with pytest.warns(UserWarning, match=r"was not written \(.*No space left.*kimg00000.048.ckpt is intact"):
         status = run(config, f"--run_folder={tmp_path / 'run'}", "--checkpoint.every_kimg=0.048")
     assert status == 1 and "resume with --ckpt_path=last" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_an_error_in_a_step_leaves_the_clock_in_the_middle_of_it(tmp_path: Path)
     with pytest.raises(RuntimeError, match="broken"):
         fit(game, tmp_path, seen, Checkpoint(0, 0, monitor=None))
     assert game.mid_step and game.images_seen == 2 * BATCH and len(seen.at) == 2
-    assert [p.name for p in checkpoints(tmp_path)] == ["kimg00000.032-interrupted.ckpt"]
+    assert checkpoints(tmp_path) == []  # half a batch's steps are in the weights
 
 
 def test_a_finished_run_is_not_in_the_middle_of_a_step(tmp_path: Path) -> None:
