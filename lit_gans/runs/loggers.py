@@ -56,6 +56,11 @@ class LastingCSV(CSVLogger):
     Lightning deletes that, and keeps a hundred rows to itself, which a kill would lose.
     """
 
+    @property
+    def experiment(self) -> Any:
+        """Itself: Lightning's writer, when it is made, deletes the file."""
+        return self
+
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:  # type: ignore[override]
         row = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
