@@ -105,11 +105,11 @@ def evaluate(
         "num_segments": num_segments,
     }  # fmt: skip
     cache, pictures = (None if path is None else Path(path) for path in (cache_dir, plots))
-    check_output(output, plots)
     where, is_run = measured.Where(find_device(device, double=True), cache, pictures, trust), measured.is_run(target)
+    output = output or (measured.run_folder(target) / "evaluations.jsonl" if is_run else None)
+    check_output(output, plots)
     if is_run:
         evaluation = measured.evaluate_run(target, given, where, other=other, data=data)
-        output = output or measured.run_folder(target) / "evaluations.jsonl"
     else:
         evaluation = measured.evaluate_folder(target, given, where, other=other, data=data, resolution=resolution)
     if output is not None and rank_and_world()[0] == 0:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 import warnings
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -60,7 +62,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         self._saved_at = -1  # the count of images that the newest file holds
         self._written_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
-        self._stop = False
+        self._stop = self._requeue = False
         self._answer: Callable[[], float] | None = None
 
     # ---- when --------------------------------------------------------------------------------------------------------
@@ -121,7 +123,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         if self._stop:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._stop = True
+        self._stop, self._requeue = True, signal.Signals(number).name == "SIGUSR1"
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         """Raises SIGTERMException on all processes after the same batch."""
@@ -168,11 +170,12 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: Game, exception: BaseException) -> None:
         stopped = isinstance(exception, SIGTERMException)
-        if pl_module.images_seen in (0, self._saved_at) or pl_module.mid_step or not _finite(pl_module):
-            return
-        if stopped or trainer.world_size == 1:
-            # On several processes an error on one leaves the others elsewhere: nothing can be agreed upon.
+        whole = pl_module.images_seen > 0 and not pl_module.mid_step and _finite(pl_module)
+        # On several processes an error on one leaves the others elsewhere: nothing can be agreed upon.
+        if whole and pl_module.images_seen != self._saved_at and (stopped or trainer.world_size == 1):
             self.save(trainer, pl_module, last_chance=stopped)
+        if stopped and self._requeue and trainer.is_global_zero and SLURMEnvironment.detect():
+            requeue()
 
     def teardown(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         for number, handler in self._handlers.items():
@@ -242,6 +245,15 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self._judged = state_dict["best"], state_dict["judged"]
         self.best_at = state_dict.get("best_at", -1)  # not in files of earlier versions
+
+
+def requeue() -> None:
+    """Puts this SLURM job, or task of an array, back into the queue, as Lightning does on SIGUSR1."""
+    job, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    try:
+        subprocess.run(["scontrol", "requeue", f"{job}_{task}" if job else os.environ["SLURM_JOB_ID"]], check=True)
+    except (OSError, KeyError, subprocess.CalledProcessError) as error:
+        warnings.warn(f"the job was not requeued ({error}): queue it again, with --ckpt_path=auto", stacklevel=2)
 
 
 def write_checkpoint(trainer: Trainer, path: Path) -> str | None:

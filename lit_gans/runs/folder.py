@@ -159,8 +159,10 @@ def check_inside(path: Path, folder: Path) -> None:
 
 
 def check_output(*outputs: str | os.PathLike | None) -> None:
-    """ValueError where an output in a run folder, which may be a stranger's, leads out of it by a link."""
+    """ValueError where an output in a run folder, which may be a stranger's, leads out of it by a link; or a file."""
     for path in (Path(output).absolute() for output in outputs if output is not None):
+        if path.is_symlink() and not path.is_dir():
+            check_inside(path, path.parent)
         for folder in path.parents:
             if is_pretrained(folder) or (folder / "config.yaml").is_file() or (folder / "checkpoints").is_dir():
                 check_inside(path, folder)

@@ -33,8 +33,12 @@ def lines(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize(
     "batch",
-    [torch.ones(3, 2), {"a": torch.ones(3), "b": 1}, (None, [torch.tensor(7), torch.ones(3)]),
-     {"c": {"d": [torch.ones(3)]}}],
+    [
+        torch.ones(3, 2),
+        {"a": torch.ones(3), "b": 1},
+        (None, [torch.tensor(7), torch.ones(3)]),
+        {"c": {"d": [torch.ones(3)]}},
+    ],
 )
 def test_a_batch_is_counted_by_its_first_rows(batch: Any) -> None:
     assert images_in(batch, 2) == 6

@@ -1,6 +1,7 @@
 """Which checkpoints there are, and when."""
 
 import os
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -206,6 +207,40 @@ def test_time_is_counted_for_throughput(tmp_path: Path) -> None:
     started = time.perf_counter()
     train(CASES["gan"](), tmp_path, batches=2, checkpoint=keep)
     assert 0 < keep.spent_s < time.perf_counter() - started
+
+
+@pytest.mark.parametrize(
+    ("environment", "job"),
+    [
+        ({"SLURM_JOB_ID": "7"}, "7"),
+        ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}, "7_3"),
+    ],
+)
+def test_sigusr1_saves_and_requeues(
+    environment: dict[str, str], job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ask(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 1:
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/asked\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    slurm = {
+        "SLURM_NTASKS": "1",
+        "SLURM_JOB_NAME": "fit",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+    }
+    for name, value in {**slurm, **environment}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SIGTERMException):
+        train(CASES["gan"](), tmp_path, batches=8, callbacks=[Ask()])
+    assert names(tmp_path) == ["kimg00000.032.ckpt"]
+    assert (tmp_path / "asked").read_text() == f"requeue {job}\n"
 
 
 def test_several_processes_agree_to_stop_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
