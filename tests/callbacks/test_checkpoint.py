@@ -211,10 +211,7 @@ def test_time_is_counted_for_throughput(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("environment", "job"),
-    [
-        ({"SLURM_JOB_ID": "7"}, "7"),
-        ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}, "7_3"),
-    ],
+    [({}, "9"), ({"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}, "7_3")],
 )
 def test_sigusr1_saves_and_requeues(
     environment: dict[str, str], job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -228,14 +225,8 @@ def test_sigusr1_saves_and_requeues(
     scontrol.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/asked\n")
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    slurm = {
-        "SLURM_NTASKS": "1",
-        "SLURM_JOB_NAME": "fit",
-        "SLURM_PROCID": "0",
-        "SLURM_LOCALID": "0",
-        "SLURM_NODEID": "0",
-    }
-    for name, value in {**slurm, **environment}.items():
+    slurm = {"NTASKS": "1", "JOB_NAME": "fit", "JOB_ID": "9", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in {**{f"SLURM_{name}": value for name, value in slurm.items()}, **environment}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SIGTERMException):
         train(CASES["gan"](), tmp_path, batches=8, callbacks=[Ask()])

@@ -34,7 +34,7 @@ def test_a_longer_tick_is_the_mean_of_the_shorter_ones(tmp_path: Path) -> None:
 
 def test_means_go_on_after_a_resume(tmp_path: Path) -> None:
     """A checkpoint in the middle of a tick."""
-    fit(tmp_path / "whole", tiny_gan(total_kimg=0.064), Report(0.064), Checkpoint(0.032, 0, monitor=None))
+    fit(tmp_path / "whole", tiny_gan(total_kimg=0.064), Report(0.064), Checkpoint(0.032, 0), enable_checkpointing=True)
     half = next((tmp_path / "whole" / "checkpoints").glob("*0.032.ckpt"))
     fit(tmp_path / "half", tiny_gan(total_kimg=0.064), Report(0.064), ckpt_path=half)
     whole, resumed = ({k: v for k, v in lines(tmp_path / f)[0].items() if k != "time_s"} for f in ("whole", "half"))

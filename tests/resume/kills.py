@@ -27,7 +27,7 @@ from tests.cases import largest_difference
 CONFIG: dict[str, Any] = {
     "model": {
         "class_path": "lit_gans.papers.VanillaGAN",
-        "init_args": {"resolution": 8, "hidden": 16, "units": 8, "pieces": 2, "z_dim": 4, "total_kimg": 3.2},
+        "init_args": {"resolution": 8, "hidden": 16, "units": 8, "pieces": 2, "z_dim": 4, "total_kimg": 1.6},
     },
     "data": {"class_path": "lit_gans.data.Digits", "init_args": {"resolution": 8, "batch_size": 16}},
     "image_grid": {"every_kimg": 0.8, "columns": 3, "rows": 2},
@@ -115,7 +115,7 @@ def one_round(folder: Path, whole: Path, kills: int, longest_s: float, seed: int
     run, log, chance = folder / "run", folder / "log.txt", random.Random(seed)
     folder.mkdir(parents=True)
     done = 0
-    while done < kills and was_killed(argv(whole.parent / "config.yaml", run), log, chance.uniform(0, longest_s)):
+    while done < kills and was_killed(argv(whole.parent / "config.yaml", run), log, chance.uniform(0, 0.7 * longest_s)):
         done += 1
     while was_killed(argv(whole.parent / "config.yaml", run), log, 3600):
         raise AssertionError("it took an hour")
