@@ -193,6 +193,6 @@ def test_a_table_gains_columns_and_loses_no_row(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_file_goes(tmp_path: Path) -> None:
-    (tmp_path / ".run.json.0123.4.tmp").touch()
+    (tmp_path / ".run.json.0123456789ab.4.tmp").touch()
     RunFolder(tmp_path)
     assert os.listdir(tmp_path) == [".lock"]

@@ -83,7 +83,7 @@ class RunFolder:
         self.path, self.fresh = path, fresh
         self._lock = _lock(path / LOCK)
         for place in (path, path / "samples"):
-            for unfinished in place.glob(".*.tmp"):  # of a process that was killed while writing
+            for unfinished in place.glob(f".*.{'?' * 12}.*.tmp"):  # of `replacing`, in a process that was killed
                 unfinished.unlink()
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +61,14 @@ def take(place: Place, *, ckpt_path: str | None) -> tuple[RunFolder, Place]:
     if place.is_new:
         folder = RunFolder.new(place.run)
         return folder, place._replace(run=folder.path)
-    return RunFolder(place.run), _as_it_stands(place.run) if ckpt_path in ("last", "auto") else place
+    folder = RunFolder(place.run)
+    place = _as_it_stands(place.run) if ckpt_path in ("last", "auto") else place
+    if ckpt_path == "auto":
+        found = (
+            f"goes on from {place.checkpoint}" if place.checkpoint else f"no checkpoint in {place.run}, starts there"
+        )
+        print(f"--ckpt_path=auto: {found}", file=sys.stderr)
+    return folder, place
 
 
 def as_process_zero_says(trainer: Trainer, decide: Callable[[], Place]) -> Place:
