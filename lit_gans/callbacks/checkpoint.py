@@ -139,10 +139,8 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
-        before, better = (
-            (self.best, self.best_at),
-            self._judge(pl_module),
-        )  # first: the file knows whether it is the best
+        before = self.best, self.best_at
+        better = self._judge(pl_module)  # first: the file knows whether it is the best
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if better and not self._keep_best(trainer, pl_module):
             self.best, self.best_at = before
