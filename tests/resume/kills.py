@@ -14,12 +14,15 @@ import re
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+import lit_gans.papers
+import lit_gans.training.cli  # noqa: F401  - before the first process is forked
 from lit_gans import fit
 from lit_gans.base.checkpoints import read_checkpoint
 from tests.cases import largest_difference
@@ -54,6 +57,8 @@ def start(command: list[str], log: Path) -> int:
     status = 70
     try:
         status = fit.main(command)
+    except Exception:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(status)
