@@ -95,6 +95,7 @@ def evaluate(
     """
     from lit_gans.base.processes import find_device, rank_and_world
     from lit_gans.runs import evaluation as measured
+    from lit_gans.runs.folder import check_output
 
     target = Path(target)
     if not target.exists():
@@ -109,10 +110,11 @@ def evaluate(
     }  # fmt: skip
     cache, pictures = (None if path is None else Path(path) for path in (cache_dir, plots))
     where, is_run = measured.Where(find_device(device, double=True), cache, pictures, trust), measured.is_run(target)
+    output = output or (measured.run_folder(target) / "evaluations.jsonl" if is_run else None)
+    check_output(output, plots)
     of_reals: dict[str, Any] = {"other": other, "data": data, "framing": framing}
     if is_run:
         evaluation = measured.evaluate_run(target, given, where, **of_reals)
-        output = output or measured.run_folder(target) / "evaluations.jsonl"
     else:
         evaluation = measured.evaluate_folder(target, given, where, **of_reals, resolution=resolution)
     if output is not None and rank_and_world()[0] == 0:

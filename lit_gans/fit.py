@@ -22,7 +22,7 @@ Trains what a config describes, into a run folder. The options that are used mos
   --trainer.NAME=VALUE           of Lightning's trainer: devices, accelerator, precision, num_nodes, ...
   --CALLBACK.NAME=VALUE          --evaluate.every_kimg=20, --checkpoint.every_kimg=50, --ema.half_life_kimg=20, ...
   --run_folder FOLDER            default: runs/<config's folder>-<config's name>
-  --ckpt_path last               continues the run exactly where it stopped; or a .ckpt file
+  --ckpt_path last               continues the run exactly where it stopped; auto: or starts it; or a .ckpt file
   --logger NAME                  wandb (default), tensorboard, csv or none
   --seed_everything N            of all that is random (default: 0)
   --print_config                 everything that can be set, as a config with its values

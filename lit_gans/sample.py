@@ -78,8 +78,10 @@ def sample(
     from lit_gans.editing.captions import captions_to_draw, save_attention, save_captioned, save_sentences
     from lit_gans.editing.films import film
     from lit_gans.editing.styles import noise_table, style_mixing, truncation_sweep
+    from lit_gans.runs.folder import check_output
     from lit_gans.runs.load import load_run
 
+    check_output(output)
     seeds = sampling.numbers_of(seeds, "seeds")
     classes = None if classes is None else sampling.numbers_of(classes, "classes")
     psis = [psi] if isinstance(psi, int | float) else list(psi)

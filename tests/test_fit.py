@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from lit_gans.runs.configs import shipped_configs
 from lit_gans.runs.folder import new_run_folder
 from lit_gans.runs.load import load_run
 from lit_gans.training.cli import parse, set_arithmetic
+from lit_gans.training.place import TOLD, Place, as_process_zero_says
 from tests.cases import largest_difference
 from tests.distributed.launch import ROOT, free_port
 
@@ -131,6 +133,91 @@ def test_ckpt_path_last_continues_the_same_run(config: Path, tmp_path: Path) -> 
     assert largest_difference(a["state_dict"], b["state_dict"]) == 0.0
     assert len(json.loads((halves / "run.json").read_text())["starts"]) == 2
     assert losses(whole) == losses(halves)
+
+
+def test_auto_starts_and_goes_on_in_one_folder(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command three times; the folder in the user's home, with curves as CSV; the second finds run.json empty."""
+    whole, home = tmp_path / "whole", tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    run(config, f"--run_folder={whole}", "--logger=csv")
+    command = ["--run_folder=~/runs/x", "--ckpt_path=auto", "--logger=csv"]
+    assert run(config, *command, "--model.init_args.total_kimg=0.08") == 0
+    folder = home / "runs" / "x"
+    (folder / "run.json").write_text("")
+    with pytest.warns(UserWarning, match="run.json cannot be read"):
+        assert run(config, *command) == 0
+    assert run(config, *command) == 0
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["x"] and not (tmp_path / "~").exists()
+    a, b = (read_checkpoint(checkpoints(f)[-1]) for f in (whole, folder))
+    assert largest_difference(a["state_dict"], b["state_dict"]) == 0.0
+    assert losses(whole) == losses(folder)
+    tables = [(f / "csv" / "metrics.csv").read_text().splitlines() for f in (whole, folder)]
+    column = tables[0][0].split(",").index("loss_d")
+    assert tables[0][0] == tables[1][0]
+    told = [[row.split(",")[column] for row in table] for table in tables]
+    assert list(filter(None, told[0])) == list(filter(None, told[1])) and len(told[0]) > 10
+    assert len(json.loads((folder / "run.json").read_text())["starts"]) == 2
+
+
+def test_a_start_takes_its_folder_before_its_first_checkpoint(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text("of another\n")
+    assert run(config, f"--run_folder={folder}", "--model.init_args.total_kimg=0.016") == 0
+    assert f"{folder} is there already: this start writes to {folder}-2" in capsys.readouterr().err
+    assert [p.name for p in folder.iterdir()] == ["metrics.jsonl"]
+    resolved = yaml.safe_load((tmp_path / "run-2" / "config.yaml").read_text())
+    assert resolved["trainer"]["default_root_dir"] == str(tmp_path / "run-2")
+    assert run(config, f"--run_folder={folder}", "--ckpt_path=last") == 1  # it means run, never run-2
+    assert "nothing to resume" in capsys.readouterr().err
+
+
+def test_a_start_that_fails_before_its_first_batch_leaves_no_folder(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    assert run(config, f"--run_folder={folder}", "--data.init_args.resolution=32") == 1
+    assert not folder.exists()
+
+
+def test_going_on_from_an_older_checkpoint(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder, short = tmp_path / "run", "--model.init_args.total_kimg=0.112"
+    run(config, f"--run_folder={folder}")
+    older = folder / "checkpoints" / "kimg00000.080.ckpt"
+    assert run(config, f"--ckpt_path={older}", short) == 0
+    assert [p.name for p in checkpoints(folder)] == ["kimg00000.080.ckpt", "kimg00000.112.ckpt"]
+    apart = folder / "set_apart" / "after-kimg00000.080"
+    assert f"kept in {apart}" in capsys.readouterr().err
+    assert [p.name for p in checkpoints(apart)] == ["kimg00000.160.ckpt"]
+    assert lines(apart)[0]["kimg"] == 0.096 and lines(folder)[-1]["kimg"] == 0.112
+
+
+def test_a_strangers_link_is_not_followed(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = tmp_path / "run"
+    run(config, f"--run_folder={folder}", "--model.init_args.total_kimg=0.016")
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").symlink_to(tmp_path / "outside")
+    assert run(config, f"--run_folder={folder}", "--ckpt_path=last") == 1
+    assert "metrics.jsonl leads by a link" in capsys.readouterr().err and not (tmp_path / "outside").exists()
+
+
+def test_the_others_are_told_the_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By their environment where Lightning starts them, else by a message; an error too."""
+
+    def trainer(rank: int, told: dict | None = None) -> SimpleNamespace:
+        strategy = SimpleNamespace(launcher=None, setup_environment=lambda: None, broadcast=lambda x: told or x)
+        return SimpleNamespace(is_global_zero=rank == 0, world_size=2, num_nodes=1, strategy=strategy)
+
+    place = Place(tmp_path, tmp_path / "x.ckpt")
+    assert as_process_zero_says(trainer(0), lambda: place) == place
+    assert as_process_zero_says(trainer(1), pytest.fail) == place  # from the environment
+    monkeypatch.delenv(TOLD)
+    assert as_process_zero_says(trainer(1, {"run": "x", "checkpoint": None}), pytest.fail) == Place(Path("x"))
+    monkeypatch.delenv(TOLD)
+    with pytest.raises(ValueError, match="nothing there"):
+        as_process_zero_says(trainer(1, {"error": "nothing there"}), pytest.fail)
+    monkeypatch.delenv(TOLD)
 
 
 def test_a_second_run_does_not_touch_the_first(config: Path, tmp_path: Path) -> None:
@@ -361,7 +448,7 @@ def test_full_disk_before_training(
 def test_full_disk_in_training_keeps_the_previous_checkpoint(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flush, calls = checkpoint_module._flush_to_disk, []
+    flush, calls = checkpoint_module.flush_to_disk, []
 
     def full(path: Path) -> None:
         calls.append(path)
@@ -369,7 +456,7 @@ def test_full_disk_in_training_keeps_the_previous_checkpoint(
             raise OSError(errno.ENOSPC, "No space left on device")
         flush(path)
 
-    monkeypatch.setattr(checkpoint_module, "_flush_to_disk", full)
+    monkeypatch.setattr(checkpoint_module, "flush_to_disk", full)
     with pytest.warns(UserWarning, match=r"was not written \(.*No space left.*kimg00000.048.ckpt is intact"):
         status = run(config, f"--run_folder={tmp_path / 'run'}", "--checkpoint.every_kimg=0.048")
     assert status == 1 and "resume with --ckpt_path=last" in capsys.readouterr().err

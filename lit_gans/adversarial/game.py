@@ -360,12 +360,23 @@ class Game(pl.LightningModule, ABC):
             "batches_seen": self.batches_seen,
             "optimizers": self.optimizer_options,
         }
+        if self.reports.written:  # of the tick that is not over: a resumed run reports the means of an unbroken one
+            checkpoint["lit_gans_reports"] = self._report_sums()
+
+    def _report_sums(self) -> dict[str, tuple[float, int]]:
+        """Of all processes, which each save: their mean, so that every one of them can go on from it."""
+        sums = self.reports.sums()
+        if not sums:
+            return {}
+        totals = self.trainer.strategy.reduce(torch.stack([total for total, _ in sums.values()]), reduce_op="mean")
+        return {name: (total, sums[name][1]) for name, total in zip(sums, totals.tolist(), strict=True)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_same_architecture(self, checkpoint)
         self.images_seen = checkpoint["lit_gans"]["images_seen"]
         self.batches_seen = checkpoint["lit_gans"]["batches_seen"]
         self.saved_options = checkpoint["lit_gans"].get("optimizers")  # None: of a version that did not keep them
+        self.reports.restore(checkpoint.get("lit_gans_reports", {}), self.device)
 
 
 @contextmanager

@@ -36,6 +36,15 @@ class Reports:
         self._fold()
         return {name: total / count for name, (total, count) in sorted(self._sums.items())}
 
+    def sums(self) -> dict[str, tuple[Tensor, int]]:
+        """What the means are made of so far, sorted by name; `restore` goes on from it."""
+        self._fold()
+        return dict(sorted(self._sums.items()))
+
+    def restore(self, sums: dict[str, tuple[float, int]], device: torch.device) -> None:
+        self.clear()
+        self._sums = {name: (torch.tensor(total, device=device), count) for name, (total, count) in sums.items()}
+
     def finite(self) -> Tensor | None:
         """Whether every mean is a finite number, as a bool on the device; None where there is nothing."""
         means = list(self.means().values())

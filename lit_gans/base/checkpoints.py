@@ -44,6 +44,7 @@ def read_pth(path: Path) -> object:
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f"{path} is damaged or holds more than tensors, and is not read: {error}") from error
 
+
 CHECKPOINT_NAME = re.compile(r"kimg(\d+\.\d{3})(-interrupted)?\.ckpt")
 
 
@@ -54,8 +55,14 @@ def checkpoints(run: Path) -> list[Path]:
     return [p for m, p in sorted(found, key=lambda mp: (float(mp[0][1]), mp[0][2] is None)) if zipfile.is_zipfile(p)]
 
 
+def best_checkpoint(run: Path) -> Path | None:
+    """The run's best.ckpt, if there is one and it is complete."""
+    path = run / "checkpoints" / "best.ckpt"
+    return path if path.is_file() and zipfile.is_zipfile(path) else None
+
+
 def find_checkpoint(path: str | os.PathLike) -> Path:
-    """The checkpoint that `path` means: itself, or the newest of a run folder.
+    """The checkpoint that `path` means: itself, or the newest of a run folder; of one that has no other its best.
 
     Raises:
         FileNotFoundError: nothing there, naming what was looked for.
@@ -65,7 +72,7 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
         return path
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: give a run folder or a .ckpt file")
-    found = checkpoints(path)
+    found = checkpoints(path) or list(filter(None, [best_checkpoint(path)]))
     if not found:
         raise FileNotFoundError(f"no checkpoint in {path / 'checkpoints'}: is {path} a run folder?")
     return found[-1]

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 import warnings
@@ -13,23 +14,29 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lit_gans.adversarial import Game
 from lit_gans.base.checkpoints import checkpoints
-from lit_gans.base.files import replacing
+from lit_gans.base.files import flush_folder, flush_to_disk, lasting
 from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in, later
 from lit_gans.metrics.catalog import CATALOG, direction, metric_of
+from lit_gans.runs.timelines import set_apart
+
+STOPS = ("SIGTERM", "SIGINT", "SIGUSR1")  # the last is what SLURM is often asked to send; Windows has none
 
 
 class Checkpoint(EveryKimg, LightningCheckpoint):
     """Writes `<run>/checkpoints/kimg00012.800.ckpt` by the image clock, by wall-clock time, at the end, on SIGTERM,
-    on Ctrl-C and when training fails; keeps the last few and, as `best.ckpt`, the best by a metric.
+    on SIGUSR1, on Ctrl-C and when training fails; keeps the last few and, as `best.ckpt`, the best by a metric.
 
     A file is written beside and renamed, so that a kill at any moment leaves the previous ones usable. When the disk
-    is full, training goes on with a warning and the next one is tried; only the last one's failure is an error.
+    is full, training goes on with a warning and the next one is tried; only the last one's failure is an error. An
+    error in the middle of a batch writes none: half a batch's steps are in the weights. A run that goes on from an
+    older one than its newest first moves to `set_apart` what it had written since; see `lit_gans.runs.timelines`.
 
     Args:
         every_kimg: thousands of images between checkpoints; 0 writes only by time and at the end.
@@ -50,10 +57,12 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
             raise ValueError(f"checkpoint.every_minutes {every_minutes} is negative; 0 is never")
         self.every_minutes, self.keep_last, self.monitor = every_minutes, keep_last, monitor
         self.best: float | None = None
+        self.best_at = -1  # the count of images at which it was measured
         self._judged: float | None = None  # the last value of the metric that was compared with the best
+        self._saved_at = -1  # the count of images that the newest file holds
         self._written_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
-        self._stop = False
+        self._stop = self._requeue = False
         self._answer: Callable[[], float] | None = None
 
     # ---- when --------------------------------------------------------------------------------------------------------
@@ -84,11 +93,25 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
                 "--run_folder"
             )
 
+    def on_fit_start(self, trainer: Trainer, pl_module: Game) -> None:
+        if trainer.is_global_zero:
+            set_apart(self.folder.parent, images_seen=pl_module.images_seen)
+            self._restore_best(trainer, pl_module)
+        self.best = trainer.strategy.broadcast(self.best)
+
+    def _restore_best(self, trainer: Trainer, game: Game) -> None:
+        """A kill may have come between a checkpoint that is the best and its link; without a file there is no best."""
+        path, resumed = self.folder / "best.ckpt", trainer.ckpt_path
+        if resumed and self.best is not None and self.best_at == game.images_seen:
+            link_over(Path(resumed), path)
+        if not path.exists():
+            self.best, self.best_at = None, -1
+
     def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         super().on_train_start(trainer, pl_module)
-        self._written_at = time.monotonic()
+        self._written_at, self._saved_at = time.monotonic(), pl_module.images_seen
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (s for s in signal.Signals if s.name in STOPS):
                 self._handlers[number] = signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, frame: Any) -> None:
@@ -100,7 +123,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         if self._stop:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._stop = True
+        self._stop, self._requeue = True, signal.Signals(number).name == "SIGUSR1"
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         """Raises SIGTERMException on all processes after the same batch."""
@@ -116,9 +139,12 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
+        before = self.best, self.best_at
+        better = self._judge(pl_module)  # first: the file knows whether it is the best
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        self._keep_best(trainer, pl_module)
-        if self.every_minutes and self._settled_at != pl_module.images_seen and self._late(trainer, pl_module, batch):
+        if better and not self._keep_best(trainer, pl_module):
+            self.best, self.best_at = before
+        if self.every_minutes and self._saved_at != pl_module.images_seen and self._late(trainer, pl_module, batch):
             self._act_now(trainer, pl_module)
         self._stop_if_asked(trainer)
 
@@ -134,16 +160,20 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         self.save(trainer, game)
 
     def on_train_end(self, trainer: Trainer, pl_module: Game) -> None:
-        self._keep_best(trainer, pl_module)
-        if self._settled_at != pl_module.images_seen:
-            self.save(trainer, pl_module, last_chance=True)
+        unsaved, better = self._saved_at != pl_module.images_seen, self._judge(pl_module)
+        if unsaved or better:  # a file of this moment that was written before knows another best
+            self.save(trainer, pl_module, last_chance=unsaved)
+        if better:
+            self._keep_best(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: Game, exception: BaseException) -> None:
         stopped = isinstance(exception, SIGTERMException)
-        if pl_module.images_seen == 0 or not (stopped or trainer.world_size == 1) or not _finite(pl_module):
-            return  # on several processes an error on one leaves the others elsewhere: nothing can be agreed upon
-        if pl_module.images_seen != self._settled_at or pl_module.mid_step:
-            self.save(trainer, pl_module)
+        whole = pl_module.images_seen > 0 and not pl_module.mid_step and _finite(pl_module)
+        # On several processes an error on one leaves the others elsewhere: nothing can be agreed upon.
+        if whole and pl_module.images_seen != self._saved_at and (stopped or trainer.world_size == 1):
+            self.save(trainer, pl_module, last_chance=stopped)
+        if stopped and self._requeue and trainer.is_global_zero and SLURMEnvironment.detect():
+            requeue()
 
     def teardown(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         for number, handler in self._handlers.items():
@@ -159,13 +189,14 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
             OSError: it was refused and `last_chance` says that there will be no other.
         """
         broadcast_state(game, buffers_only=True)
-        path = self.folder / f"kimg{game.kimg:09.3f}{'-interrupted' if game.mid_step else ''}.ckpt"
+        path = self.folder / f"kimg{game.kimg:09.3f}.ckpt"
         failure = write_checkpoint(trainer, path)
+        self._written_at = time.monotonic()  # or tried: a full disk is not asked again after each batch
         if failure is None:
-            self._written_at = time.monotonic()
+            self._saved_at = game.images_seen
             if trainer.is_global_zero:
                 for old in checkpoints(self.folder.parent)[: -self.keep_last]:
-                    old.unlink()
+                    old.unlink(missing_ok=True)
             return path
         kept = checkpoints(self.folder.parent)
         message = f"checkpoint {path} was not written ({failure}); " + (
@@ -176,20 +207,30 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         warnings.warn(f"{message}: free space, the next one will be tried in time", stacklevel=2)
         return None
 
-    def _keep_best(self, trainer: Trainer, game: Game) -> None:
+    def _judge(self, game: Game) -> bool:
+        """Whether a value of the metric has come that is better than all before."""
         name = self._monitored(game.latest_metrics)
         value = game.latest_metrics.get(name) if name else None
         if name is None or value is None or value == self._judged:
-            return
+            return False
         self._judged = value
         if self.best is not None and not (value > self.best if direction(name) == "higher" else value < self.best):
-            return
-        self.best = value
-        path = self.folder / f"kimg{game.kimg:09.3f}.ckpt"
-        if self._settled_at != game.images_seen or not path.exists():
+            return False
+        self.best, self.best_at = value, game.images_seen
+        return True
+
+    def _keep_best(self, trainer: Trainer, game: Game) -> bool:
+        """Links best.ckpt to the file of this moment, written if there is none yet; whether the disk took it."""
+        if self._saved_at != game.images_seen:
             self._act_now(trainer, game)
-        if trainer.is_global_zero and path.exists():
-            link_over(path, self.folder / "best.ckpt")
+        kept = self._saved_at == game.images_seen
+        if kept and trainer.is_global_zero:
+            try:
+                link_over(self.folder / f"kimg{game.kimg:09.3f}.ckpt", self.folder / "best.ckpt")
+            except OSError as error:
+                warnings.warn(f"best.ckpt was not replaced ({error}): free space", stacklevel=2)
+                kept = False
+        return trainer.strategy.broadcast(kept)
 
     def _monitored(self, metrics: dict[str, float]) -> str | None:
         if self.monitor != "auto":
@@ -197,10 +238,20 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         return next((name for name in metrics if metric_of(name) is CATALOG["frechet"]), None)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "judged": self._judged}
+        return {"best": self.best, "best_at": self.best_at, "judged": self._judged}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self._judged = state_dict["best"], state_dict["judged"]
+        self.best_at = state_dict.get("best_at", -1)  # not in files of earlier versions
+
+
+def requeue() -> None:
+    """Puts this SLURM job, or task of an array, back into the queue, as Lightning does on SIGUSR1."""
+    job, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    try:
+        subprocess.run(["scontrol", "requeue", f"{job}_{task}" if job else os.environ["SLURM_JOB_ID"]], check=True)
+    except (OSError, KeyError, subprocess.CalledProcessError) as error:
+        warnings.warn(f"the job was not requeued ({error}): queue it again, with --ckpt_path=auto", stacklevel=2)
 
 
 def write_checkpoint(trainer: Trainer, path: Path) -> str | None:
@@ -215,22 +266,18 @@ def write_checkpoint(trainer: Trainer, path: Path) -> str | None:
     if trainer.is_global_zero:
         try:
             if failure is None:
-                _flush_to_disk(unfinished)
+                flush_to_disk(unfinished)
                 os.replace(unfinished, path)
+                flush_folder(path.parent)
         except OSError as error:
             failure = str(error)
         unfinished.unlink(missing_ok=True)
     return trainer.strategy.broadcast(failure)
 
 
-def _flush_to_disk(path: Path) -> None:
-    with open(path, "rb") as f:
-        os.fsync(f.fileno())
-
-
 def link_over(source: Path, target: Path) -> None:
     """`target` becomes the same file as `source`, at once; copied where the file system has no links."""
-    with replacing(target) as unfinished:
+    with lasting(target) as unfinished:
         try:
             os.link(source, unfinished)
         except OSError:

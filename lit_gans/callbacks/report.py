@@ -1,14 +1,13 @@
 """The figures that papers report, written down at each tick of the image clock."""
 
-import json
 from pathlib import Path
 
 from lightning.pytorch import Trainer
 
 from lit_gans.adversarial import Game
-from lit_gans.base.files import replacing
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.runs.records import record
+from lit_gans.runs.timelines import cut_metrics
 
 
 class Report(EveryKimg):
@@ -37,25 +36,3 @@ class Report(EveryKimg):
         if values := game.take_reports():
             self.latest = values
             record(trainer, values)
-
-
-def cut_metrics(path: Path, *, images_seen: int) -> None:
-    """Drops the lines later than `images_seen`, and a last one that was not finished; all lines when it is 0.
-
-    At 0 nothing was trained yet: whatever is there belongs to a run that never saved a checkpoint.
-    """
-    if not path.is_file():
-        return
-    lines = path.read_text().splitlines()
-    kept = [line for line in lines if images_seen and _images(line) <= images_seen]
-    if kept != lines or not path.read_bytes().endswith(b"\n"):
-        with replacing(path) as unfinished:
-            unfinished.write_text("".join(line + "\n" for line in kept))
-
-
-def _images(line: str) -> float:
-    """The count of images at which a line was written; infinite when the writer died in the middle of it."""
-    try:
-        return round(json.loads(line)["kimg"] * 1000)
-    except ValueError:
-        return float("inf")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -26,6 +25,7 @@ from lit_gans.metrics.settings import Settings, TranslationSettings, configured
 from lit_gans.metrics.subjects import CaptionedImages, StoredImages, Subject
 from lit_gans.runs.folder import is_pretrained, run_config
 from lit_gans.runs.load import build_data, load_run
+from lit_gans.runs.records import append_line
 
 
 @dataclass(frozen=True)
@@ -279,9 +279,7 @@ def append(path: Path, target: Path, evaluation: Evaluation) -> None:
     }  # JSON has no infinity, which the PSNR of equal pictures is
     if isinstance(evaluation.protocol.get("images_seen"), int):
         line = {"kimg": evaluation.protocol["images_seen"] / 1000, **line}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    append_line(path, line)
 
 
 def imported(path: str) -> Any:

@@ -1,12 +1,20 @@
 """The loggers of `fit`: Weights & Biases without questions, TensorBoard and CSV by one flag."""
 
+import csv
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from lit_gans.base.files import lasting
+from lit_gans.runs.records import read_side_file
 
 LoggerName = Literal["wandb", "tensorboard", "csv", "none"]
 
@@ -21,10 +29,18 @@ def wandb_is_logged_in() -> bool:
 def run_id(run: Path) -> str:
     """The run's identity at Weights & Biases, kept in the run folder so that a resumed run continues its curves."""
     path = run / "wandb_id"
-    if not path.is_file():
-        run.mkdir(parents=True, exist_ok=True)
-        path.write_text(secrets.token_hex(8))
-    return path.read_text().strip()
+    identity = read_side_file(path, _identity)
+    if identity is None:
+        identity = secrets.token_hex(8)
+        with lasting(path) as unfinished:
+            unfinished.write_text(identity)
+    return identity
+
+
+def _identity(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]{1,128}", text.strip()):
+        raise ValueError(f"{text[:20]!r} is no id of a run")
+    return text.strip()
 
 
 def over_kimg(logger: Logger) -> None:
@@ -34,12 +50,55 @@ def over_kimg(logger: Logger) -> None:
         logger.experiment.define_metric("*", step_metric="kimg")
 
 
+class LastingCSV(CSVLogger):
+    """Lightning's, whose rows are in the file at once, and which goes on in a file that is there.
+
+    Lightning deletes that, and keeps a hundred rows to itself, which a kill would lose.
+    """
+
+    @property
+    def experiment(self) -> Any:
+        """Itself: Lightning's writer, when it is made, deletes the file."""
+        return self
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:  # type: ignore[override]
+        row = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        append_row(Path(self.log_dir) / "metrics.csv", {**row, "step": step})
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any = None) -> None:  # type: ignore[override]
+        Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+        save_hparams_to_yaml(os.path.join(self.log_dir, "hparams.yaml"), params)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Nothing is left to do."""
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Adds a row to a table; a new name is a new column, for which the file is written anew."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", newline="", encoding="utf-8") as file:
+        file.seek(0)
+        columns = next(csv.reader(file), [])
+        if row.keys() <= set(columns):
+            csv.DictWriter(file, columns).writerow(row)  # at the end, wherever the reader stands
+            return
+        file.seek(0)
+        rows = list(csv.DictReader(file))
+    with lasting(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, sorted({*columns, *row}), extrasaction="ignore")
+        table.writeheader()
+        table.writerows([*rows, row])
+
+
 def build_logger(kind: LoggerName, run: Path, *, project: str = "lit_gans") -> Logger | bool:
     """The logger for a run folder; False for none. W&B is online where the user is logged in, and never a prompt."""
     if kind == "none":
         return False
     if kind == "csv":
-        return CSVLogger(run, name="csv", version="")
+        return LastingCSV(run, name="csv", version="")
     if kind == "tensorboard":
         return TensorBoardLogger(run, name="tensorboard", version="")
     os.environ.setdefault("WANDB_SILENT", "true")

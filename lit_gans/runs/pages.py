@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lit_gans.base.files import replacing
+from lit_gans.base.files import lasting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ def write_html(path: Path, template: str, **values: Any) -> Path:
     """Writes a page of `templates/`; a value is escaped unless it is Markup."""
     loader = PackageLoader("lit_gans.runs")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    with replacing(path) as unfinished:
+    with lasting(path) as unfinished:
         unfinished.write_text(environment.get_template(template).render(values), encoding="utf-8")
     return path
 

@@ -7,12 +7,20 @@ import os
 import platform
 import subprocess
 import time
+import warnings
+from collections.abc import Callable
 from importlib import metadata
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lit_gans.base.files import lasting
+from lit_gans.runs.folder import check_inside
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+
+T = TypeVar("T")
 
 
 def record(trainer: pl.Trainer, metrics: dict[str, float], **stamp: Any) -> None:
@@ -39,12 +47,50 @@ def record(trainer: pl.Trainer, metrics: dict[str, float], **stamp: Any) -> None
 def _write(trainer: pl.Trainer, metrics: dict[str, float], stamp: dict[str, Any]) -> None:
     game = trainer.lightning_module
     line = {"kimg": game.kimg, "time_s": round(time.time(), 3), **metrics, **stamp}
-    run = Path(trainer.default_root_dir)
-    run.mkdir(parents=True, exist_ok=True)
-    with open(run / "metrics.jsonl", "a") as f:
-        f.write(json.dumps(line) + "\n")
+    append_line(Path(trainer.default_root_dir) / "metrics.jsonl", line)
     for logger in trainer.loggers:
         logger.log_metrics({**metrics, "kimg": game.kimg}, step=game.images_seen)
+
+
+def append_line(path: Path, line: dict[str, Any]) -> None:
+    """One line of JSON, written at once, so that several writers do not mix theirs.
+
+    Raises:
+        ValueError: `path` is a link that leads out of its folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_inside(path, path.parent)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def record_start(trainer: pl.Trainer, config: str, command: list[str]) -> None:
+    """config.yaml and run.json; a resumed run adds its own line to run.json's history."""
+    run = Path(trainer.default_root_dir)
+    starts = read_side_file(run / "run.json", lambda text: list(json.loads(text)["starts"])) or []
+    starts.append(describe(trainer, command))
+    for name, text in (("config.yaml", config), ("run.json", json.dumps({"starts": starts}, indent=1))):
+        with lasting(run / name) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+
+
+def read_side_file(path: Path, read: Callable[[str], T]) -> T | None:
+    """What `read` makes of a file; None where there is none.
+
+    One that cannot be read is put aside with a warning, and the run goes on without it.
+    """
+    if not path.exists():
+        return None
+    try:
+        return read(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        aside = next(p for i in count(1) if not (p := path.with_name(f"{path.name}.unreadable-{i}")).exists())
+        os.replace(path, aside)
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(
+            f"{path} cannot be read ({reason}) and is now {aside.name}: the run goes on with a new one", stacklevel=2
+        )
+        return None
 
 
 def record_image(trainer: pl.Trainer, name: str, path: Path) -> None:

@@ -41,11 +41,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a line that a kill cut short is left out."""
     lines = []
     path = run / "metrics.jsonl"
-    for text in path.read_text().splitlines() if path.is_file() else []:
+    for text in path.read_text(errors="replace").splitlines() if path.is_file() else []:
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             continue
+        lines += [line] if isinstance(line, dict) and "kimg" in line else []
     return lines
 
 

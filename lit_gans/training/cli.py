@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
+import os
 import re
 import sys
 import warnings
 from argparse import HelpFormatter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,16 @@ from lit_gans import callbacks
 from lit_gans.adversarial import Game
 from lit_gans.adversarial.checks import check_same_architecture
 from lit_gans.adversarial.strategy import SyncAtStep
-from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
+from lit_gans.base.checkpoints import read_checkpoint
 from lit_gans.base.precision import set_float32_precision
 from lit_gans.runs.classes import load_added, see_working_folder
 from lit_gans.runs.configs import differences, find_config, with_hint
-from lit_gans.runs.folder import last_run_folder, new_run_folder
 from lit_gans.runs.loggers import LoggerName, build_logger, close, over_kimg
-from lit_gans.runs.records import describe
+from lit_gans.runs.records import record_start
 from lit_gans.runs.report import write_page
 from lit_gans.runs.vocabulary import share_vocabulary
 from lit_gans.training.options import check_arguments, check_finite, check_trainer
+from lit_gans.training.place import TOLD, Place, as_process_zero_says, likely_folder, place_of, take
 
 # In the order of their work after a batch; each is configured by its name, as in --ema.half_life_kimg=20.
 CALLBACKS = {
@@ -112,7 +113,10 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--run_folder", type=str | None, help="run folder; default runs/<config's folder>-<config's name>"
         )
-        parser.add_argument("--ckpt_path", type=str | None, help="'last' continues the run; or a .ckpt file")
+        parser.add_argument(
+            "--ckpt_path", type=str | None,
+            help="'last' continues the run; 'auto' too, or starts it if there is nothing to continue; or a .ckpt file",
+        )  # fmt: skip
         parser.add_argument(
             "--logger", type=LoggerName | None, help="where curves and grids go; default wandb, or trainer.logger"
         )
@@ -130,10 +134,38 @@ class FitCLI(LightningCLI):
         check_finite(self.config.as_dict())
         options = self.config["trainer"].as_dict()
         check_trainer(options, {name: self.parser.get_default(f"trainer.{name}") for name in options})
-        self.run = Path(self.wanted_run) if self.wanted_run else _run_folder(self.config, self.argv)
-        self.config["trainer"]["default_root_dir"] = str(self.run)
+        self.place = Place(Path(self.wanted_run)) if self.wanted_run else self._place()
+        self.config["trainer"]["default_root_dir"] = str(likely_folder(self.place))
         self._choose_logger()
         share_vocabulary(self.config["model"], self.config["data"])
+
+    def _place(self) -> Place:
+        default = Path("runs") / _experiment_name(self.argv)
+        return place_of(self.config["run_folder"], self.config["ckpt_path"], default=default)
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return Path(self.config["trainer"]["default_root_dir"])
+
+    @contextmanager
+    def run_folder_taken(self) -> Iterator[None]:
+        """Inside, the run folder is this start's alone, and `run` and `place` are the same on all processes."""
+        folder = None
+
+        def decide() -> Place:
+            nonlocal folder
+            folder, place = take(self.place, ckpt_path=self.config["ckpt_path"])
+            return place
+
+        try:
+            self.place = as_process_zero_says(self.trainer, decide)
+            self.config["trainer"]["default_root_dir"] = self.trainer._default_root_dir = str(self.place.run)
+            yield
+        finally:
+            os.environ.pop(TOLD, None)
+            if folder is not None:
+                folder.leave(trained=self.model.images_seen > 0)
 
     def _choose_logger(self) -> None:
         """Raises ValueError where the short way and Lightning's are both taken."""
@@ -184,13 +216,20 @@ def set_arithmetic(cli: FitCLI) -> None:
 
 
 def train(cli: FitCLI, argv: list[str]) -> Path:
-    """Trains what was parsed; the run folder."""
+    """Trains what was parsed; the run folder, which belongs to this start from here to the end."""
     set_arithmetic(cli)
-    checkpoint = _checkpoint_to_resume(cli)
-    trainer = cli.trainer
+    with cli.run_folder_taken():
+        _train(cli, argv)
+    return cli.run
+
+
+def _train(cli: FitCLI, argv: list[str]) -> None:
+    trainer, checkpoint = cli.trainer, cli.place.checkpoint
+    if checkpoint is not None:
+        check_same_architecture(cli.model, read_checkpoint(checkpoint))
     if trainer.is_global_zero:
         _say_changes(cli, checkpoint)
-        _write_identity(cli, argv)
+        record_start(trainer, cli.parser.dump(cli.config, skip_unset=False), ["lit-gans", "fit", *argv])
         if cli.config["logger"] is not None:
             trainer.logger = build_logger(cli.config["logger"], cli.run)
         for each in trainer.loggers:
@@ -205,17 +244,6 @@ def train(cli: FitCLI, argv: list[str]) -> Path:
                 write_page(cli.run)
                 for each in trainer.loggers:
                     close(each)
-    return cli.run
-
-
-def _run_folder(config: Any, argv: list[str]) -> Path:
-    wanted = Path(config["run_folder"]) if config["run_folder"] else Path("runs") / _experiment_name(argv)
-    resume = config["ckpt_path"]
-    if resume == "last":
-        return last_run_folder(wanted)
-    if resume and Path(resume).parent.name == "checkpoints" and not config["run_folder"]:
-        return Path(resume).parent.parent
-    return new_run_folder(wanted)
 
 
 def _experiment_name(argv: list[str]) -> str:
@@ -239,20 +267,11 @@ def _with_shipped_configs(argv: list[str]) -> list[str]:
     ]
 
 
-def _checkpoint_to_resume(cli: FitCLI) -> str | None:
-    wanted = cli.config["ckpt_path"]
-    if not wanted:
-        return None
-    path = find_checkpoint(cli.run if wanted == "last" else wanted)
-    check_same_architecture(cli.model, read_checkpoint(path))
-    return str(path)
-
-
-def _say_changes(cli: FitCLI, checkpoint: str | None) -> None:
+def _say_changes(cli: FitCLI, checkpoint: Path | None) -> None:
     """Which settings of the run that is continued are others now; they hold from here on."""
-    before = Path(checkpoint).resolve().parent.parent / "config.yaml" if checkpoint else None
+    before = checkpoint.resolve().parent.parent / "config.yaml" if checkpoint else None
     if before is not None and before.is_file():
-        with contextlib.suppress(yaml.YAMLError, OSError, UnicodeDecodeError):  # to say it is no reason to stop
+        with suppress(yaml.YAMLError, OSError, UnicodeDecodeError):  # to say it is no reason to stop
             changed = differences(yaml.safe_load(before.read_text()), _plain_config(cli))
             if changed:
                 print(f"settings that differ from {before}, and hold from here on:", *changed, sep="\n  ")
@@ -260,12 +279,3 @@ def _say_changes(cli: FitCLI, checkpoint: str | None) -> None:
 
 def _plain_config(cli: FitCLI) -> dict[str, Any]:
     return yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
-
-
-def _write_identity(cli: FitCLI, argv: list[str]) -> None:
-    """config.yaml and run.json; a resumed run adds its own line to run.json's history."""
-    cli.run.mkdir(parents=True, exist_ok=True)
-    (cli.run / "config.yaml").write_text(cli.parser.dump(cli.config, skip_unset=False))
-    path = cli.run / "run.json"
-    starts = json.loads(path.read_text())["starts"] if path.is_file() else []
-    path.write_text(json.dumps({"starts": [*starts, describe(cli.trainer, ["lit-gans", "fit", *argv])]}, indent=1))

@@ -33,8 +33,12 @@ def lines(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize(
     "batch",
-    [torch.ones(3, 2), {"a": torch.ones(3), "b": 1}, (None, [torch.tensor(7), torch.ones(3)]),
-     {"c": {"d": [torch.ones(3)]}}],
+    [
+        torch.ones(3, 2),
+        {"a": torch.ones(3), "b": 1},
+        (None, [torch.tensor(7), torch.ones(3)]),
+        {"c": {"d": [torch.ones(3)]}},
+    ],
 )
 def test_a_batch_is_counted_by_its_first_rows(batch: Any) -> None:
     assert images_in(batch, 2) == 6
@@ -94,7 +98,7 @@ def test_an_error_in_a_step_leaves_the_clock_in_the_middle_of_it(tmp_path: Path)
     with pytest.raises(RuntimeError, match="broken"):
         fit(game, tmp_path, seen, Checkpoint(0, 0, monitor=None))
     assert game.mid_step and game.images_seen == 2 * BATCH and len(seen.at) == 2
-    assert [p.name for p in checkpoints(tmp_path)] == ["kimg00000.032-interrupted.ckpt"]
+    assert checkpoints(tmp_path) == []  # half a batch's steps are in the weights
 
 
 def test_a_finished_run_is_not_in_the_middle_of_a_step(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which checkpoints there are, and when."""
 
 import os
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,6 +77,74 @@ def test_a_resumed_run_remembers_its_best(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "checkpoints" / "best.ckpt")["lit_gans"]["images_seen"] == BATCH
 
 
+def test_a_checkpoint_knows_that_it_is_the_best(tmp_path: Path) -> None:
+    """Judged before it is written; and a kill between file and link is made good by the resume."""
+    measure = Measure("fid", [2.0, 1.0, 1.5, 3.0])
+    train(CASES["gan"](), tmp_path, batches=4, stop_at=2, callbacks=[measure], checkpoint=Checkpoint(EVERY, 0))
+    first, last = checkpoints(tmp_path)
+    link_over(first, tmp_path / "checkpoints" / "best.ckpt")
+    keep = Checkpoint(EVERY, 0)
+    train(CASES["gan"](), tmp_path, batches=4, stop_at=3, resume=last, callbacks=[measure], checkpoint=keep)
+    assert keep.best == 1.0
+    assert read_checkpoint(tmp_path / "checkpoints" / "best.ckpt")["lit_gans"]["images_seen"] == 2 * BATCH
+
+
+def test_what_is_measured_at_the_end_is_in_the_last_file(tmp_path: Path) -> None:
+    class AtEnd(pl.Callback):
+        def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            record(trainer, {"fid": 3.0})
+
+    train(CASES["gan"](), tmp_path, batches=2, callbacks=[AtEnd()], checkpoint=Checkpoint(EVERY, 0))
+    state = read_checkpoint(checkpoints(tmp_path)[-1])["callbacks"]
+    assert next(s for name, s in state.items() if name.startswith("Checkpoint"))["best"] == 3.0
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
+    """The disk refuses these of the files."""
+    flush, done = module.flush_to_disk, []
+
+    def refuse(path: Path) -> None:
+        done.append(path)
+        if len(done) in calls:
+            raise OSError("No space left on device")
+        flush(path)
+
+    monkeypatch.setattr(module, "flush_to_disk", refuse)
+
+
+def test_a_refused_write_is_tried_again_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends on a scheduled checkpoint, which the disk refuses."""
+    refusing(monkeypatch, 2)
+    with pytest.warns(UserWarning, match="was not written"):
+        train(CASES["gan"](), tmp_path, batches=2, checkpoint=Checkpoint(EVERY, 0, monitor=None))
+    assert names(tmp_path) == ["kimg00000.016.ckpt", "kimg00000.032.ckpt"]
+
+
+def test_the_last_write_that_is_refused_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing(monkeypatch, 2, 3)
+    with pytest.warns(UserWarning), pytest.raises(OSError, match="kimg00000.016.ckpt is intact.*free space and resume"):
+        train(CASES["gan"](), tmp_path, batches=2, checkpoint=Checkpoint(EVERY, 0, monitor=None))
+
+
+def test_a_best_that_was_refused_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing(monkeypatch, 2)
+    keep = Checkpoint(0, 0)
+    with pytest.warns(UserWarning, match="was not written"):
+        train(CASES["gan"](), tmp_path, batches=3, callbacks=[Measure("fid", [3.0, 1.0, 2.0])], checkpoint=keep)
+    assert keep.best == 2.0
+    assert read_checkpoint(tmp_path / "checkpoints" / "best.ckpt")["lit_gans"]["images_seen"] == 3 * BATCH
+
+
+def test_going_on_from_an_older_one_keeps_both_timelines(tmp_path: Path) -> None:
+    train(CASES["gan"](), tmp_path, batches=4, checkpoint=Checkpoint(EVERY, 0, keep_last=4, monitor=None))
+    oldest = checkpoints(tmp_path)[0]
+    keep = Checkpoint(EVERY, 0, keep_last=2, monitor=None)
+    train(CASES["gan"](), tmp_path, batches=3, resume=oldest, checkpoint=keep)
+    assert names(tmp_path) == ["kimg00000.032.ckpt", "kimg00000.048.ckpt"]
+    apart = tmp_path / "set_apart" / "after-kimg00000.016"
+    assert names(apart) == ["kimg00000.032.ckpt", "kimg00000.048.ckpt", "kimg00000.064.ckpt"]
+
+
 def test_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a minute passes with every batch."""
     now = [0.0]
@@ -100,7 +169,7 @@ def test_a_crash_saves_what_there_is(tmp_path: Path) -> None:
     assert names(tmp_path) == ["kimg00000.048.ckpt"]
 
 
-def test_a_crash_inside_a_step_is_marked(tmp_path: Path) -> None:
+def test_a_crash_inside_a_step_leaves_no_half_of_it(tmp_path: Path) -> None:
     gan, steps = CASES["gan"](), []
     original = gan.on_before_optimizer_step
 
@@ -113,7 +182,7 @@ def test_a_crash_inside_a_step_is_marked(tmp_path: Path) -> None:
     gan.on_before_optimizer_step = break_later
     with pytest.raises(RuntimeError, match="between the players"):
         train(gan, tmp_path, batches=8)
-    assert names(tmp_path) == ["kimg00000.016-interrupted.ckpt"]
+    assert names(tmp_path) == []
 
 
 def test_broken_files_are_passed_over(tmp_path: Path) -> None:
@@ -138,6 +207,31 @@ def test_time_is_counted_for_throughput(tmp_path: Path) -> None:
     started = time.perf_counter()
     train(CASES["gan"](), tmp_path, batches=2, checkpoint=keep)
     assert 0 < keep.spent_s < time.perf_counter() - started
+
+
+@pytest.mark.parametrize(
+    ("environment", "job"),
+    [({}, "9"), ({"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}, "7_3")],
+)
+def test_sigusr1_saves_and_requeues(
+    environment: dict[str, str], job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ask(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 1:
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/asked\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    slurm = {"NTASKS": "1", "JOB_NAME": "fit", "JOB_ID": "9", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in {**{f"SLURM_{name}": value for name, value in slurm.items()}, **environment}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SIGTERMException):
+        train(CASES["gan"](), tmp_path, batches=8, callbacks=[Ask()])
+    assert names(tmp_path) == ["kimg00000.032.ckpt"]
+    assert (tmp_path / "asked").read_text() == f"requeue {job}\n"
 
 
 def test_several_processes_agree_to_stop_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

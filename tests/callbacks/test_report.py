@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lit_gans.callbacks.checkpoint import Checkpoint
 from lit_gans.callbacks.report import Report, cut_metrics
 from lit_gans.runs.report import grouped
 
@@ -29,6 +30,15 @@ def test_a_longer_tick_is_the_mean_of_the_shorter_ones(tmp_path: Path) -> None:
     (first, second), (both,) = lines(tmp_path / "each"), lines(tmp_path / "both")
     for name in ("loss_d", "loss_g", "real_logits", "fake_sign"):
         assert both[name] == pytest.approx((first[name] + second[name]) / 2, rel=1e-6)
+
+
+def test_means_go_on_after_a_resume(tmp_path: Path) -> None:
+    """A checkpoint in the middle of a tick."""
+    fit(tmp_path / "whole", tiny_gan(total_kimg=0.064), Report(0.064), Checkpoint(0.032, 0), enable_checkpointing=True)
+    half = next((tmp_path / "whole" / "checkpoints").glob("*0.032.ckpt"))
+    fit(tmp_path / "half", tiny_gan(total_kimg=0.064), Report(0.064), ckpt_path=half)
+    whole, resumed = ({k: v for k, v in lines(tmp_path / f)[0].items() if k != "time_s"} for f in ("whole", "half"))
+    assert whole == resumed and whole["kimg"] == 0.064
 
 
 def write(path: Path, *kimg: float, tail: str = "") -> None:

@@ -25,7 +25,7 @@ class KillAfter(pl.Callback):
 def main(folder: Path, how: str) -> None:
     torch.set_num_threads(1)
     if how == "while-writing":
-        flush, written = checkpoint._flush_to_disk, []
+        flush, written = checkpoint.flush_to_disk, []
 
         def kill_in_the_second(path: Path) -> None:
             if written:
@@ -35,7 +35,7 @@ def main(folder: Path, how: str) -> None:
             written.append(path)
             flush(path)
 
-        checkpoint._flush_to_disk = kill_in_the_second
+        checkpoint.flush_to_disk = kill_in_the_second
     keep = Checkpoint(3 * BATCH / 1000, 0, monitor=None)
     train(CASES["cgan-conv"](), folder, batches=10, callbacks=[KillAfter(8)], checkpoint=keep)
 
