@@ -104,12 +104,50 @@ def build_logger(kind: LoggerName, run: Path, *, project: str = "lit_gans") -> L
     os.environ.setdefault("WANDB_SILENT", "true")
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb_is_logged_in() else "offline")
     if mode == "offline":
-        hint = "`wandb login` for online runs, or --logger=csv"
-        print(f"Weights & Biases: offline (not logged in); {hint}", file=sys.stderr)
-    return WandbLogger(project=project, name=run.name, id=run_id(run), save_dir=run, mode=mode)
+        why = "as WANDB_MODE says" if os.environ.get("WANDB_MODE") else "not logged in"
+        print(f"Weights & Biases: offline ({why}); `wandb login` for online runs, or --logger=csv", file=sys.stderr)
+    return _wandb(run, mode, project=project)
+
+
+def _wandb(run: Path, mode: str, *, project: str) -> WandbLogger:
+    """W&B's own variables win over our defaults. Where it cannot be reached, offline, with a line that says so."""
+    from wandb.errors import Error
+
+    asked = os.environ.get
+    logger = WandbLogger(
+        project=asked("WANDB_PROJECT") or project,
+        name=asked("WANDB_NAME") or run.name,
+        id=asked("WANDB_RUN_ID") or run_id(run),
+        save_dir=asked("WANDB_DIR") or run,
+        resume=asked("WANDB_RESUME") or "allow",
+        mode=mode,
+    )
+    if mode != "online":
+        return logger
+    try:
+        logger.experiment  # noqa: B018  (the connection is made now)
+    except Error as error:
+        reason = str(error).splitlines()[0]
+        print(
+            f"Weights & Biases: offline ({reason}); training goes on, and --logger=csv needs no network",
+            file=sys.stderr,
+        )
+        return _wandb(run, "offline", project=project)
+    return logger
 
 
 def close(logger: Logger) -> None:
-    """Ends a W&B run, which otherwise lasts as long as the process and takes the next run's figures too."""
+    """Ends a W&B run, which otherwise lasts as long as the process and takes the next run's figures too.
+
+    Of a run that was continued offline there are several segments: a line says how all of them reach one run.
+    """
     if isinstance(logger, WandbLogger):
         logger.experiment.finish()
+        folder = Path(logger.save_dir or ".") / "wandb"
+        segments = list(folder.glob(f"offline-run-*-{logger.version}"))
+        if len(segments) > 1:
+            print(
+                f"Weights & Biases: {len(segments)} offline segments of this run; upload them together, which keeps "
+                f"their order: wandb sync {folder}/offline-run-*-{logger.version}",
+                file=sys.stderr,
+            )
