@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def user_path(path: str | os.PathLike) -> Path:
+    """A path as a user writes it, with `~`, `$HOME` and other variables in it, which in a config no shell has seen."""
+    return Path(os.path.expandvars(path)).expanduser()
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place at the end; so no reader ever sees half a file.

@@ -17,6 +17,8 @@ from lit_gans.adversarial.capabilities import Captioned, Samples, Translates, ca
 from lit_gans.base.processes import rank_and_world
 from lit_gans.base.progress import progress_bars
 from lit_gans.data import ImageData, Images
+from lit_gans.data.described import say
+from lit_gans.data.images import describe_source
 from lit_gans.data.sources import open_source
 from lit_gans.metrics.catalog import of
 from lit_gans.metrics.evaluator import Evaluation, evaluate, together
@@ -116,6 +118,7 @@ def evaluate_run(
         own = data.gives == "pictures with captions"
         model.take_captions(data if own else _own_data(target, config, "evaluate a run folder", where))
     plan = settings.plan(model, data)
+    say(data.describe(plan.split))
     subjects = settings.subjects(model.to(where.device), data, plan)
     return where.measure([(subject, plan) for subject in subjects], settings, data)
 
@@ -189,11 +192,17 @@ def evaluate_folder(
         data = _reals(target, Path(other), resolution) if data is None else data
         fake = image_folder(target, data.resolution, channels=data.channels)
         data.prepare_data()
+        say(fake.describe())
+        say(data.describe(plans["images"].split))
         subjects.append((StoredImages(fake, data, plans["images"]), plans["images"]))
     if "pairs" in plans:
-        subjects.append((PairedFiles(open_source(target), open_source(Path(other))), plans["pairs"]))
+        pair = open_source(target), open_source(Path(other))
+        for source in pair:
+            say(describe_source(source))
+        subjects.append((PairedFiles(*pair), plans["pairs"]))
     if "captions" in plans:
         images = image_folder(target, image_px(target), channels=3)
+        say(images.describe())
         subjects.append((CaptionedImages(target, images, settings.num_images), plans["captions"]))
     return where.measure(subjects, settings, data)
 

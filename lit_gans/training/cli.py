@@ -101,7 +101,7 @@ class FitCLI(LightningCLI):
             load_from_checkpoint_support=False,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults=TRAINER_DEFAULTS,
+            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": callbacks.DataReport()},
             parser_class=Parser,
             parser_kwargs={"prog": "lit-gans fit", "description": __doc__, "shown": (asked or ["all"])[-1]},
             args=["--help"] if asked else argv,
