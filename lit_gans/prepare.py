@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lit_gans.base.command import run_verb
+from lit_gans.base.files import user_path
 
 Crop = Literal["center", "none", "center-wide"]
 Filter = Literal["lanczos", "box", "bicubic"]
@@ -31,6 +32,7 @@ def prepare(
     max_images: int | None = None,
     workers: int | None = None,
     on_error: OnError = "fail",
+    follow_links: bool = False,
 ) -> Path:
     """Brings all pictures of a source to resolution x resolution and packs them; the path of what it wrote.
 
@@ -51,14 +53,16 @@ def prepare(
         max_images: only so many, the first.
         workers: processes, by default one a core.
         on_error: "fail" at a picture that cannot be read, naming it, or "skip" it, with a warning at the end.
+        follow_links: also symbolic links that lead out of the folder, or to folders.
 
     Raises:
         ValueError, OSError: an argument, a picture or an output that is not as it must be; each says the way out.
     """
+    from lit_gans.data.described import say
     from lit_gans.data.packing import Job, write_shards, write_zip
     from lit_gans.data.pictures import Recipe, open_pictures
 
-    output, source = Path(output), Path(source)
+    output, source = user_path(output), user_path(source)
     format = _format(output, format)
     _check(resolution=resolution, channels=channels, max_images=max_images, workers=workers)
     for name, value, kind in (
@@ -66,9 +70,10 @@ def prepare(
         ("labels", labels, Labels), ("split", split, Split),
     ):  # fmt: skip
         _check_choice(name, value, kind)
-    pictures = open_pictures(source, resolution=resolution, labels=labels, split=split)
+    pictures = open_pictures(source, resolution=resolution, labels=labels, split=split, follow_links=follow_links)
     recipe = Recipe(resolution, channels or pictures.channels, crop, resize_filter)
     settings = {**asdict(recipe), "labels": labels, "split": split, "max_images": max_images}
+    say(pictures.describe(recipe))
     count = min(len(pictures.names), max_images or len(pictures.names))
     job = Job(pictures, recipe, on_error, settings, count, workers or os.cpu_count() or 1)
     try:

@@ -14,7 +14,7 @@ def sample(
     *,
     output: str | os.PathLike,
     seeds: str | Sequence[int] = "0-63",
-    classes: str | Sequence[int] | None = None,
+    classes: str | Sequence[int | str] | None = None,
     text: str | Sequence[str] | None = None,
     captions: str | os.PathLike | None = None,
     psi: float | Sequence[float] = 1.0,
@@ -42,8 +42,8 @@ def sample(
         run: run folder, .ckpt file, or folder of `lit-gans convert`.
         output: a folder; for a picture of many images or a film also the file itself (.png, .gif, .mp4).
         seeds: as 0-63,100; an image follows from its seed (and class) alone.
-        classes: as 3,5; by default each seed's is its remainder; in a grid a row each, by default all (20 evenly
-            chosen of more).
+        classes: numbers or names, as 3,5 or cat,dog; by default each seed's is its remainder; in a grid a row each, by
+            default all (20 evenly chosen of more).
         text: a caption to draw, for a text-to-image model; given again for more. Every seed is drawn for each, in a
             grid with a row per caption, whose text stands above it.
         captions: a file of captions, one on each line. Without either, such a model draws some held-out captions of
@@ -71,7 +71,7 @@ def sample(
     Raises:
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
-    from lit_gans.adversarial.capabilities import Samples, require
+    from lit_gans.adversarial.capabilities import Named, Samples, can, require
     from lit_gans.base.processes import find_device
     from lit_gans.base.video import save_film
     from lit_gans.editing import sampling
@@ -83,7 +83,6 @@ def sample(
 
     check_output(output)
     seeds = sampling.numbers_of(seeds, "seeds")
-    classes = None if classes is None else sampling.numbers_of(classes, "classes")
     psis = [psi] if isinstance(psi, int | float) else list(psi)
     walks, said = interpolate is not None, text is not None or captions is not None
     sampling.check_counts(seeds, interpolate, between=walks and said, frames=frames, fps=fps, batch_size=batch_size)
@@ -97,7 +96,11 @@ def sample(
     target = sampling.target_of(Path(output), format, form)
     model = require(load_run(run, trust=trust), Samples, "sampling", otherwise="see lit-gans translate")
     require(model, sampling.FORMS[form].needs, sampling.FORMS[form].what)
+    names = model.class_names if can(model, Named) else ()
+    classes = sampling.classes_of(classes, names)
     sampling.check_classes(model, classes)
+    if told := sampling.told_classes(classes, names):
+        print(told, file=sys.stderr)
     model = model.to(find_device(device))
     draw = {"psi": psis[0], "ema": not raw, "batch_size": batch_size}
     asked = captions_to_draw(model, run, text, captions, trust=trust)

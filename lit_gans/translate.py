@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lit_gans.base.command import run_verb
+from lit_gans.base.files import user_path
 from lit_gans.base.progress import Lines
 
 
@@ -31,6 +32,7 @@ def translate(
     device: str = "auto",
     seed: int = 0,
     trust: str | None = None,
+    follow_links: bool = False,
     progress: Callable[[float, int], None] | None = None,
 ) -> Translated:
     """Translates a picture, or all of a folder or zip, into PNG files of the same names and sizes.
@@ -53,6 +55,7 @@ def translate(
         device: cpu, cuda, cuda:1, ...; "auto" is the accelerator where there is one.
         seed: of the noise of models that have some (pix2pix).
         trust: another package whose classes and losses the checkpoint may name.
+        follow_links: also symbolic links that lead out of the folder, or to folders.
         progress: is told (done, total), in pictures, after every tile.
 
     Raises:
@@ -61,14 +64,17 @@ def translate(
     from lit_gans.base.images import save_png
     from lit_gans.base.processes import find_device
     from lit_gans.base.tiles import tile_size
+    from lit_gans.data.described import say
     from lit_gans.editing import translation
     from lit_gans.runs.load import load_translator
 
-    source = Path(source)
-    pictures = translation.pictures_of(source)
-    folder = translation.folder_beside(source, direction) if output is None else Path(output)
+    source = user_path(source)
+    pictures = translation.pictures_of(source, follow_links=follow_links)
+    folder = translation.folder_beside(source, direction) if output is None else user_path(output)
     targets = translation.targets_of(source, folder, list(pictures), sheet=sheet)
-    maps = None if instances is None else translation.instances_of(source, Path(instances), list(pictures))
+    maps = None if instances is None else translation.instances_of(
+        source, Path(instances), list(pictures), follow_links=follow_links
+    )
     model = load_translator(run, direction=direction, trust=trust)
     taken = model.takes(direction)
     if maps is not None and not taken.labels:
@@ -76,6 +82,7 @@ def translate(
     tile = tile_size(model.stride, tile=tile, overlap=overlap)
     work = {"direction": direction, "tile": tile, "overlap": overlap, "seed": seed, "device": find_device(device)}
     model.to(work["device"])
+    say(translation.described(source, tile, follow_links=follow_links))
     files, failed, sheets = [], {}, translation.Sheets(folder / translation.SHEETS) if sheet else None
     for number, (name, target) in enumerate(targets.items()):
         told = None if progress is None else lambda share, number=number: progress(number + share, len(targets))

@@ -111,7 +111,7 @@ def test_labels_of_a_dataset_json_follow_their_pictures(tmp_path: Path) -> None:
     assert read_index(again).class_names == tuple("012345")
     assert torch.equal(pixels(again), pixels(tmp_path / "out.zip"))
     (root / "dataset.json").unlink()
-    with pytest.raises(ValueError, match="labels 'json', but .*in has no dataset.json with labels"):
+    with pytest.raises(ValueError, match="labels='json', but .*in has no dataset.json with labels"):
         pack(root, tmp_path / "no", labels="json")
 
 
@@ -424,7 +424,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(arguments) == 0
     printed = capsys.readouterr()
     assert printed.out == f"{output}\n"
-    assert printed.err == "lit-gans prepare: 3 of 3 pictures are smaller than 16 px and were enlarged\n"
+    assert "  used     3 pictures (3 .png)\n  sizes    10 x 8; 3 smaller than 16 px and enlarged\n" in printed.err
+    assert printed.err.splitlines()[-1] == "lit-gans prepare: 3 of 3 pictures are smaller than 16 px and were enlarged"
     assert main([*arguments, "--crop", "none"]) == 2
     assert "lit-gans prepare: output" in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere"), *arguments[1:]]) == 2
@@ -447,7 +448,7 @@ def test_ctrl_c_ends_with_one_line(
     for name in ("out", "out.zip"):
         arguments = [str(tree(tmp_path / "in")), str(tmp_path / name), "--resolution", "4", "--workers", "1"]
         assert main(arguments) == 130
-        assert capsys.readouterr().err == "lit-gans prepare: broken off; the same command goes on\n"
+        assert capsys.readouterr().err.splitlines()[-1] == "lit-gans prepare: broken off; the same command goes on"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
     monkeypatch.undo()
     assert main(arguments[:1] + [str(tmp_path / "out"), *arguments[2:]]) == 0
@@ -458,7 +459,7 @@ def test_a_terminal_is_told_how_far_it_is(
 ) -> None:
     root = tree(tmp_path / "in")
     pack(root, tmp_path / "quiet")
-    assert capsys.readouterr().err == ""
+    assert "7/7" not in capsys.readouterr().err
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     pack(root, tmp_path / "told", workers=2)
     told = capsys.readouterr().err

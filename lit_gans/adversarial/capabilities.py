@@ -16,8 +16,8 @@ from torch import Tensor
 from lit_gans.metrics.sources import Averages, Captioned, FromLatents, HasStyles, Input, Samples, Translates
 
 __all__ = [
-    "Attends", "Averages", "Captioned", "FromLatents", "Grows", "HasStyles", "Input", "Kept", "Previews", "Samples",
-    "Translates", "can", "class_labels", "require",
+    "Attends", "Averages", "Captioned", "FromLatents", "Grows", "HasStyles", "Input", "Kept", "Named", "Previews",
+    "Samples", "Translates", "can", "class_labels", "require",
 ]  # fmt: skip
 
 C = TypeVar("C")
@@ -42,6 +42,13 @@ class Previews(Protocol):
 
         The same places show the same inputs at every call. psi: truncation, see `Samples.sample`.
         """
+
+
+@runtime_checkable
+class Named(Protocol):
+    """Knows what its classes are called: () where it was trained on data without names."""
+
+    class_names: tuple[str, ...]
 
 
 @runtime_checkable

@@ -115,6 +115,12 @@ def check_batch_size(game: "Game", trainer: pl.Trainer) -> None:
         )
 
 
+def class_names_for(model: Samples, trainer: pl.Trainer) -> tuple[str, ...]:
+    """What the data call the classes of a conditional model; () of others, and where the data are not ours."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    return tuple(data.class_names) if model.num_classes and isinstance(data, ImageData) else ()
+
+
 def check_against_data(model: Samples, trainer: pl.Trainer) -> None:
     """The data must have the images that the model was built to sample.
 

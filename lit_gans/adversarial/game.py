@@ -25,6 +25,7 @@ from lit_gans.adversarial.checks import (
     check_precision,
     check_same_architecture,
     check_strategy,
+    class_names_for,
 )
 from lit_gans.adversarial.clock import images_in, wind
 from lit_gans.adversarial.optim import Options, Schedule, learning_rate_factor, repair
@@ -86,6 +87,7 @@ class Game(pl.LightningModule, ABC):
         self.batches_seen = 0
         self.mid_step = False
         self.latest_metrics: dict[str, float] = {}
+        self.class_names: tuple[str, ...] = ()  # of a conditional model, by number, as its data name them
         self._updates_this_batch = 0
         self._part, self._parts = 0, 1  # the micro-batch being processed, out of how many
         self.reports = Reports()
@@ -351,6 +353,7 @@ class Game(pl.LightningModule, ABC):
             check_batch_size(self, self.trainer)
             if isinstance(self, Samples):
                 check_against_data(self, self.trainer)
+                self.class_names = class_names_for(self, self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["lit_gans"] = {
@@ -359,6 +362,7 @@ class Game(pl.LightningModule, ABC):
             "images_seen": self.images_seen,
             "batches_seen": self.batches_seen,
             "optimizers": self.optimizer_options,
+            "class_names": list(self.class_names),
         }
         if self.reports.written:  # of the tick that is not over: a resumed run reports the means of an unbroken one
             checkpoint["lit_gans_reports"] = self._report_sums()
@@ -377,6 +381,7 @@ class Game(pl.LightningModule, ABC):
         self.batches_seen = checkpoint["lit_gans"]["batches_seen"]
         self.saved_options = checkpoint["lit_gans"].get("optimizers")  # None: of a version that did not keep them
         self.reports.restore(checkpoint.get("lit_gans_reports", {}), self.device)
+        self.class_names = self.class_names or tuple(map(str, checkpoint["lit_gans"].get("class_names", ())))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from lit_gans.callbacks.adaptive_augment import AdaptiveAugmentation
 from lit_gans.callbacks.checkpoint import Checkpoint
 from lit_gans.callbacks.clock import EveryKimg, crossed
+from lit_gans.callbacks.data_report import DataReport
 from lit_gans.callbacks.ema import EMA
 from lit_gans.callbacks.evaluate import Evaluate
 from lit_gans.callbacks.evaluate_translation import EvaluateTranslation
@@ -18,6 +19,7 @@ __all__ = [
     "EMA",
     "AdaptiveAugmentation",
     "Checkpoint",
+    "DataReport",
     "DivergenceError",
     "Evaluate",
     "EvaluateTranslation",

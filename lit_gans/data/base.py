@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lit_gans.data.checks import _whole
+from lit_gans.data.described import Description
 from lit_gans.data.pyramid import GrowingStream
 from lit_gans.data.sets import ImageSet, TensorSet
 from lit_gans.data.stream import Stream
@@ -75,6 +76,16 @@ class ImageData(LightningDataModule, ABC):
             self._sets = {old: images for old, images in self._sets.items() if old[1] == self.resolution}
             self._sets[key] = self.load(split)
         return self._sets[key]
+
+    def describe(self, split: str | None = None) -> Description:
+        """What was understood of the data: of a split, by default that of training."""
+        split = split or self.train_split
+        images, classes = self.dataset(split), self.class_names
+        counts = () if images.labels is None else tuple(images.labels.bincount(minlength=len(classes)).tolist())
+        return Description(
+            what=type(self).__name__, used=f"{len(images):,} pictures", split=split, classes=classes,
+            counts=counts if len(counts) == len(classes) else (), framing=f"{self.resolution} x {self.resolution}",
+        )  # fmt: skip
 
     def fingerprint(self, split: str = "train") -> str:
         """16 hex digits of content, split, resolution and transform: the key under which statistics may be kept."""

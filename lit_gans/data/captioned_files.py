@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lit_gans.base.files import user_path
 from lit_gans.data.captioned import CaptionedSet, TextData
 from lit_gans.data.captions import Captions, Encoding, _listed
 from lit_gans.data.checks import _one_of
-from lit_gans.data.decode import MAX_PIXELS, UNREADABLE
-from lit_gans.data.images import _failures, folder_labels, has_class_folders
+from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, Header
+from lit_gans.data.described import Description, Survey, told_endings, told_left, told_sizes, warn_of_left
+from lit_gans.data.images import _surveyed
+from lit_gans.data.labels import Labels, labels_of
 from lit_gans.data.sides import Side
 from lit_gans.data.sources import Source, open_source
 
@@ -92,6 +95,7 @@ class CaptionedFiles(CaptionedSet):
         assert len(side.names) == len(captions)
         self.side, self.boxes, self.resolution, self.load_px, self.resize = side, boxes, resolution, load_px, resize
         self.kept: list[Tensor] | None = None
+        self.survey = Survey()
 
     def images(self, indices: Tensor) -> Tensor:
         """Whole pictures at `resolution`; with resize "shorter", of each the middle."""
@@ -116,14 +120,17 @@ class CaptionedFiles(CaptionedSet):
         keep = len(self) * 3 * self.load_px**2 <= cache_mb * 2**20
         kept: list[Tensor] = [torch.empty(0)] * len(self)
 
-        def attempt(index: int) -> None:
-            size = self.side.size(index)
+        def attempt(index: int) -> Header:
+            header = self.side.header(index)
             if self.boxes is not None:
-                self.boxes.check(index, size)
+                self.boxes.check(index, header[:2])
             if keep:
                 kept[index] = torch.from_numpy(self._decoded(index, self.load_px))
+            return header
 
-        failed = _failures(len(self), attempt, f"checking {self.side.source.path}")
+        failed, self.survey = _surveyed(
+            len(self), attempt, f"checking {self.side.source.path}", enlarges=lambda h: min(h[:2]) < self.load_px
+        )
         if failed:
             first = "; ".join(f"{self.side.names[i]} {failed[i]}" for i in list(failed)[:_NAMED])
             more = f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
@@ -169,11 +176,12 @@ class CaptionedFileData(TextData):
         resize: Literal["shorter", "stretch"] = "shorter",
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
+        follow_links: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         _one_of("resize", resize, RESIZES)
-        self.resize, self.cache_mb, self.max_pixels = resize, cache_mb, max_pixels
+        self.resize, self.cache_mb, self.max_pixels, self.follow_links = resize, cache_mb, max_pixels, follow_links
 
     def transform(self) -> dict[str, object]:
         return {**super().transform(), "resize": self.resize}
@@ -189,6 +197,21 @@ class CaptionedFileData(TextData):
     def classes(self, split: str) -> Tensor | None:
         """Class numbers int64 [N]; None where there are no classes: then any other picture is a wrong partner."""
         return None
+
+    def describe(self, split: str | None = None) -> Description:
+        split = split or self.train_split
+        images = self.dataset(split)
+        assert isinstance(images, CaptionedFiles)
+        source, names = images.side.source, images.side.names
+        return replace(
+            super().describe(split),
+            what=f"{type(self).__name__}, {source.path}",
+            used=f"{len(images):,} pictures with captions ({told_endings(names)})",
+            left=told_left([source], images.survey, known=(".txt",)),
+            sizes=told_sizes(images.survey, to=f"{self.load_px} px"),
+            framing=f"{'each' if self.resize == 'stretch' else 'the shorter'} side scaled to {self.load_px}, "
+            f"crops of {self.resolution} x {self.resolution}",
+        )
 
     def captioned(self, split: str, captions: Captions, encoding: Encoding) -> CaptionedFiles:
         source, names = self.files(split)
@@ -246,37 +269,41 @@ class CaptionFolder(CaptionedFileData):
     ) -> None:
         super().__init__(**options)
         _one_of("labels", labels, ("auto", "none", "folders"))
-        self.path, self.test_path, self.labels = Path(path), None if test_path is None else Path(test_path), labels
+        self.path, self.labels = user_path(path), labels
+        self.test_path = None if test_path is None else user_path(test_path)
         self._sources: dict[str, Source] = {}
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The folders of split "train"."""
-        source, _ = self.files("train")
-        if self.labels == "none" or (self.labels == "auto" and not has_class_folders(source)):
-            return ()
-        return tuple(sorted(set(folder_labels(source).values())))
+        labels = self._labels("train")
+        return () if labels is None else labels.classes
+
+    def _labels(self, split: str) -> Labels | None:
+        wanted = "folders" if self.labels == "folders" or split != "train" else self.labels
+        return labels_of(self.files(split)[0], wanted, known=() if split == "train" else self.class_names)
 
     def files(self, split: str) -> tuple[Source, tuple[str, ...]]:
         if split not in self._sources:
             path = self.path if split == "train" else self.test_path
             if path is None:
                 raise ValueError(f"no test pictures: {self.path} is split 'train'; set test_path for split 'test'")
-            self._sources[split] = open_source(path)
+            self._sources[split] = open_source(path, follow_links=self.follow_links)
+            warn_of_left(self._sources[split])
         return self._sources[split], self._sources[split].names
 
     def classes(self, split: str) -> Tensor | None:
         if not self.class_names:
             return None
-        source, names = self.files(split)
-        known, found = {name: number for number, name in enumerate(self.class_names)}, folder_labels(source)
-        unknown = sorted(set(found.values()) - set(known))
+        labels, (source, names) = self._labels(split), self.files(split)
+        assert labels is not None
+        unknown = sorted(set(labels.classes) - set(self.class_names))
         if unknown:
             raise ValueError(
-                f"{source.path} has the class {unknown[0]!r}, {self.path} only {_listed(list(known))}: use the same in "
-                "both, or labels='none'"
+                f"{source.path} has the class {unknown[0]!r}, {self.path} only {_listed(list(self.class_names))}: use "
+                "the same in both, or labels='none'"
             )
-        return torch.tensor([known[found[name]] for name in names], dtype=torch.int64)
+        return labels.numbers(names, self.class_names)
 
     def read_captions(self, split: str) -> Captions:
         source, names = self.files(split)
@@ -306,13 +333,13 @@ class CocoCaptions(CaptionedFileData):
         super().__init__(max_words=max_words, **options)
         if (test_path is None) != (test_annotations is None):
             raise ValueError("test_path goes with test_annotations: give both of them, or neither")
-        self.places = {"train": (Path(path), Path(annotations))}
+        self.places = {"train": (user_path(path), user_path(annotations))}
         if test_path is not None and test_annotations is not None:
-            self.places["test"] = (Path(test_path), Path(test_annotations))
+            self.places["test"] = (user_path(test_path), user_path(test_annotations))
         self._tables: dict[str, dict[str, list[str]]] = {}
 
     def files(self, split: str) -> tuple[Source, tuple[str, ...]]:
-        source, table = open_source(self._place(split)[0]), self._table(split)
+        source, table = open_source(self._place(split)[0], follow_links=self.follow_links), self._table(split)
         there = set(source.names)
         missing = [name for name in table if name not in there]
         if missing:

@@ -6,13 +6,14 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 # Pillow's other formats include some that run programs or hold no pictures; only these are ever tried.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+PAGED = ("PNG", "WEBP", "TIFF")
 MAX_PIXELS = 89_478_485  # Pillow's own MAX_IMAGE_PIXELS, at which it merely warns
 RESIZES = ("crop", "stretch", "fit", "none")
 # What Pillow and zipfile raise on a damaged file.
@@ -20,6 +21,29 @@ UNREADABLE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, RuntimeError,
     struct.error, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError,
 )  # fmt: skip
+
+
+class Header(NamedTuple):
+    """What the head of a picture file says: its size as stored, how many pages it has, whether it is of 16 bits."""
+
+    width: int
+    height: int
+    pages: int = 1
+    deep: bool = False
+
+    @classmethod
+    def of(cls, image: Image.Image) -> Header:
+        """Of an open picture, of which nothing is decoded."""
+        deep = image.mode.startswith("I;16") or any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ()))
+        return cls(*image.size, _pages(image), deep)
+
+
+def _pages(image: Image.Image) -> int:
+    """How many pictures the file holds. Those that a JPEG has further are previews and depth."""
+    try:
+        return int(getattr(image, "n_frames", 1)) if image.format in PAGED else 1
+    except UNREADABLE:  # a later page is damaged, which nobody asks for
+        return 1
 
 
 def open_picture(file: BinaryIO, max_pixels: int) -> Image.Image:
@@ -76,9 +100,21 @@ class Framing:
     crop_px: int | None = None
     max_pixels: int = MAX_PIXELS
 
-    def check(self, file: BinaryIO) -> None:
-        """Reads the header alone. One of UNREADABLE where the picture cannot be used."""
-        self._check_size(open_picture(file, self.max_pixels).size)
+    def check(self, file: BinaryIO) -> Header:
+        """What the header says, which alone is read. One of UNREADABLE where the picture cannot be used."""
+        image = open_picture(file, self.max_pixels)
+        self._check_size(image.size)
+        return Header.of(image)
+
+    def enlarges(self, header: Header) -> bool:
+        """Whether a picture has fewer pixels than it is brought to."""
+        width, height = header[:2] if self.crop_px is None else (self.crop_px, self.crop_px)
+        return (max if self.resize == "fit" else min)(width, height) < self.resolution
+
+    def __str__(self) -> str:
+        cut = "" if self.crop_px is None else f"the middle {self.crop_px} x {self.crop_px}, "
+        how = {"crop": "the largest square of the middle, scaled to", "stretch": "stretched to", "none": "as stored,"}
+        return f"{cut}{how.get(self.resize, 'with black margins, scaled to')} {self.resolution} x {self.resolution}"
 
     def decode(self, file: BinaryIO) -> np.ndarray:
         """uint8 [C, R, R]. One of UNREADABLE where the picture cannot be used."""

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,24 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from lit_gans.base.files import user_path
 from lit_gans.data.base import ImageData
 from lit_gans.data.checks import _one_of
-from lit_gans.data.decode import MAX_PIXELS, RESIZES, UNREADABLE, Framing
+from lit_gans.data.decode import MAX_PIXELS, RESIZES, UNREADABLE, Framing, Header, open_picture
+from lit_gans.data.described import (
+    Description,
+    Survey,
+    told_endings,
+    told_folders,
+    told_left,
+    told_sizes,
+    warn_of_contents,
+    warn_of_left,
+)
+from lit_gans.data.labels import LABELS, Labels, labels_of
 from lit_gans.data.sets import ImageSet
-from lit_gans.data.sources import Folder, Source, open_source
+from lit_gans.data.sources import Source, open_source
 
-LABELS = ("auto", "none", "folders", "json")
 _NAMED = 5
 
 
@@ -31,6 +43,7 @@ class FileSet(ImageSet):
     def __init__(self, source: Source, names: Sequence[str], labels: Tensor | None, framing: Framing) -> None:
         self.source, self.names, self.labels, self.framing = source, tuple(names), labels, framing
         self.pixels: Tensor | None = None
+        self.survey = Survey()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -50,10 +63,10 @@ class FileSet(ImageSet):
         """Of all pictures, decoded."""
         return len(self.names) * self.framing.channels * self.framing.resolution**2
 
-    def check(self, index: int) -> None:
-        """Reads the header of one file."""
+    def check(self, index: int) -> Header:
+        """The header of one file."""
         with self.source.open(self.names[index]) as file:
-            self.framing.check(file)
+            return self.framing.check(file)
 
     def decode(self, index: int) -> np.ndarray:
         """uint8 [C, R, R] of one file."""
@@ -65,7 +78,7 @@ class FileSet(ImageSet):
         at = torch.tensor(kept, dtype=torch.int64)
         labels = None if self.labels is None else self.labels[at]
         chosen = FileSet(self.source, [self.names[i] for i in kept], labels, self.framing)
-        chosen.pixels = None if self.pixels is None else self.pixels[at]
+        chosen.pixels, chosen.survey = None if self.pixels is None else self.pixels[at], self.survey
         return chosen
 
     def _named(self, index: int) -> np.ndarray:
@@ -75,25 +88,32 @@ class FileSet(ImageSet):
             raise ValueError(f"{self.names[index]} in {self.source.path} cannot be read: {error}") from error
 
 
-def _failures(count: int, work: Callable[[int], object], what: str) -> dict[int, str]:
-    """Runs work(0 .. count - 1) in threads -> {index: why} of those that failed; tells how far it is every 10 s."""
+def _surveyed(
+    count: int, work: Callable[[int], Header], what: str, *, enlarges: Callable[[Header], bool]
+) -> tuple[dict[int, str], Survey]:
+    """Runs work(0 .. count - 1) in threads -> ({index: why} of those that failed, what the headers of all others say).
 
-    def attempt(index: int) -> str | None:
+    Tells how far it is every 10 s.
+    """
+
+    def attempt(index: int) -> str | Header:
         try:
-            work(index)
+            return work(index)
         except UNREADABLE as error:
             return f"{error}" or type(error).__name__
-        return None
 
-    failed, told = {}, time.monotonic()
+    failed, survey, told = dict[int, str](), Survey(), time.monotonic()
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for index, reason in enumerate(pool.map(attempt, range(count))):
-            if reason is not None:
-                failed[index] = reason
+        for index, found in enumerate(pool.map(attempt, range(count))):
+            if isinstance(found, Header):
+                survey.add(index, found, enlarged=enlarges(found))
+            else:
+                failed[index] = found
             if time.monotonic() - told > 10:
                 told = time.monotonic()
                 rank_zero_info(f"{what}: {index + 1:,} of {count:,} files")
-    return failed
+    survey.unreadable = len(failed)
+    return failed, survey
 
 
 class Images(ImageData):
@@ -101,14 +121,16 @@ class Images(ImageData):
 
     `path` holds split "train", `test_path` split "test". `labels`: "folders" takes the folders of the first level as
     classes, "json" StyleGAN's dataset.json, "auto" the latter where there is one, else the former where every picture
-    lies in one of two folders or more (not in StyleGAN's 00000, 00001, ...), "none" nothing. `resize` and
-    `crop_px`: see `Framing`. `channels` 1 gives luma. Transparency is laid on white, EXIF rotation is applied, 16 bits
-    become 8.
+    lies in one of two folders or more (not in StyleGAN's 00000, 00001, ...), "none" nothing. A lone folder around all
+    pictures is stepped over; folders that are splits (train, test, ...) and a few pictures beside the folders of
+    classes are refused. Classes are numbered by name, or as numbers where all their names are whole ones. Hidden files
+    and folders hold no data. `resize` and `crop_px`: see `Framing`. `channels` 1 gives luma. Transparency is laid on
+    white, EXIF rotation is applied, 16 bits become 8.
 
     Before training starts all files are checked, and where all pictures decoded take less than `cache_mb` they stay in
     memory. `on_error` "fail" names the files that cannot be read, "skip" leaves them out (every file is decoded once to
-    know which, so that the order of training is certain). Nothing is extracted, no link is followed out of the folder,
-    and a picture of more than `max_pixels` is not decoded.
+    know which, so that the order of training is certain). Nothing is extracted, and a picture of more than `max_pixels`
+    is not decoded. Links that lead out of the folder, or to folders, are followed with `follow_links` alone.
     """
 
     def __init__(
@@ -123,6 +145,7 @@ class Images(ImageData):
         on_error: str = "fail",
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
+        follow_links: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -132,22 +155,19 @@ class Images(ImageData):
         _one_of("on_error", on_error, ("fail", "skip"))
         if crop_px is not None and crop_px < 1:
             raise ValueError(f"crop_px is {crop_px!r}; it must be 1 or more, or None")
-        self.path, self.test_path = Path(path), None if test_path is None else Path(test_path)
+        self.path, self.test_path = user_path(path), None if test_path is None else user_path(test_path)
         self.channels, self.labels, self.resize, self.crop_px = channels, labels, resize, crop_px
         self.on_error, self.cache_mb, self.max_pixels = on_error, cache_mb, max_pixels
+        self.follow_links = follow_links
         self._sources: dict[Path, Source] = {}
-        self._labels: dict[Path, dict[str, str] | dict[str, int] | None] = {}
+        self._labels: dict[Path, Labels | None] = {}
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The folders' names or, with dataset.json, the numbers up to the highest; the first call lists the files."""
-        labels = self._labels_at(self.location("train"))
-        if labels is None:
-            return ()
-        values = set(labels.values())
-        if all(isinstance(value, int) for value in values):
-            return tuple(str(number) for number in range(max(values) + 1))
-        return tuple(sorted(values))
+        """The folders' names or, with dataset.json, its names or numbers up to the highest; the first call lists the
+        files."""
+        labels = self._labels_at("train")
+        return () if labels is None else labels.classes
 
     def location(self, split: str) -> Path:
         """Where the files of a split lie."""
@@ -170,45 +190,48 @@ class Images(ImageData):
         source = self._source(path)
         names = self.select(source.names, split)
         framing = Framing(self.resolution, self.channels, self.resize, self.crop_px, self.max_pixels)
-        return self._checked(FileSet(source, names, self._numbers(path, names), framing))
+        return self._checked(FileSet(source, names, self._numbers(split, names), framing))
+
+    def describe(self, split: str | None = None) -> Description:
+        split = split or self.train_split
+        files, labels = self.dataset(split), self._labels_at(split)
+        assert isinstance(files, FileSet)
+        own: dict[str, Any] = {
+            "what": f"{type(self).__name__}, {files.source.path}",
+            "used": f"{len(files):,} pictures ({told_endings(files.names)})",
+            "left": told_left([files.source], files.survey),
+            "sizes": told_sizes(files.survey, to=f"{self.resolution} px"),
+            "layout": f"labels of {labels.origin}" if labels else f"no labels; {told_folders(files.source)}",
+            "framing": str(files.framing),
+        }
+        return replace(super().describe(split), **own)
 
     def _source(self, path: Path) -> Source:
         if path not in self._sources:
-            source = open_source(path)
-            if isinstance(source, Folder) and source.links:
-                rank_zero_warn(f"{source.links} symbolic links in {path} lead out of it or to folders: not followed")
-            self._sources[path] = source
+            self._sources[path] = open_source(path, follow_links=self.follow_links)
+            warn_of_left(self._sources[path])
         return self._sources[path]
 
-    def _labels_at(self, path: Path) -> dict[str, str] | dict[str, int] | None:
-        """{name: class} where this data set is labelled."""
+    def _labels_at(self, split: str) -> Labels | None:
+        """The labels of the pictures of a split; those of "test" are found by the classes of "train"."""
+        path = self.location(split)
         if path not in self._labels:
-            source = self._source(path)
-            labels: dict[str, str] | dict[str, int] | None = None
-            if self.labels in ("auto", "json"):
-                labels = source.read_labels()
-            if self.labels == "folders" or (self.labels == "auto" and labels is None and has_class_folders(source)):
-                labels = folder_labels(source)
-            if labels is None and self.labels == "json":
-                raise ValueError(
-                    f"labels='json', but {path} has no dataset.json with labels: "
-                    f"use labels='folders' or 'none', or pack it with its labels"
-                )
-            self._labels[path] = labels
+            known = () if path == self.location("train") else self.class_names
+            self._labels[path] = labels_of(self._source(path), self.labels, known=known)
         return self._labels[path]
 
-    def _numbers(self, path: Path, names: Sequence[str]) -> Tensor | None:
+    def _numbers(self, split: str, names: Sequence[str]) -> Tensor | None:
         """Class numbers int64 [N] of these files, numbered as in the training split."""
-        labels = self._labels_at(path)
+        labels = self._labels_at(split)
         if labels is None:
             return None
-        known = {name: number for number, name in enumerate(self.class_names)}
-        unknown = sorted({str(labels[name]) for name in names} - set(known))
+        unknown = sorted(set(labels.classes) - set(self.class_names))
         if unknown:
             raise ValueError(
-                f"{path} has the class {unknown[0]!r}, {self.path} only {', '.join(known)}: use the same in both"
+                f"{self.location(split)} has the class {unknown[0]!r}, {self.path} only "
+                f"{', '.join(self.class_names)}: use the same in both"
             )
-        return torch.tensor([known[str(labels[name])] for name in names], dtype=torch.int64)
+        return labels.numbers(names, self.class_names)
 
     def _checked(self, files: FileSet) -> FileSet:
         """The files that can be read, decoded into memory where they fit."""
@@ -216,7 +239,10 @@ class Images(ImageData):
         if cached:
             shape = (len(files), self.channels, self.resolution, self.resolution)
             files.pixels = torch.zeros(shape, dtype=torch.uint8)
-        failed = _failures(len(files), self._trial(files), f"checking {files.source.path}")
+        failed, files.survey = _surveyed(
+            len(files), self._trial(files), f"checking {files.source.path}", enlarges=files.framing.enlarges
+        )
+        warn_of_contents(files.source, files.names, files.survey)
         if not failed:
             return files
         first = "; ".join(f"{files.names[i]}: {failed[i]}" for i in list(failed)[:_NAMED])
@@ -227,32 +253,34 @@ class Images(ImageData):
         rank_zero_warn(f"{found}. They are left out")
         return files.only([i for i in range(len(files)) if i not in failed])
 
-    def _trial(self, files: FileSet) -> Callable[[int], object]:
-        """What is tried on every file before training: its header, or decoding it where that is kept or decisive."""
-        if files.pixels is None:
-            return files.decode if self.on_error == "skip" else files.check
-        kept = files.pixels.numpy()
+    def _trial(self, files: FileSet) -> Callable[[int], Header]:
+        """What is tried on every file before training: its header, and decoding it where that is kept or decisive."""
+        kept = None if files.pixels is None else files.pixels.numpy()
 
-        def keep(index: int) -> None:
-            kept[index] = files.decode(index)
+        def attempt(index: int) -> Header:
+            header = files.check(index)
+            if kept is not None:
+                kept[index] = files.decode(index)
+            elif self.on_error == "skip":
+                files.decode(index)
+            return header
 
-        return keep
-
-
-def has_class_folders(source: Source) -> bool:
-    """Whether every picture lies in one of two first-level folders or more that are not mere numbered shards."""
-    if not all("/" in name for name in source.names):
-        return False
-    folders = {name.split("/", 1)[0] for name in source.names}
-    return len(folders) > 1 and not all(len(folder) == 5 and folder.isdecimal() for folder in folders)
+        return attempt
 
 
-def folder_labels(source: Source) -> dict[str, str]:
-    """{name: folder of the first level}. ValueError where a picture lies outside of such folders."""
-    bare = next((name for name in source.names if "/" not in name), None)
-    if bare is not None:
-        raise ValueError(
-            f"labels='folders', but {bare} lies in {source.path} itself: "
-            f"put every picture into the folder of its class, or use labels='none'"
-        )
-    return {name: name.split("/", 1)[0] for name in source.names}
+def describe_source(
+    source: Source, *, to: int | None = None, enlarges: Callable[[Header], bool] | None = None
+) -> Description:
+    """What the headers of all files say, and what was left out; with warnings. `to`: px that they are brought to."""
+
+    def header(index: int) -> Header:
+        with source.open(source.names[index]) as file:
+            return Header.of(open_picture(file, MAX_PIXELS))
+
+    warn_of_left(source)
+    _, survey = _surveyed(len(source.names), header, f"reading {source.path}", enlarges=enlarges or (lambda _: False))
+    warn_of_contents(source, source.names, survey)
+    return Description(
+        what=str(source.path), used=f"{len(source.names):,} pictures ({told_endings(source.names)})",
+        left=told_left([source], survey), sizes=told_sizes(survey, to=f"{to} px"), layout=told_folders(source),
+    )  # fmt: skip

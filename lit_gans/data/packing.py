@@ -293,7 +293,10 @@ def _fill_zip(job: Job, spans: list[range], path: Path) -> None:
         _report(job, skipped, enlarged)
         labels = _labels(job, skipped)
         entries = None if labels is None else [[png_name(i), label] for i, label in enumerate(labels)]
-        _store(archive, "dataset.json", json.dumps({"labels": entries}).encode())
+        names = job.pictures.class_names
+        # Readers of StyleGAN's zips pass over our addition, the names of classes that are not their numbers.
+        told = {"class_names": names} if entries and names != tuple(map(str, range(len(names)))) else {}
+        _store(archive, "dataset.json", json.dumps({"labels": entries, **told}).encode())
         archive.comment = _zip_comment(job, digests)
 
 

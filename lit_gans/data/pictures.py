@@ -6,16 +6,19 @@ import hashlib
 import io
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lit_gans.base.images import to_pil
 from lit_gans.data import CIFAR10, KMNIST, MNIST, FashionMNIST
 from lit_gans.data.cifar import ARCHIVE, BATCHES, BINARY, FOLDER
-from lit_gans.data.decode import MAX_PIXELS, open_picture, to_mode
-from lit_gans.data.images import folder_labels, has_class_folders
+from lit_gans.data.decode import MAX_PIXELS, Header, open_picture, to_mode
+from lit_gans.data.described import Description
+from lit_gans.data.images import describe_source
+from lit_gans.data.labels import labels_of
 from lit_gans.data.mnist import idx_files
 from lit_gans.data.sources import open_source
 
@@ -55,6 +58,15 @@ class Recipe:
         top = (self.resolution - size[1]) // 2
         pixels[top : top + size[1]] = np.asarray(image).reshape(size[1], size[0], self.channels)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)), enlarged
+
+    def enlarges(self, header: Header) -> bool:
+        """Whether what is cut out of such a picture has fewer pixels than it is brought to."""
+        width, height = (min(header[:2]),) * 2 if self.crop == "none" else self._frame(*header[:2])
+        return width < self.resolution or height < self._height()
+
+    def __str__(self) -> str:
+        cut = {"center": "the largest square of the middle", "center-wide": "the largest 4:3 of the middle, black bars"}
+        return f"{cut.get(self.crop, 'square pictures')}, scaled to {self.resolution} x {self.resolution}"
 
     def _height(self) -> int:
         return max(1, self.resolution * 3 // 4) if self.crop == "center-wide" else self.resolution
@@ -98,13 +110,23 @@ class Pictures(ABC):
     def stamp(self, index: int) -> str:
         """A text that changes with the picture."""
 
+    def describe(self, recipe: Recipe) -> Description:
+        """What was understood of them."""
+        counts = Counter(self.labels or ())
+        return Description(
+            what=str(self.path), used=f"{len(self.names):,} pictures", classes=self.class_names,
+            counts=tuple(counts[number] for number in range(len(self.class_names))), framing=str(recipe),
+        )  # fmt: skip
+
     def digest(self, span: range) -> str:
         """16 hex digits of names, pictures and labels."""
         lines = [f"{self.names[i]}\t{self.stamp(i)}\t{self.labels[i] if self.labels else ''}" for i in span]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def open_pictures(path: Path, *, resolution: int, labels: str = "auto", split: str = "train") -> Pictures:
+def open_pictures(
+    path: Path, *, resolution: int, labels: str = "auto", split: str = "train", follow_links: bool = False
+) -> Pictures:
     """The pictures at a path, by what lies there. ValueError or FileNotFoundError says what was looked for."""
     found: Pictures | None = _published(path, resolution, split)
     if found is None and split != "train":
@@ -112,7 +134,7 @@ def open_pictures(path: Path, *, resolution: int, labels: str = "auto", split: s
     if found is None and (path / "data.mdb").is_file():
         found = LmdbPictures(path)
     if found is None:
-        return FilePictures(path, labels)
+        return FilePictures(path, labels, follow_links=follow_links)
     if labels in ("folders", "json"):
         raise ValueError(f"labels {labels!r} was asked for, but {path} is neither a folder of pictures nor a zip")
     if labels == "none":
@@ -123,26 +145,18 @@ def open_pictures(path: Path, *, resolution: int, labels: str = "auto", split: s
 class FilePictures(Pictures):
     """Those of a folder or a zip."""
 
-    def __init__(self, path: Path, labels: str) -> None:
-        self.path, self.source = path, open_source(path)
+    def __init__(self, path: Path, labels: str, *, follow_links: bool = False) -> None:
+        self.path, self.source = path, open_source(path, follow_links=follow_links)
         self.names = self.source.names
-        table = self._classes(labels)
-        if table is None:
-            return
-        values = set(table.values())
-        numbered = all(isinstance(value, int) for value in values)
-        self.class_names = tuple(map(str, range(max(values) + 1))) if numbered else tuple(sorted(values))
-        known = {name: number for number, name in enumerate(self.class_names)}
-        self.labels = [known[str(table[name])] for name in self.names]
+        self.found = labels_of(self.source, labels)
+        if self.found is not None:
+            self.labels, self.class_names = self.found.numbers(self.names).tolist(), self.found.classes
 
-    def _classes(self, labels: str) -> dict[str, Any] | None:
-        """{name: number or folder}, chosen as `Images` does."""
-        found = self.source.read_labels() if labels in ("auto", "json") else None
-        if found is None and labels == "json":
-            raise ValueError(f"labels 'json', but {self.path} has no dataset.json with labels: use 'folders' or 'none'")
-        if labels == "folders" or (labels == "auto" and found is None and has_class_folders(self.source)):
-            return folder_labels(self.source)
-        return found
+    def describe(self, recipe: Recipe) -> Description:
+        own = describe_source(self.source, to=recipe.resolution, enlarges=recipe.enlarges)
+        basic = super().describe(recipe)
+        layout = own.layout if self.found is None else f"labels of {self.found.origin}"
+        return replace(own, layout=layout, classes=basic.classes, counts=basic.counts, framing=basic.framing)
 
     def image(self, index: int) -> Image:
         with self.source.open(self.names[index]) as file:

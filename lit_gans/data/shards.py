@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.base.files import replacing
+from lit_gans.base.files import replacing, user_path
 from lit_gans.data.base import ImageData
 from lit_gans.data.checks import _whole
 from lit_gans.data.sets import ImageSet, resize
@@ -260,7 +260,7 @@ class Shards(ImageData):
         ):  # fmt: skip
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-        self.path, self.held_out_at, self.train_split = Path(path), held_out_at, train_split
+        self.path, self.held_out_at, self.train_split = user_path(path), held_out_at, train_split
         self.held_out = _whole("held_out", held_out, 0)
         self._index: Index | None = None
 

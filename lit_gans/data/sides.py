@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,20 +12,26 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, open_picture, to_mode
-from lit_gans.data.images import _failures
+from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, Header, open_picture, to_mode
+from lit_gans.data.described import Description, Survey, told_endings, told_left, told_sizes, warn_of_contents
+from lit_gans.data.images import _surveyed
+from lit_gans.data.layouts import looks_side_by_side
 from lit_gans.data.sets import ImageSet
 from lit_gans.data.sources import Source
 from lit_gans.data.translation import OneSide, TranslationSet
 
 FRAMINGS = ("stretch", "crop", "none")
+_HOW = {"stretch": "stretched to", "crop": "the largest part of that aspect, scaled to", "none": "as stored"}
 _NAMED = 5
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: those in which width and height change places
 
 
 @dataclass(frozen=True)
 class Side:
-    """The files of one side of the samples, in their order; `half` where a file holds two sides next to each other."""
+    """The files of one side of the samples, in their order; `half` where a file holds two sides next to each other.
+
+    With `guessed`, nobody said that it does, and it must look like it.
+    """
 
     source: Source
     names: tuple[str, ...]
@@ -33,19 +39,28 @@ class Side:
     channels: int = 3
     num_labels: int = 0
     half: Literal["left", "right"] | None = None
+    guessed: bool = False
     max_pixels: int = MAX_PIXELS
 
     def where(self, index: int) -> str:
         return f"{self.source.path.name}/{self.names[index]}"
 
-    def size(self, index: int) -> tuple[int, int]:
-        """(width, height) by the header alone. One of UNREADABLE where the file cannot be used."""
+    def header(self, index: int) -> Header:
+        """By the header alone, but with `guessed`, of the picture upright. One of UNREADABLE if it cannot be used."""
         with self.source.open(self.names[index]) as file:
             image = open_picture(file, self.max_pixels)
-            width, height = image.size
+            width, height, *others = Header.of(image)
             if image.getexif().get(_ORIENTATION) in _TURNED:
                 width, height = height, width
-        return (width, height) if self.half is None else (_halved(width), height)
+            if self.half is None:
+                return Header(width, height, *others)
+            half = _halved(width)
+            if self.guessed and not looks_side_by_side(image, width, height):
+                raise ValueError(
+                    f"is {width} x {height} and does not look like two pictures side by side (twice as wide as high, "
+                    "or with a seam in the middle): set layout='side_by_side' if it is, or see the layouts of Paired"
+                )
+            return Header(half, height, *others)
 
     def read(self, index: int) -> np.ndarray:
         """uint8 [H, W, C] of a photograph, uint8 [H, W] labels, int32 [H, W] instances. One of UNREADABLE likewise."""
@@ -117,6 +132,25 @@ def _nearest(old: int, new: int) -> np.ndarray:
     return ((np.arange(new) + 0.5) * old / new).astype(np.int64)
 
 
+def described(basic: Description, samples: ImageSet, *, layout: str) -> Description:
+    """What was understood of samples of files, added to what is known of any data."""
+    assert isinstance(samples, SampleSet)
+    sources = list(dict.fromkeys(side.source for side in samples.files.values()))
+    (height, width), (load_height, load_width) = samples.size, samples.load_size
+    cut = samples.resize == "none" or samples.size != samples.load_size
+    to = "" if samples.resize == "none" else f" {load_width} x {load_height}"
+    names = [name for side in {side.source: side for side in samples.files.values()}.values() for name in side.names]
+    return replace(
+        basic,
+        what=f"{basic.what}, {', '.join(str(source.path) for source in sources)}",
+        used=f"{len(samples):,} samples of {', '.join(samples.sides)} ({told_endings(names)})",
+        left=told_left(sources, samples.survey),
+        sizes=told_sizes(samples.survey, to=f"{load_width} x {load_height}"),
+        layout=layout,
+        framing=_HOW[samples.resize] + to + (f", crops of {width} x {height}" if cut else ""),
+    )
+
+
 class SampleSet(TranslationSet):
     """Samples of files. After `prepare`, checked, and in memory where they fit."""
 
@@ -126,6 +160,7 @@ class SampleSet(TranslationSet):
         self.files, self.size, self.load_size, self.resize = files, size, load_size, resize
         self.sides = tuple(files)
         self.kept: list[dict[str, Tensor]] | None = None
+        self.survey = Survey()
 
     def __len__(self) -> int:
         return len(next(iter(self.files.values())).names)
@@ -162,29 +197,39 @@ class SampleSet(TranslationSet):
         kept: list[dict[str, Tensor]] | None = None
         if len(self) * self._bytes_of_one() <= cache_mb * 2**20:
             kept = [{} for _ in range(len(self))]
-        failed = _failures(len(self), self._trial(kept), f"checking {self._folders()}")
+        failed, self.survey = _surveyed(
+            len(self), self._trial(kept), f"checking {self._folders()}", enlarges=self._enlarges
+        )
+        for side in {photo.source: photo for photo in self.files.values() if photo.kind == "photo"}.values():
+            warn_of_contents(side.source, side.names, self.survey)
         if failed:
             first = "; ".join(f"{self._where(i)} {why}" for i, why in list(failed.items())[:_NAMED])
             more = f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
             raise ValueError(f"{len(failed)} of {len(self)} samples in {self._folders()} cannot be used: {first}{more}")
         self.kept = kept
 
-    def _trial(self, kept: list[dict[str, Tensor]] | None) -> Callable[[int], object]:
+    def _enlarges(self, header: Header) -> bool:
+        height, width = self.load_size
+        return self.resize != "none" and (header.width < width or header.height < height)
+
+    def _trial(self, kept: list[dict[str, Tensor]] | None) -> Callable[[int], Header]:
         """What is tried on each sample: its headers; all of it where it is kept or holds numbers to be checked."""
         decoded = kept is not None or any(side.kind == "label" for side in self.files.values())
 
-        def attempt(index: int) -> None:
-            self._check_sizes(index)
+        def attempt(index: int) -> Header:
+            header = self._checked_header(index)
             if decoded:
                 sample = self._sample(index, self.load_size)
                 if kept is not None:
                     kept[index] = sample
+            return header
 
         return attempt
 
-    def _check_sizes(self, index: int) -> None:
-        """Partners must show the same field, and with resize "none" hold a whole crop."""
-        sizes = {name: side.size(index) for name, side in self.files.items()}
+    def _checked_header(self, index: int) -> Header:
+        """That of the sample. Partners must show the same field, and with resize "none" hold a whole crop."""
+        headers = {name: side.header(index) for name, side in self.files.items()}
+        sizes = {name: header[:2] for name, header in headers.items()}
         (first, (w, h)), *others = sizes.items()
         for name, (width, height) in others:
             if abs(w * height - h * width) > max(w, h) or (self.resize == "none" and (width, height) != (w, h)):
@@ -194,6 +239,8 @@ class SampleSet(TranslationSet):
                 f"is {w} x {h}, smaller than the {self.size[1]} x {self.size[0]} that are cut out of it: "
                 "use resize='stretch' or 'crop', or a lower resolution"
             )
+        photos = [headers[name] for name, side in self.files.items() if side.kind == "photo"]
+        return Header(w, h, max(header.pages for header in headers.values()), any(header.deep for header in photos))
 
     def _sample(self, index: int, size: tuple[int, int]) -> dict[str, Tensor]:
         """By side, photographs channels first; of `size` unless resize is "none"."""
@@ -231,7 +278,7 @@ class SampleSet(TranslationSet):
 
     def _first_size(self) -> tuple[int, int]:
         try:
-            return next(iter(self.files.values())).size(0)
+            return next(iter(self.files.values())).header(0)[:2]
         except UNREADABLE:
             return 0, 0  # the check of all files, which follows, says what is wrong
 

@@ -9,7 +9,8 @@ import re
 import stat
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,13 +18,56 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_FILE_BYTES = 2**28
 LABELS_FILE = "dataset.json"
 MAX_CLASSES = 2**20
+_FOLLOW = "the option follow_links takes them too"
+# What systems leave beside pictures, as all whose names begin with a dot: .ipynb_checkpoints, .DS_Store, ._x.png.
+LITTER = ("@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini")
 
 
 class Source(ABC):
-    """Pictures under names with forward slashes, sorted; `path` is what the user gave."""
+    """Pictures under names with forward slashes, sorted; `path` is what the user gave.
 
-    path: Path
+    `left` counts files that are no pictures, by their endings; `hidden` hidden files and folders, which hold no data;
+    `links` those that were not followed; `tables` are the names of files dataset.json.
+    """
+
     names: tuple[str, ...]
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.links = path, 0
+        self.left: Counter[str] = Counter()
+        self.hidden: Counter[str] = Counter()
+        self.tables: list[str] = []
+
+    def told_left(self, *, known: Sequence[str] = ()) -> list[str]:
+        """The counts of what is left out by ending, in words, the most first; but for `known` endings."""
+        ranked = sorted(self.left.items(), key=lambda item: (-item[1], item[0]))
+        return [f"{count} {ending}" for ending, count in ranked if ending not in known]
+
+    def told_links(self) -> list[str]:
+        """The links that were not followed, in words."""
+        return [f"{self.links} symbolic links lead out of it or to folders and were not followed: {_FOLLOW}"] * (
+            self.links > 0
+        )
+
+    def _pictures(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those that are pictures, sorted; the others are counted. FileNotFoundError where there is none."""
+        pictures = []
+        for name in names:
+            if name.lower().endswith(ENDINGS):
+                pictures.append(name)
+            elif name.rsplit("/", 1)[-1] == LABELS_FILE:
+                self.tables.append(name)
+            else:
+                self.left[Path(name).suffix.lower() or "no ending"] += 1
+        if not pictures:
+            raise _no_pictures(self)
+        return tuple(sorted(pictures))
+
+    @property
+    def wrapping(self) -> tuple[str, ...]:
+        """The folders, each in the one before, in which all pictures lie: ("",), or ("", "mine/", "mine/cats/")."""
+        common = os.path.commonprefix([name[: name.rfind("/") + 1] for name in self.names])
+        return ("", *(common[: slash.end()] for slash in re.finditer("/", common)))
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
@@ -41,12 +85,18 @@ class Source(ABC):
         lines = "\n".join(f"{name}\t{self.stamp(name)}" for name in names)
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
-    def read_labels(self) -> dict[str, int] | None:
-        """{name: class} of dataset.json as StyleGAN's dataset tool writes it; None where it is absent or null."""
-        if not self.has(LABELS_FILE):
+    def read_labels(self) -> tuple[dict[str, int], tuple[str, ...]] | None:
+        """({name: class}, names of the classes or ()) of dataset.json as StyleGAN's dataset tool writes it.
+
+        None where it is absent or null. It lies above all pictures, with names from its own folder on. `class_names`
+        are our addition to its format.
+        """
+        above = next((folder for folder in self.wrapping if f"{folder}{LABELS_FILE}" in self.tables), None)
+        if above is None:
+            self._check_none_astray()
             return None
-        where = f"{LABELS_FILE} of {self.path}"
-        with self.open(LABELS_FILE) as file:
+        where = f"{above}{LABELS_FILE} of {self.path}"
+        with self.open(f"{above}{LABELS_FILE}") as file:
             content = file.read(MAX_FILE_BYTES + 1)
         try:
             table = json.loads(content)
@@ -56,13 +106,21 @@ class Source(ABC):
         if isinstance(table, dict) and entries is None:
             return None
         if not isinstance(table, dict) or not isinstance(entries, list) or not all(map(_is_label, entries)):
+            wrong = next((e for e in entries if not _is_label(e)), None) if isinstance(entries, list) else None
             raise ValueError(
                 f'{where} must read {{"labels": [["name.png", 3], ...]}}, classes whole numbers below {MAX_CLASSES}, '
-                f'or {{"labels": null}}'
+                f'or {{"labels": null}}{_of_another_kind(wrong)}'
             )
-        labels = {name.replace("\\", "/"): number for name, number in entries}
+        labels = {above + name.replace("\\", "/"): number for name, number in entries}
         _check_complete(where, set(labels), set(self.names), len(entries))
-        return labels
+        return labels, _class_names(where, table.get("class_names"), highest=max(labels.values()))
+
+    def _check_none_astray(self) -> None:
+        if self.tables:
+            raise ValueError(
+                f"{self.tables[0]} of {self.path} lies beside some of the pictures, not above all of them: move it to "
+                "where all its pictures are, give that folder as path, or go without it by labels='folders' or 'none'"
+            )
 
 
 def _is_label(entry: object) -> bool:
@@ -71,6 +129,27 @@ def _is_label(entry: object) -> bool:
         case [str(), int(number)]:
             return not isinstance(number, bool) and 0 <= number < MAX_CLASSES
     return False
+
+
+def _of_another_kind(entry: object) -> str:
+    """What is wrong with an entry of dataset.json, in words."""
+    match entry:
+        case None:
+            return ""
+        case [str(name), list() | dict() | float()]:
+            return (
+                f"; {name} has {str(entry[1])[:60]}. One class per picture is what is supported: several labels "  # type: ignore[index]
+                "(multi-label, one-hot) and continuous ones are not; choose one class each, or use labels='none'"
+            )
+    return f"; found {str(entry)[:80]}"
+
+
+def _class_names(where: str, names: object, *, highest: int) -> tuple[str, ...]:
+    if names is None:
+        return ()
+    if not isinstance(names, list) or len(set(map(str, names))) != len(names) or len(names) <= highest:
+        raise ValueError(f"{where}: class_names must be a list of different names, one for each class up to {highest}")
+    return tuple(map(str, names))
 
 
 def _check_complete(where: str, labelled: set[str], there: set[str], entries: int) -> None:
@@ -83,49 +162,63 @@ def _check_complete(where: str, labelled: set[str], there: set[str], entries: in
     )
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, *, follow_links: bool = False) -> Source:
     """A folder or .zip -> its Source. FileNotFoundError where there is neither, or no picture in it."""
     if path.is_dir():
-        return Folder(path)
+        return Folder(path, follow_links=follow_links)
     if path.is_file():
         return Archive(path)
     raise FileNotFoundError(f"{path} is neither a folder nor a file: give the path of a folder of pictures or of a zip")
 
 
-def _no_pictures(path: Path, links: int = 0) -> FileNotFoundError:
-    left = f"; {links} symbolic links lead out of it or to folders and were not followed" if links else ""
-    return FileNotFoundError(f"no picture in {path}, looked for {', '.join(ENDINGS)} in it and below{left}")
+def _no_pictures(source: Source) -> FileNotFoundError:
+    counts = source.told_left()[:8]
+    left = f"; there are {', '.join(counts)}" if counts else ""
+    if source.hidden:
+        left += f"; hidden and not looked into: {', '.join(sorted(source.hidden)[:8])}"
+    left += "".join(f"; {links}" for links in source.told_links())
+    return FileNotFoundError(f"no picture in {source.path}, looked for {', '.join(ENDINGS)} in it and below{left}")
 
 
-def _is_picture(name: str) -> bool:
-    """Hidden files, such as the `._x.png` of macOS, are none."""
-    return name.lower().endswith(ENDINGS) and not name.rsplit("/", 1)[-1].startswith(".")
+def is_hidden(part: str) -> bool:
+    """Whether a file or folder of this name holds no data."""
+    return part.startswith(".") or part.lower() in LITTER
 
 
 class Folder(Source):
-    """A folder and all below it. Links to folders are not followed, nor are links to files outside of it."""
+    """A folder and all below it.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.links = 0
-        self._root = path.resolve()
-        self.names = tuple(sorted(self._walk("")))
-        if not self.names:
-            raise _no_pictures(path, self.links)
+    Links to folders, and links to files outside of it, are followed with `follow_links` alone; never round in circles.
+    """
 
-    def _walk(self, below: str) -> Iterator[str]:
+    def __init__(self, path: Path, *, follow_links: bool = False) -> None:
+        super().__init__(path)
+        self.follow_links, self._root = follow_links, path.resolve()
+        self.names = self._pictures(self._walk("", (self._root,)))
+
+    def _walk(self, below: str, through: tuple[Path, ...]) -> Iterator[str]:
+        """The names of all files; `through` are the real folders that lead there."""
         with os.scandir(self._root / below) as entries:
             for entry in entries:
                 name = f"{below}{entry.name}"
-                if entry.is_symlink() and not self._stays_inside(entry):
+                if is_hidden(entry.name):
+                    self.hidden[entry.name] += 1
+                elif entry.is_symlink() and not self._is_followed(entry, through):
                     self.links += 1
-                elif entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(f"{name}/")
-                elif _is_picture(name):
+                elif entry.is_dir():
+                    yield from self._walk(f"{name}/", (*through, Path(entry.path).resolve()))
+                elif entry.is_file():
                     yield name
 
-    def _stays_inside(self, entry: os.DirEntry[str]) -> bool:
-        target = Path(entry.path).resolve()
+    def told_links(self) -> list[str]:
+        if not self.follow_links:
+            return super().told_links()
+        return [f"{self.links} symbolic links lead nowhere or round in a circle"] * (self.links > 0)
+
+    def _is_followed(self, link: os.DirEntry[str], through: tuple[Path, ...]) -> bool:
+        target = Path(os.path.realpath(link.path))
+        if self.follow_links:
+            return target.is_file() or (target.is_dir() and target not in through)
         return target.is_file() and target.is_relative_to(self._root)
 
     def open(self, name: str) -> BinaryIO:
@@ -133,7 +226,7 @@ class Folder(Source):
 
     def has(self, name: str) -> bool:
         path = self._root / name
-        return path.is_file() and not path.is_symlink()
+        return path.is_file() and (self.follow_links or not path.is_symlink())
 
     def stamp(self, name: str) -> str:
         """Size and the first and last 16 KiB: all of a small file, enough to tell large ones apart."""
@@ -148,16 +241,24 @@ class Archive(Source):
     """A zip. Members are read by name and never extracted; each process opens the file for itself."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self._zip: zipfile.ZipFile | None = None
         self._owner = -1
-        members = self._open().infolist()
-        for member in members:
-            _check_member(path, member)
-        self._sizes = {m.filename: (m.file_size, m.CRC) for m in members if not m.is_dir()}
-        self.names = tuple(sorted(name for name in self._sizes if _is_picture(name)))
-        if not self.names:
-            raise _no_pictures(path)
+        self._members: dict[str, tuple[str, int, int]] = {}  # name: (name in the zip, bytes, CRC)
+        for member in self._open().infolist():
+            name = member.filename.replace("\\", "/")  # of old tools of Windows
+            _check_member(path, name, member)
+            if self._members.get(name, (member.filename,))[0] != member.filename:
+                raise ValueError(f"{path} holds {name!r} twice, with / and with \\: remove one")
+            if not name.endswith("/"):
+                self._members[name] = (member.filename, member.file_size, member.CRC)
+        self.names = self._pictures(filter(self._is_shown, self._members))
+
+    def _is_shown(self, name: str) -> bool:
+        hidden = next((part for part in name.split("/") if is_hidden(part)), None)
+        if hidden is not None:
+            self.hidden[hidden] += 1
+        return hidden is None
 
     def _open(self) -> zipfile.ZipFile:
         """This process's own handle: a forked one would share, and move, its parent's place in the file."""
@@ -172,20 +273,19 @@ class Archive(Source):
         return {**self.__dict__, "_zip": None, "_owner": -1}
 
     def open(self, name: str) -> BinaryIO:
-        return self._open().open(name)  # type: ignore[return-value]
+        return self._open().open(self._members[name][0])  # type: ignore[return-value]
 
     def has(self, name: str) -> bool:
-        return name in self._sizes
+        return name in self._members
 
     def stamp(self, name: str) -> str:
-        size, crc = self._sizes[name]
+        _, size, crc = self._members[name]
         return f"{size} {crc:08x}"
 
 
-def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
+def _check_member(path: Path, name: str, member: zipfile.ZipInfo) -> None:
     """Raises ValueError for what no archive of pictures holds."""
-    name = member.filename
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name or ".." in name.split("/"):
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
         raise ValueError(f"{path} holds the name {name!r}, which leads out of it: refused")
     if member.flag_bits & 1:
         raise ValueError(f"{path} holds {name!r} encrypted: pack it again without a password")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
+from lit_gans.base.files import user_path
 from lit_gans.base.random import derive_seed
 from lit_gans.data.decode import MAX_PIXELS
+from lit_gans.data.described import Description, warn_of_left
 from lit_gans.data.paired import check_options
 from lit_gans.data.sets import ImageSet
-from lit_gans.data.sides import SampleSet, Side
+from lit_gans.data.sides import SampleSet, Side, described
 from lit_gans.data.sources import open_source
 from lit_gans.data.stream import Stream
 from lit_gans.data.translation import CropStream, OneSide, TranslationData, TranslationSet
@@ -106,13 +108,14 @@ class Unpaired(UnpairedData):
         b_channels: int = 3,
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
+        follow_links: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(load_px=load_px, **options)
         check_options(direction, resize, load_px, a_channels=a_channels, b_channels=b_channels)
-        self.path, self.direction, self.resize = Path(path), direction, resize
+        self.path, self.direction, self.resize = user_path(path), direction, resize
         self.a_channels, self.b_channels = a_channels, b_channels
-        self.cache_mb, self.max_pixels = cache_mb, max_pixels
+        self.cache_mb, self.max_pixels, self.follow_links = cache_mb, max_pixels, follow_links
 
     @property
     def preview_split(self) -> str:  # type: ignore[override]
@@ -121,6 +124,16 @@ class Unpaired(UnpairedData):
 
     def transform(self) -> dict[str, object]:
         return {"height": self.height, "resize": self.resize, "direction": self.direction}
+
+    def describe(self, split: str | None = None) -> Description:
+        basic = super().describe(split)
+        domains = self.dataset(basic.split)
+        assert isinstance(domains, TwoSets)
+        a, b = (described(basic, domain, layout="") for domain in (domains.a, domains.b))
+        return replace(
+            a, what=f"{type(self).__name__}, {self.path}", used=f"{a.used}; {b.used}",
+            layout="two folders without partners", left=_both(a.left, b.left), sizes=_both(a.sizes, b.sizes),
+        )  # fmt: skip
 
     def load(self, split: str) -> TwoSets:
         """Raises FileNotFoundError or ValueError naming the folders or the files."""
@@ -134,8 +147,14 @@ class Unpaired(UnpairedData):
                 f"there is no folder {self.path / folder}: unpaired pictures lie in trainA and trainB, those of the "
                 "test split in testA and testB"
             )
-        source = open_source(self.path / folder)
+        source = open_source(self.path / folder, follow_links=self.follow_links)
+        warn_of_left(source)
         files = {side: Side(source, source.names, channels=channels, max_pixels=self.max_pixels)}
         samples = SampleSet(files, size=self.size, load_size=self.load_size, resize=self.resize)
         samples.prepare(cache_mb=self.cache_mb / 2)
         return samples
+
+
+def _both(a: str, b: str) -> str:
+    """What is said of each domain, and which one it is said of."""
+    return "; ".join(f"{name}: {text}" for name, text in (("a", a), ("b", b)) if text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from lit_gans.adversarial.capabilities import Attends, Captioned, FromLatents, H
 from lit_gans.adversarial.preview import draw
 from lit_gans.base.grids import MAX_CLASSES, readable_grid, spread
 from lit_gans.base.images import save_png
+from lit_gans.data.described import listed_classes
 from lit_gans.editing.styles import GROUPS
 
 Form = Literal["singles", "grid", "film", "sentences", "attention", "mixing", "truncation", "noise"]
@@ -69,6 +71,39 @@ def numbers_of(given: str | Sequence[int], what: str) -> list[int]:
     if wrong:
         raise ValueError(f"{what}: {wrong[0]} is not a number from 0 to 2^63 - 1")
     return list(dict.fromkeys(numbers))
+
+
+def classes_of(given: str | Sequence[int | str] | None, names: Sequence[str]) -> list[int] | None:
+    """Class numbers of numbers, ranges and the `names` of classes, as "3,5", "cat,dog" or ["cat", 5]; None of None.
+
+    What can be a number is one, also where classes are called by numbers. ValueError for a name that no class has.
+    """
+    if given is None:
+        return None
+    known = {name: number for number, name in enumerate(names)}
+    if isinstance(given, str):
+        given = [given] if given in known else given.split(",")
+    return numbers_of([n for part in given for n in _numbers_of_class(part, known)], "classes")
+
+
+def _numbers_of_class(part: int | str, known: dict[str, int]) -> list[int]:
+    if isinstance(part, int):
+        return [part]
+    part = part.strip()
+    if part in known and not part.isdecimal():
+        return [known[part]]
+    if not known or part[:1].isdecimal():
+        return parse_numbers(part, "classes")
+    near = get_close_matches(part, known, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"no class is called {part!r}: {meant}The classes are {listed_classes(list(known))}")
+
+
+def told_classes(classes: Sequence[int] | None, names: Sequence[str]) -> str:
+    """Which number is which class, of those asked for, or of all whose names are not their numbers; else nothing."""
+    if not names or (classes is None and all(name == str(number) for number, name in enumerate(names))):
+        return ""
+    return "classes: " + (listed_classes(names) if classes is None else ", ".join(f"{c}={names[c]}" for c in classes))
 
 
 def check_counts(seeds: Sequence[int], interpolate: int | None, *, between: bool, **counts: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,8 @@ from lit_gans.base.images import from_uint8, save_png, to_pil, to_uint8
 from lit_gans.base.random import Draws
 from lit_gans.base.tiles import in_tiles, reflect_to
 from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, open_picture, to_mode
+from lit_gans.data.described import Description
+from lit_gans.data.images import describe_source
 from lit_gans.data.paired import partners
 from lit_gans.data.sources import ENDINGS, open_source
 
@@ -73,12 +76,24 @@ def translate_picture(
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def pictures_of(source: Path) -> dict[str, Callable[[], BinaryIO]]:
+def pictures_of(source: Path, *, follow_links: bool = False) -> dict[str, Callable[[], BinaryIO]]:
     """Name to what opens the file: of one picture, or of all in a folder or zip."""
-    if source.is_file() and source.suffix.lower() in ENDINGS:
+    if _is_one(source):
         return {source.name: partial(source.open, "rb")}
-    found = open_source(source)
+    found = open_source(source, follow_links=follow_links)
     return {name: partial(found.open, name) for name in found.names}
+
+
+def _is_one(source: Path) -> bool:
+    return source.is_file() and source.suffix.lower() in ENDINGS
+
+
+def described(source: Path, tile: int, *, follow_links: bool = False) -> Description:
+    """What was understood of the pictures that are to be translated."""
+    framing = "each in its own size" + (f", in tiles of {tile} px where it is larger" if tile else "")
+    if _is_one(source):
+        return Description(what=str(source), used="1 picture", framing=framing)
+    return replace(describe_source(open_source(source, follow_links=follow_links)), framing=framing)
 
 
 def folder_beside(source: Path, direction: str) -> Path:
@@ -125,12 +140,14 @@ def read_picture(open_file: Callable[[], BinaryIO], taken: Input) -> Tensor:
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
 
 
-def instances_of(source: Path, instances: Path, names: Sequence[str]) -> dict[str, Callable[[], BinaryIO]]:
+def instances_of(
+    source: Path, instances: Path, names: Sequence[str], *, follow_links: bool = False
+) -> dict[str, Callable[[], BinaryIO]]:
     """Name of each picture to what opens its map of instances."""
-    maps = pictures_of(instances)
+    maps = pictures_of(instances, follow_links=follow_links)
     if not source.is_dir() and not instances.is_dir() and len(maps) == len(names) == 1:
         return {names[0]: next(iter(maps.values()))}
-    pictures, found = partners([open_source(source), open_source(instances)])
+    pictures, found = partners([open_source(place, follow_links=follow_links) for place in (source, instances)])
     return {name: maps[own] for name, own in zip(pictures, found, strict=True)}
 
 

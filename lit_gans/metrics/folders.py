@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import torch
 from torch import Tensor
 
 from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, Framing, open_picture, to_mode, upright_size
-from lit_gans.data.images import FileSet, Images
+from lit_gans.data.described import Description
+from lit_gans.data.images import FileSet, Images, describe_source
+from lit_gans.data.labels import labels_of
 from lit_gans.data.sources import Source, open_source
 from lit_gans.metrics.evaluator import evaluate
 from lit_gans.metrics.measures import FakeBatch, Judges
@@ -77,7 +81,7 @@ class WholeImages(Images):
     their input, as published evaluators do. `batches` holds consecutive ones of one size."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path), batch_size=1, resolution=1, cache_mb=0)
+        super().__init__(str(path), batch_size=1, resolution=1, cache_mb=0, labels=labels_for(path))
         self.resolution = "as stored"  # type: ignore[assignment]
 
     @property
@@ -92,7 +96,11 @@ class WholeImages(Images):
 
     def load(self, split: str) -> FileSet:
         source = self._source(self.location(split))
-        return FileSet(source, source.names, self._numbers(source.path, source.names), Framing(1))
+        return FileSet(source, source.names, self._numbers(split, source.names), Framing(1))
+
+    def describe(self, split: str | None = None) -> Description:
+        own = describe_source(self._source(self.path))
+        return replace(own, classes=self.class_names, framing="as stored, whole")
 
     def batches(
         self, split: str = "train", batch_size: int = 64, *, indices: Tensor | None = None
@@ -107,6 +115,16 @@ class WholeImages(Images):
             kept.append(picture)
         if kept:
             yield {"image": torch.stack(kept)}
+
+
+def labels_for(path: Path) -> str:
+    """`Images.labels`: "auto", or "none", after a warning, where folders are no classes that can be relied on."""
+    try:
+        labels_of(open_source(path))
+    except ValueError as error:
+        warnings.warn(f"{error}. Here they are measured together", stacklevel=2)
+        return "none"
+    return "auto"
 
 
 def sizes_of(source: Source) -> dict[tuple[int, int], int]:

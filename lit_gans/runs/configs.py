@@ -50,11 +50,24 @@ def differences(before: Any, now: Any, *, at: str = "") -> list[str]:
     return [] if before == now else [f"{at}: {before} -> {now}"]
 
 
+def brief(message: str) -> str:
+    """A message of jsonargparse as one line: what is wrong, without the types that were tried for it."""
+    told = re.sub(r"Parser key \"([\w.]+)\":", r"\1:", message)
+    told = re.sub(r"Problem with given class_path '([\w.]+)':", r"\1:", told)
+    told = re.sub(r"Expected a dot import path string: (\S+)", r"there is no class \1", told)
+    told = re.sub(r"[Ee]xpected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.+)\])", r"expected \1\2", told)
+    lines = (re.sub(r"^\s*- ", "", line).strip() for line in told.splitlines())
+    noise = r"Does not validate|Subtypes:|Errors:|Given value( type|: NestedArg)|Expected a path but|expected NoneType"
+    return " ".join(line for line in lines if line and not re.match(noise, line))
+
+
 def with_hint(message: str, parser: Any, kinds: Mapping[str, type]) -> str:
-    """The parser's message, and for an unknown key or class the nearest known ones; `kinds`: base classes by key."""
+    """The parser's message, in brief, and for an unknown key or class the nearest known ones; `kinds`: bases by key."""
     classes = {key: list(_subclasses(kind)) for key, kind in kinds.items()}
-    hint = _nearest_classes(message, classes) or _nearest_keys(message, sorted(_known_keys(parser, classes)))
-    return f"{message}\n{hint}" if hint else message
+    hint = _nearest_classes(message, classes)
+    if not hint and re.search(r"is not accepted|unrecognized arguments", message):
+        hint = _nearest_keys(message, _known_keys(parser, _named(message, classes)))
+    return f"{brief(message)}\n{hint}" if hint else brief(message)
 
 
 def _nearest_classes(message: str, classes: Mapping[str, Iterable[type]]) -> str:
@@ -71,33 +84,34 @@ def _nearest_classes(message: str, classes: Mapping[str, Iterable[type]]) -> str
     return f"The nearest known classes: {', '.join(names[each] for each in close)}"
 
 
-def _nearest_keys(message: str, known: list[str]) -> str:
-    keys = re.findall(r"(?:Key|Option|arguments?:?|key) '?\"?-{0,2}([\w.]+)", message)
-    keys += re.findall(r"(?:--)([\w.]+)", message)
-    for key in keys:
-        if key in known:
-            continue
+def _named(message: str, classes: Mapping[str, Iterable[type]]) -> Mapping[str, Iterable[type]]:
+    """Only the class whose argument the message is about, if it names one: others' arguments are no help."""
+    found = re.search(r"given class_path '(?:\w+\.)*(\w+)'", message)
+    chosen = {key: [c for c in them if found and c.__name__ == found[1]] for key, them in classes.items()}
+    return chosen if any(chosen.values()) else classes
+
+
+def _nearest_keys(message: str, known: set[str]) -> str:
+    keys = re.findall(r"(?:Option|arguments?:?) '?\"?-{0,2}([\w.]+)", message)
+    for key in (key for key in keys if key not in known):
         leaf = key.rsplit(".", 1)[-1]
-        close = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
-        close = close or [k for k in known if k.rsplit(".", 1)[-1] in difflib.get_close_matches(leaf, _leaves(known))]
+        close = difflib.get_close_matches(key, sorted(known), n=3, cutoff=0.75)
+        leaves = difflib.get_close_matches(leaf, sorted(k.rsplit(".", 1)[-1] for k in known))
+        close = close or [k for k in sorted(known) if k.rsplit(".", 1)[-1] in leaves]
         if close:
             return f"The nearest known keys: {', '.join(close[:3])}"
     return ""
 
 
-def _leaves(keys: list[str]) -> list[str]:
-    return [k.rsplit(".", 1)[-1] for k in keys]
-
-
 def _known_keys(parser: Any, classes: Mapping[str, Iterable[type]]) -> set[str]:
-    """Keys of the parser, and under init_args those of the constructors of all classes that were imported."""
+    """Keys of the parser, and under init_args those of the constructors of these classes."""
     keys = {action.dest for action in parser._actions}
     for prefix, found in classes.items():
         for cls in found:
             for owner in cls.__mro__[:-1]:  # what a class forwards, those that it inherits from take
                 parameters = inspect.signature(owner.__init__).parameters.values()
                 named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-                keys |= {f"{prefix}.init_args.{name}" for name in named}
+                keys |= {f"{prefix}.init_args.{name}" for name in named if name != "self"}
     return keys
 
 

@@ -16,10 +16,12 @@ from lit_gans.adversarial.capabilities import Captioned, Samples, Translates, ca
 from lit_gans.base.processes import rank_and_world
 from lit_gans.base.progress import progress_bars
 from lit_gans.data import ImageData, Images
+from lit_gans.data.described import say
+from lit_gans.data.images import describe_source
 from lit_gans.data.sources import open_source
 from lit_gans.metrics.catalog import of
 from lit_gans.metrics.evaluator import Evaluation, evaluate, together
-from lit_gans.metrics.folders import PairedFiles, WholeImages, in_px, sizes_of
+from lit_gans.metrics.folders import PairedFiles, WholeImages, in_px, labels_for, sizes_of
 from lit_gans.metrics.plan import Plan
 from lit_gans.metrics.settings import Settings, TranslationSettings, configured
 from lit_gans.metrics.subjects import CaptionedImages, StoredImages, Subject
@@ -121,6 +123,7 @@ def evaluate_run(
         own = data.gives == "pictures with captions"
         model.take_captions(data if own else _own_data(target, config, "evaluate a run folder", where))
     plan = settings.plan(model, data)
+    say(data.describe(plan.split))
     subjects = settings.subjects(model.to(where.device), data, plan)
     found = where.measure([(subject, plan) for subject in subjects], settings, data)
     return replace(found, protocol={**found.protocol, "framing": in_words(data)}) if other is not None else found
@@ -217,10 +220,17 @@ def evaluate_folder(
             raise ValueError(f"plots need images of one square size; there are {ours}: give --resolution for all")
         framing = ours if ours == theirs else f"{ours}; reals {theirs}"
         subjects.append((StoredImages(fake, data, plan, framing=framing), plan))
+        say(fake.describe())
+        say(data.describe(plan.split))
     if "pairs" in plans:
-        subjects.append((PairedFiles(open_source(target), open_source(Path(other))), plans["pairs"]))
+        pair = open_source(target), open_source(Path(other))
+        for source in pair:
+            say(describe_source(source))
+        subjects.append((PairedFiles(*pair), plans["pairs"]))
     if "captions" in plans:
-        subjects.append((CaptionedImages(target, WholeImages(target), settings.num_images), plans["captions"]))
+        whole = WholeImages(target)
+        say(whole.describe())
+        subjects.append((CaptionedImages(target, whole, settings.num_images), plans["captions"]))
     return where.measure(subjects, settings, data)
 
 
@@ -253,7 +263,8 @@ def _image_folders(
 def image_folder(path: Path, resolution: int, *, channels: int, resize: str, crop_px: int | None = None) -> Images:
     """All of each picture where `resize` is "stretch", as published evaluators have it; else see `Framing`."""
     return Images(
-        str(path), batch_size=1, resolution=resolution, channels=channels, resize=resize, crop_px=crop_px
+        str(path), batch_size=1, resolution=resolution, channels=channels, resize=resize, crop_px=crop_px,
+        labels=labels_for(path),
     )  # fmt: skip
 
 

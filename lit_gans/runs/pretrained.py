@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from lit_gans import __version__
-from lit_gans.adversarial.capabilities import Kept, can
+from lit_gans.adversarial.capabilities import Kept, Named, can
 from lit_gans.augment.image_pool import pool_buffers
 from lit_gans.base.files import replacing
 from lit_gans.runs.classes import OURS, check_loss, trusted_class
@@ -91,6 +91,8 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, trust: s
     model.load_state_dict(state)
     if can(model, Kept):
         model.images_seen = config["images_seen"]
+    if can(model, Named) and isinstance(config.get("class_names"), list):
+        model.class_names = tuple(map(str, config["class_names"]))
     return model.eval().requires_grad_(False)
 
 
@@ -181,7 +183,9 @@ def _config(model: nn.Module, arguments: Mapping[str, Any] | None) -> dict[str, 
         arguments = {name: value for name, value in model.hparams.items() if not name.startswith("_")}
     plain = {name: _plain(value, name) for name, value in arguments.items()}
     images_seen = model.images_seen if kept else 0
-    return {"class_path": class_path, "arguments": plain, "lit_gans": __version__, "images_seen": images_seen}
+    named = {"class_names": list(model.class_names)} if can(model, Named) and model.class_names else {}
+    own = {"class_path": class_path, "arguments": plain, "lit_gans": __version__, "images_seen": images_seen}
+    return own | named
 
 
 def _plain(value: Any, name: str) -> Any:

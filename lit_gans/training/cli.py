@@ -78,7 +78,9 @@ class Parser(LightningArgumentParser):
         return super().format_help(*([] if formatter is None else [formatter]))
 
     def error(self, message: str, ex: Exception | None = None) -> None:
-        super().error(with_hint(message, self, {"model": Game, "data": LightningDataModule}), ex)
+        if not self.exit_on_error or "JSONARGPARSE_DEBUG" in os.environ:
+            super().error(message, ex)
+        self.exit(2, f"{self.prog}: {with_hint(message, self, {'model': Game, 'data': LightningDataModule})}\n")
 
 
 def _names(group: Any) -> set[str]:
@@ -102,7 +104,7 @@ class FitCLI(LightningCLI):
             load_from_checkpoint_support=False,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults=TRAINER_DEFAULTS,
+            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": callbacks.DataReport()},
             parser_class=Parser,
             parser_kwargs={"prog": "lit-gans fit", "description": __doc__, "shown": (asked or ["all"])[-1]},
             args=["--help"] if asked else argv,

@@ -111,8 +111,11 @@ def test_wrong_labels_are_refused(tmp_path: Path, content: bytes, message: str) 
 
 
 def test_a_picture_outside_of_the_class_folders_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="labels='folders', but x.png lies in .* itself: put every picture into"):
-        data(folder(tmp_path, {**TREE, "x.png": png(1)}), labels="folders").setup()
+    stray = folder(tmp_path, {**TREE, "x.png": png(1)})
+    for labels in ("folders", "auto"):  # a few beside many are no reason to train without classes in silence
+        with pytest.raises(ValueError, match=r"but 1 of 4 pictures lie in .* itself.* \(x.png\): put every .*'none'"):
+            data(stray, labels=labels).setup()
+    assert data(stray, labels="none").num_classes == 0
 
 
 def test_test_split_uses_the_classes_of_the_training_split(tmp_path: Path) -> None:
@@ -210,7 +213,7 @@ def test_links_out_of_a_folder_are_not_followed(tmp_path: Path) -> None:
     os.symlink(inside, inside / "loop")
     os.symlink(inside / "a.png", inside / "b.png")
     os.symlink(outside / "missing.png", inside / "broken.png")
-    with pytest.warns(UserWarning, match="4 symbolic links in .*inside lead out of it or to folders: not followed"):
+    with pytest.warns(UserWarning, match="in .*inside 4 symbolic links lead out of it or to folders and were not"):
         assert values(data(inside)) == [1, 1]
     os.remove(inside / "a.png")
     with pytest.raises(FileNotFoundError, match="5 symbolic links lead out of it or to folders and were not followed"):
@@ -315,3 +318,145 @@ def test_auto_labels_take_folders_that_are_classes(names: list[str], classes: tu
     data = Images(str(tmp_path), batch_size=1, resolution=4, channels=1)
     assert data.class_names == classes
     assert (data.dataset("train").labels is None) == (classes == ())
+
+
+# ---- what is understood, and said ------------------------------------------------------------------------------------
+
+CLASSES = {"cat/0.png": png(1), "dog/0.png": png(2), "dog/1.png": png(3)}
+
+
+def below(prefix: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{prefix}{name}": content for name, content in files.items()}
+
+
+@pytest.mark.parametrize("make", [folder, packed])
+@pytest.mark.parametrize("prefix", ["", "mine/", "a/b/"])
+def test_lone_folders_around_the_classes_are_stepped_over(tmp_path: Path, make, prefix: str) -> None:
+    images = data(make(tmp_path / "set.zip", {**below(prefix, CLASSES), "notes/readme.txt": b""}))
+    assert images.class_names == ("cat", "dog") and images.dataset().labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("make", [folder, packed])
+def test_a_dataset_json_may_lie_in_a_lone_folder(tmp_path: Path, make) -> None:
+    files = {**LABELLED, "dataset.json": labels_json(1, 0, 2)}
+    images = data(make(tmp_path / "set.zip", below("mine/", files)))
+    assert images.dataset().labels.tolist() == [1, 0, 2]
+    astray = {**below("mine/", files), "other/x.png": png(1)}
+    with pytest.raises(ValueError, match="mine/dataset.json of .* lies beside some of the pictures.*move it"):
+        data(make(tmp_path / "astray.zip", astray)).setup()
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "val2017"), ("training_set", "test_set", "extra")])
+@pytest.mark.parametrize("labels", ["auto", "folders"])
+def test_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...], labels: str) -> None:
+    files = {f"{name}/{key}": content for name in names for key, content in CLASSES.items()}
+    root = folder(tmp_path, files)
+    with pytest.raises(ValueError, match=f"holds {names[0]}, {names[1]}, the splits .* give .*{names[0]} as path and"):
+        data(root, labels=labels).setup()
+    images = data(root / names[0], test_path=str(root / names[1]), labels=labels)
+    assert images.class_names == ("cat", "dog") and len(images.dataset("test")) == 3
+    assert len(data(root, labels="none").dataset()) == 3 * len(names)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    assert data(folder(tmp_path, {"train/0.png": png(1), "plane/0.png": png(2)})).class_names == ("plane", "train")
+
+
+HIDDEN = (".ipynb_checkpoints", "@eaDir", "__MACOSX", ".Trash-0", "cat/.thumbs", "dog/@eaDir/x.png")
+
+
+@pytest.mark.parametrize("make", [folder, packed])
+def test_hidden_folders_hold_no_data(tmp_path: Path, make) -> None:
+    litter = {f"{name}/x.png": png(9) for name in HIDDEN} | {"Thumbs.db": b"", ".DS_Store": b"", "cat/._0.png": b""}
+    images = data(make(tmp_path / "set.zip", {**CLASSES, **litter}))
+    assert images.class_names == ("cat", "dog") and values(images) == [1, 2, 3]
+    assert "hidden: " in images.describe().left and ".ipynb_checkpoints" in images.describe().left
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (range(12), [str(i) for i in range(12)]),
+        (("10", "9", "007"), ["007", "9", "10"]),
+        (("a10", "a9", "7"), ["7", "a10", "a9"]),
+    ],
+)
+def test_whole_numbers_are_ordered_as_numbers(tmp_path: Path, names, order: list[str]) -> None:
+    assert data(folder(tmp_path, {f"{name}/0.png": png(1) for name in names})).class_names == tuple(order)
+
+
+@pytest.mark.parametrize("label", ["[0, 1]", "[0.2, -1.5]", "0.5", '{"age": 3}'])
+def test_labels_of_another_kind_are_told_apart(tmp_path: Path, label: str) -> None:
+    table = f'{{"labels": [["0.png", {label}]]}}'.encode()
+    path = packed(tmp_path / "set.zip", {"0.png": png(1), "dataset.json": table})
+    with pytest.raises(ValueError, match="0.png has .*One class per picture is what is supported: several labels"):
+        data(path).setup()
+
+
+def test_backslashes_in_a_zip_are_slashes(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as out:
+        for name, content in {"cat\\0.png": png(1), "dog\\deep\\0.png": png(2)}.items():
+            member = zipfile.ZipInfo("x")
+            member.filename = name
+            out.writestr(member, content)
+    images = data(tmp_path / "set.zip", cache_mb=0)
+    assert images.class_names == ("cat", "dog") and values(images) == [1, 2]
+
+
+def test_links_are_followed_when_asked_and_never_in_circles(tmp_path: Path) -> None:
+    folder(tmp_path / "store", {"cat/0.png": png(1), "dog/0.png": png(2)})
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "cat").symlink_to(tmp_path / "store" / "cat")
+    (tmp_path / "set" / "dog").symlink_to(tmp_path / "store" / "dog")
+    (tmp_path / "store" / "cat" / "circle").symlink_to(tmp_path / "set")
+    images = data(tmp_path / "set", follow_links=True)
+    with pytest.warns(UserWarning, match="1 symbolic links lead nowhere or round in a circle"):
+        assert images.class_names == ("cat", "dog") and len(images.dataset()) == 2
+    with pytest.raises(FileNotFoundError, match="2 symbolic links .* the option follow_links takes them too"):
+        data(tmp_path / "set").setup()
+
+
+def test_home_in_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path / "set", CLASSES)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(data(Path("~/set")).dataset()) == len(data(Path("$HOME/set")).dataset()) == 3
+
+
+@pytest.mark.parametrize("make", [folder, packed])
+def test_what_is_left_out_is_counted_and_named(tmp_path: Path, make) -> None:
+    others = dict.fromkeys(["c.jfif", "d.gif", "e.GIF", "noending", "readme.txt"], b"")
+    images = data(make(tmp_path / "set.zip", {"a.png": png(1, size=2), "b.PNG": png(2, size=9), **others}))
+    with pytest.warns(UserWarning, match=r"files in .* are left out by their endings: 2 .gif, 1 .jfif, 1 no ending$"):
+        found = images.describe()
+    assert found.used == "2 pictures (2 .png)" and found.left == "2 .gif, 1 .jfif, 1 .txt, 1 no ending"
+    assert found.sizes == "2 x 2 to 9 x 9; 1 smaller than 4 px and enlarged"
+    assert found.framing == "the largest square of the middle, scaled to 4 x 4"
+    assert found.lines()[0] == f"data: Images, {tmp_path / 'set.zip'}"
+    assert found.lines()[1] == "  used     2 pictures (2 .png), split 'train'"
+
+
+@pytest.mark.parametrize("cache_mb", [0, 10])
+def test_pages_that_are_left_out_are_told(tmp_path: Path, cache_mb: int) -> None:
+    pages = [Image.new("RGB", (4, 4), (i, 0, 0)) for i in range(10)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.warns(UserWarning, match="1 files in .* have 9 pages beyond the first, which are left out"):
+        found = data(tmp_path, cache_mb=cache_mb).describe()
+    assert "9 further pages of 1 files" in found.left
+
+
+@pytest.mark.parametrize(("highest", "warned"), [(4095, True), (1023, True), (65535, False)])
+@pytest.mark.parametrize("cache_mb", [0, 10])
+def test_a_small_part_of_16_bits_is_told(tmp_path: Path, highest: int, warned: bool, cache_mb: int) -> None:
+    for i in range(3):
+        Image.fromarray(np.linspace(0, highest, 16).reshape(4, 4).astype(np.uint16)).save(tmp_path / f"{i}.png")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        found = data(tmp_path, cache_mb=cache_mb).describe()
+    assert any("use a small part of their range" in str(each.message) for each in seen) == warned
+    assert "3 of 16 bits" in found.sizes
+
+
+def test_many_classes_are_shortened(tmp_path: Path) -> None:
+    found = data(folder(tmp_path, {f"{i}/0.png": png(1) for i in range(100)})).describe()
+    line = next(line for line in found.lines() if line.startswith("  classes"))
+    assert "0=0 (1), 1=1 (1)" in line and line.endswith("..., 99=99 (1)") and len(found.classes) == 100

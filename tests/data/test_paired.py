@@ -168,11 +168,13 @@ def test_resize_none_cuts_from_pictures_of_any_size_and_crop_keeps_the_aspect(tm
     for i, width in enumerate((16, 24)):
         half = picture(i, width=width, height=20)
         save(tmp_path / "train" / f"{i}.png", np.concatenate([half, half], 1))
-    data = paired(tmp_path, resize="none", batch_size=2)
+    assert "does not look like two pictures side by side" in refused(tmp_path, resize="none")
+    data = paired(tmp_path, resize="none", batch_size=2, layout="side_by_side")
     assert taken(data, 4)["a"].shape == (8, 3, 16, 16)
     middle = picture(1, width=24, height=20)[2:18, 4:20]
     assert torch.equal(data.dataset().fetch(torch.tensor([1]))["a"][0], torch.from_numpy(middle).movedim(-1, 0))
-    cropped = paired(tmp_path, resize="crop", resolution=20).dataset().fetch(torch.tensor([1]))["a"][0]
+    cropping = paired(tmp_path, resize="crop", resolution=20, layout="side_by_side")
+    cropped = cropping.dataset().fetch(torch.tensor([1]))["a"][0]
     assert torch.equal(cropped, torch.from_numpy(picture(1, width=24, height=20)[:, 2:22]).movedim(-1, 0))
 
 
@@ -254,7 +256,7 @@ def test_maps_of_colours(tmp_path: Path) -> None:
         ({"a_channels": 2}, "a_channels is 2; it must be one of 1, 3"),
         ({"num_labels": 300}, "8-bit label maps tell at most 256"),
         ({"test_path": "x", "test_path_b": "y"}, "test_path_b goes with path_b"),
-        ({"layout": "folders"}, "trainA is neither a folder nor a file"),
+        ({"layout": "folders"}, "train (6 pictures): no known layout 'folders' of pairs for split 'train'. Known"),
         ({"layout": "labels"}, "train_label holds label maps: set num_labels"),
         ({"layout": "labels", "num_labels": 3, "direction": "ba"}, "which is segmentation: use 'ab'"),
     ],
@@ -267,3 +269,86 @@ def test_an_instance_folder_that_is_missing(tmp_path: Path) -> None:
     triples(tmp_path)
     (tmp_path / "train_inst").rename(tmp_path / "elsewhere")
     assert "train_inst is neither a folder" in refused(tmp_path, num_labels=5, height=8)
+
+
+# ---- layouts that are known, and those that are refused --------------------------------------------------------------
+
+
+def two_folders(root: Path, a: str, b: str, count: int = 4) -> Path:
+    for i in range(count):
+        save(root / a / f"{i}.png", picture(i))
+        save(root / b / f"{i}.png", picture(100 + i))
+    return root
+
+
+KNOWN = [("A/{}", "B/{}"), ("{}_A", "{}_B"), ("{}/A", "{}/B"), ("{}A", "{}B")]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(("a", "b"), KNOWN)
+def test_published_pairs_of_folders(a: str, b: str, wrapped: bool, tmp_path: Path) -> None:
+    root = tmp_path / "set" if wrapped else tmp_path
+    for split, count in (("train", 4), ("test", 2)):
+        two_folders(root, a.format(split), b.format(split), count)
+    data = paired(tmp_path)
+    batch = data.dataset().fetch(torch.arange(4))
+    assert batch["a"][:, 0, 0, 0].tolist() == [0, 1, 2, 3] and batch["b"][:, 0, 0, 0].tolist() == [100, 101, 102, 103]
+    assert len(data.dataset("test")) == 2 and data.preview_split == "test"
+    assert data.describe().layout == f"{a.format('train')} + {b.format('train')}"
+
+
+def test_two_folders_without_splits(tmp_path: Path) -> None:
+    data = paired(two_folders(tmp_path, "A", "B"))
+    assert len(data.dataset()) == 4 and data.describe().layout == "A + B" and data.preview_split == "train"
+
+
+@pytest.mark.parametrize(
+    "folders", [("photo", "sketch"), ("train/photo", "train/sketch"), ("input", "target"), ("training", "testing")]
+)
+def test_other_folders_are_refused_with_what_was_found_and_what_is_known(
+    folders: tuple[str, str], tmp_path: Path
+) -> None:
+    message = refused(two_folders(tmp_path, *folders))
+    assert f"holds {', '.join(f'{name} (4 pictures)' for name in sorted(folders))}: no known layout" in message
+    assert "Known are two folders" in message and "A/train + B/train" in message and "path_b" in message
+
+
+@pytest.mark.parametrize("size", [(32, 32), (48, 32), (64, 36), (32, 48)])
+def test_photographs_are_not_cut_in_half(size: tuple[int, int], tmp_path: Path) -> None:
+    ramp = np.linspace(0, 200, size[0])[None, :, None] + np.linspace(0, 50, size[1])[:, None, None]
+    for i in range(3):
+        save(tmp_path / f"{i}.png", np.broadcast_to(ramp, (size[1], size[0], 3)).astype(np.uint8))
+    message = refused(tmp_path)
+    assert f"3 of 3 samples in {tmp_path}" in message and f"0.png is {size[0]} x {size[1]} and does not look" in message
+    assert len(paired(tmp_path, layout="side_by_side").dataset()) == 3
+
+
+def test_a_seam_tells_two_pictures_of_another_aspect(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 60, 20)[None, :, None] + np.zeros((32, 1, 3))
+    for i in range(3):
+        save(tmp_path / "train" / f"{i}.png", np.concatenate([ramp, ramp + 150], 1).astype(np.uint8))
+    assert len(paired(tmp_path).dataset()) == 3
+
+
+def test_several_layouts_are_refused_until_one_is_chosen(tmp_path: Path) -> None:
+    side_by_side(parallel(tmp_path))
+    assert "in several layouts: trainA + trainB; side by side in each file" in refused(tmp_path)
+    assert paired(tmp_path, layout="folders").describe().layout == "trainA + trainB"
+    assert "side by side" in paired(tmp_path, layout="side_by_side").describe().layout
+
+
+def test_splits_are_not_mixed_in_two_folders_of_other_names(tmp_path: Path) -> None:
+    for split in ("training", "testing"):
+        two_folders(tmp_path, f"photo/{split}", f"map/{split}")
+    message = refused(tmp_path / "photo", path_b=str(tmp_path / "map"))
+    assert "holds training, testing, the splits of a data set and no classes" in message
+
+
+def test_links_are_followed_when_asked(tmp_path: Path) -> None:
+    two_folders(tmp_path / "store", "A", "B")
+    for letter in "AB":
+        (tmp_path / f"train{letter}").mkdir()
+        for i in range(4):
+            (tmp_path / f"train{letter}" / f"{i}.png").symlink_to(tmp_path / "store" / letter / f"{i}.png")
+    assert "4 symbolic links lead out" in refused(tmp_path)
+    assert len(paired(tmp_path, follow_links=True).dataset()) == 4
