@@ -58,7 +58,8 @@ def brief(message: str) -> str:
     told = re.sub(r"[Ee]xpected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.+)\])", r"expected \1\2", told)
     lines = (re.sub(r"^\s*- ", "", line).strip() for line in told.splitlines())
     noise = r"Does not validate|Subtypes:|Errors:|Given value( type|: NestedArg)|Expected a path but|expected NoneType"
-    return " ".join(line for line in lines if line and not re.match(noise, line))
+    kept = [line.replace("Given value:", "given:") for line in lines if line and not re.match(noise, line)]
+    return " ".join(kept).replace(" given:", "; given:")
 
 
 def with_hint(message: str, parser: Any, kinds: Mapping[str, type]) -> str:
@@ -66,7 +67,11 @@ def with_hint(message: str, parser: Any, kinds: Mapping[str, type]) -> str:
     classes = {key: list(_subclasses(kind)) for key, kind in kinds.items()}
     hint = _nearest_classes(message, classes)
     if not hint and re.search(r"is not accepted|unrecognized arguments", message):
-        hint = _nearest_keys(message, _known_keys(parser, _named(message, classes)))
+        one = _named(message, classes)
+        hint = _nearest_keys(message, _keys_of(one) or {a.dest for a in parser._actions} | _keys_of(classes))
+        if one and not hint:
+            (cls,) = [cls for found in one.values() for cls in found]
+            hint = f"{cls.__name__} takes {', '.join(sorted(key.rsplit('.', 1)[-1] for key in _keys_of(one)))}"
     return f"{brief(message)}\n{hint}" if hint else brief(message)
 
 
@@ -84,34 +89,34 @@ def _nearest_classes(message: str, classes: Mapping[str, Iterable[type]]) -> str
     return f"The nearest known classes: {', '.join(names[each] for each in close)}"
 
 
-def _named(message: str, classes: Mapping[str, Iterable[type]]) -> Mapping[str, Iterable[type]]:
-    """Only the class whose argument the message is about, if it names one: others' arguments are no help."""
+def _named(message: str, classes: Mapping[str, Iterable[type]]) -> dict[str, list[type]]:
+    """The class whose argument the message is about, if it names one: the arguments of others are no help."""
     found = re.search(r"given class_path '(?:\w+\.)*(\w+)'", message)
-    chosen = {key: [c for c in them if found and c.__name__ == found[1]] for key, them in classes.items()}
-    return chosen if any(chosen.values()) else classes
+    named = {key: [cls for cls in them if found and cls.__name__ == found[1]][:1] for key, them in classes.items()}
+    return {key: them for key, them in named.items() if them}
 
 
 def _nearest_keys(message: str, known: set[str]) -> str:
     keys = re.findall(r"(?:Option|arguments?:?) '?\"?-{0,2}([\w.]+)", message)
     for key in (key for key in keys if key not in known):
-        leaf = key.rsplit(".", 1)[-1]
+        first, _, leaf = key.rpartition(".")
         close = difflib.get_close_matches(key, sorted(known), n=3, cutoff=0.75)
         leaves = difflib.get_close_matches(leaf, sorted(k.rsplit(".", 1)[-1] for k in known))
+        close = close or difflib.get_close_matches(first.split(".")[0], sorted(known), n=3)
         close = close or [k for k in sorted(known) if k.rsplit(".", 1)[-1] in leaves]
         if close:
             return f"The nearest known keys: {', '.join(close[:3])}"
     return ""
 
 
-def _known_keys(parser: Any, classes: Mapping[str, Iterable[type]]) -> set[str]:
-    """Keys of the parser, and under init_args those of the constructors of these classes."""
-    keys = {action.dest for action in parser._actions}
+def _keys_of(classes: Mapping[str, Iterable[type]]) -> set[str]:
+    """What the constructors of these classes take, as keys under init_args."""
+    keys = set[str]()
     for prefix, found in classes.items():
-        for cls in found:
-            for owner in cls.__mro__[:-1]:  # what a class forwards, those that it inherits from take
-                parameters = inspect.signature(owner.__init__).parameters.values()
-                named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-                keys |= {f"{prefix}.init_args.{name}" for name in named if name != "self"}
+        for owner in (owner for cls in found for owner in cls.__mro__[:-1]):  # what a class forwards, its bases take
+            parameters = inspect.signature(owner.__init__).parameters.values()
+            named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+            keys |= {f"{prefix}.init_args.{name}" for name in named if name != "self"}
     return keys
 
 
