@@ -63,7 +63,11 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         print(f"lit-gans: {argv[0]!r} is not a verb{hint}\n\n{usage()}", file=sys.stderr)
         return 2
-    return import_module(f"lit_gans.{argv[0]}").main(argv[1:]) or 0
+    try:
+        return import_module(f"lit_gans.{argv[0]}").main(argv[1:]) or 0
+    except KeyboardInterrupt:  # while it was still being loaded
+        print(f"lit-gans {argv[0]}: broken off", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

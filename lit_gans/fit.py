@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_gans.base.command import underscored
+from lit_gans.base.command import told, underscored
 
 if TYPE_CHECKING:
     from lit_gans.adversarial import Game
@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP)
         raise SystemExit(0)
-    from lightning.pytorch.utilities.exceptions import SIGTERMException  # not before: the help is shown at once
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # not before: help is shown at once
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from lit_gans.callbacks import DivergenceError
     from lit_gans.training.cli import parse, train
@@ -71,10 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = train(cli, argv)
     except SIGTERMException:
         return _stopped(cli)
-    except (ValueError, OSError, DivergenceError) as error:
+    except KeyboardInterrupt:  # before training, which ends by itself with a checkpoint
+        print("lit-gans fit: broken off before training", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, DivergenceError, MisconfigurationException) as error:
         if os.environ.get("LIT_GANS_TRACEBACK") == "1":
             raise
-        print(f"lit-gans fit: {error}", file=sys.stderr)
+        print(f"lit-gans fit: {told(error)}", file=sys.stderr)
         return 1
     if cli.trainer.is_global_zero:
         _say_where(run, cli.model)

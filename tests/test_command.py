@@ -1,12 +1,17 @@
 """Command lines are made of functions."""
 
-from collections.abc import Sequence
+import errno
+import re
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from lit_gans.base.command import run_verb
+from lit_gans.base.command import run_verb, told
+from lit_gans.base.files import replacing, user_path
+from lit_gans.base.processes import first_on_rank_zero
 
 
 def paint(
@@ -95,8 +100,9 @@ def test_the_exit_status_tells_how_it_went(capsys: pytest.CaptureFixture, monkey
     assert command("r", *rest) == 0 and command("half", *rest) == 1
     assert capsys.readouterr().out == "o\no\n"
     assert command("missing", *rest) == 2 and command("long", *rest) == 130
-    expected = "lit-gans paint: there is no run: give another\nlit-gans paint: broken off\n"
-    assert capsys.readouterr().err == expected
+    first, second = capsys.readouterr().err.splitlines()  # the verb is this file's: its place is told
+    assert re.fullmatch(rf"lit-gans paint: there is no run: give another \({re.escape(__file__)}, line \d+; .+", first)
+    assert second == "lit-gans paint: broken off"
     monkeypatch.setenv("LIT_GANS_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError):
         command("missing", *rest)
@@ -110,3 +116,28 @@ def test_help_is_the_docstring(capsys: pytest.CaptureFixture) -> None:
     for part in wanted:
         assert part in told
     assert "brush" not in told
+
+
+def test_a_full_disk_is_told_with_its_path_and_a_way_out() -> None:
+    text = told(OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl"))
+    assert text.startswith("the disk is full while runs/x/metrics.jsonl was written (No space left on device): free")
+
+
+def test_what_a_users_file_raises_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("import torch\n\n\ndef wrong(path):\n    raise ValueError('too wide')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = import_module("mine")
+    with pytest.raises(ValueError) as ours:
+        replaced(tmp_path / "a", mine.wrong)
+    assert told(ours.value) == (
+        f"too wide ({tmp_path / 'mine.py'}, line 5; LIT_GANS_TRACEBACK=1 shows how it came there)"
+    )
+    with pytest.raises(ValueError) as others:
+        user_path("$NO_SUCH_VARIABLE/x")
+    assert told(others.value) == str(others.value)
+
+
+def replaced(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls what a user wrote from inside the package."""
+    with replacing(path) as unfinished:
+        first_on_rank_zero(lambda: write(unfinished))

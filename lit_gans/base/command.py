@@ -4,13 +4,17 @@ Parameters before the `*` are positional, those behind it options: flags for tru
 words for sequences; what may be one or several, `T | Sequence[T]`, is given again, or as numbers one behind the other.
 """
 
+import errno
 import os
 import re
 import sys
+import sysconfig
+import traceback
 import warnings
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from inspect import Parameter, signature
+from pathlib import Path
 from types import GenericAlias, NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
@@ -36,11 +40,36 @@ def run_verb(verb: Verb, argv: Sequence[str] | None, /, *, show: Verb = show_res
         except (ValueError, OSError) as error:
             if os.environ.get("LIT_GANS_TRACEBACK") == "1":
                 raise
-            print(f"{name}: {error}", file=sys.stderr)
+            print(f"{name}: {told(error)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt as stop:
             print("; ".join([f"{name}: broken off", *map(str, stop.args)]), file=sys.stderr)
             return 130
+
+
+def told(error: Exception) -> str:
+    """The message; of a full disk with the way out, and of what a user's own file raised with file and line."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        file = f" while {error.filename} was written" if error.filename else ""
+        text = (
+            f"the disk is full{file} ({error.strerror}): free space, or let it write to another disk, and start again"
+        )
+    if place := _own_place(error):
+        return f"{text} ({place}; LIT_GANS_TRACEBACK=1 shows how it came there)"
+    return text
+
+
+def _own_place(error: Exception) -> str:
+    """File and line, where the innermost frame that is no library's is not of this package either."""
+    package, libraries = str(Path(__file__).parents[1]), tuple(set(sysconfig.get_paths().values()))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    inside = [frame.filename.startswith(package + os.sep) for frame in frames]
+    after = frames[inside.index(True) :] if any(inside) else []
+    of_people = [f for f in after if f.filename.startswith(package + os.sep) or not f.filename.startswith(libraries)]
+    if not of_people or of_people[-1].filename.startswith(package + os.sep):
+        return ""
+    return f"{of_people[-1].filename}, line {of_people[-1].lineno}"
 
 
 def command_of(verb: Verb) -> str:

@@ -185,11 +185,16 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
     def save(self, trainer: Trainer, game: Game, *, last_chance: bool = False) -> Path | None:
         """Writes a checkpoint on all processes' behalf; None, after a warning, if the disk refuses it.
 
+        Weights that are not finite are not written: they would take the place of good ones.
+
         Raises:
             OSError: it was refused and `last_chance` says that there will be no other.
+            ValueError: weights are not finite, and there will be no other.
         """
         broadcast_state(game, buffers_only=True)
         path = self.folder / f"kimg{game.kimg:09.3f}.ckpt"
+        if not _finite(game):
+            return self._refuse(path, last_chance=last_chance)
         failure = write_checkpoint(trainer, path)
         self._written_at = time.monotonic()  # or tried: a full disk is not asked again after each batch
         if failure is None:
@@ -198,14 +203,22 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
                 for old in checkpoints(self.folder.parent)[: -self.keep_last]:
                     old.unlink(missing_ok=True)
             return path
-        kept = checkpoints(self.folder.parent)
-        message = f"checkpoint {path} was not written ({failure}); " + (
-            f"{kept[-1]} is intact" if kept else "there is none yet"
-        )
+        message = f"checkpoint {path} was not written ({failure}); {self._before()}"
         if last_chance:
             raise OSError(f"{message}: free space and resume with --ckpt_path=last")
         warnings.warn(f"{message}: free space, the next one will be tried in time", stacklevel=2)
         return None
+
+    def _before(self) -> str:
+        kept = checkpoints(self.folder.parent)
+        return f"{kept[-1]} is intact" if kept else "there is none yet"
+
+    def _refuse(self, path: Path, *, last_chance: bool) -> None:
+        message = f"weights are NaN or infinite, and checkpoint {path} was not written; {self._before()}"
+        self._written_at = time.monotonic()
+        if last_chance:
+            raise ValueError(f"{message}: go on from it with a lower learning rate or clip_grad_norm")
+        warnings.warn(message, stacklevel=3)
 
     def _judge(self, game: Game) -> bool:
         """Whether a value of the metric has come that is better than all before."""
@@ -285,4 +298,4 @@ def link_over(source: Path, target: Path) -> None:
 
 
 def _finite(game: Game) -> bool:
-    return all(bool(torch.isfinite(p).all()) for p in game.parameters())
+    return bool(torch.stack([torch.isfinite(p).all() for p in game.parameters()]).all())

@@ -156,7 +156,14 @@ def _local(source: str | Path, revision: str | None) -> Path:
         return Path(source)
     if not isinstance(source, str) or not REPOSITORY.fullmatch(source):
         raise FileNotFoundError(f"{source} is neither a folder nor of the form owner/name, a repository of the hub")
-    return Path(_hub().snapshot_download(source, revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD]))
+    hub = _hub()
+    try:
+        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD]))
+    except (OSError, hub.errors.HfHubHTTPError) as error:
+        raise ConnectionError(
+            f"{source} could not be fetched from the hub ({str(error).splitlines()[0]}): fetch {WEIGHTS} and {CONFIG} "
+            f"of https://huggingface.co/{source} elsewhere, and give the folder that they are in"
+        ) from error
 
 
 def _hub() -> Any:

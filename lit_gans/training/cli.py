@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 from lightning import LightningDataModule
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
@@ -26,6 +27,7 @@ from lit_gans.adversarial import Game
 from lit_gans.adversarial.checks import check_same_architecture
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.base.checkpoints import read_checkpoint
+from lit_gans.base.command import told
 from lit_gans.base.precision import set_float32_precision
 from lit_gans.runs.classes import load_added, see_working_folder
 from lit_gans.runs.configs import differences, find_config, with_hint
@@ -179,7 +181,11 @@ class FitCLI(LightningCLI):
             self.config["trainer"]["logger"] = False
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        trainer = super().instantiate_trainer(**kwargs)
+        """Raises ValueError for what Lightning's trainer refuses."""
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (TypeError, MisconfigurationException) as error:  # of devices, accelerator, precision
+            raise ValueError(f"trainer: {error}") from error
         strategy = trainer.strategy
         if type(strategy) is DDPStrategy and not strategy._ddp_kwargs.get("find_unused_parameters"):
             # What "auto" and "ddp" mean on several devices; see SyncAtStep.
@@ -243,9 +249,17 @@ def _train(cli: FitCLI, argv: list[str]) -> None:
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         finally:
             if trainer.is_global_zero:
-                write_page(cli.run)
-                for each in trainer.loggers:
-                    close(each)
+                _finish(cli)
+
+
+def _finish(cli: FitCLI) -> None:
+    """The page, and the loggers' last words; where the disk refuses them they do not hide what ended training."""
+    try:
+        write_page(cli.run)
+    except OSError as error:
+        warnings.warn(f"{cli.run / 'index.html'} was not written: {told(error)}", stacklevel=2)
+    for each in cli.trainer.loggers:
+        close(each)
 
 
 def _experiment_name(argv: list[str]) -> str:

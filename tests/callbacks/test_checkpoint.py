@@ -145,6 +145,31 @@ def test_going_on_from_an_older_one_keeps_both_timelines(tmp_path: Path) -> None
     assert names(apart) == ["kimg00000.032.ckpt", "kimg00000.048.ckpt", "kimg00000.064.ckpt"]
 
 
+class Spoil(pl.Callback):
+    """Puts NaN into a weight after a batch."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
+        if pl_module.batches_seen == self.batch:
+            next(pl_module.parameters()).data.view(-1)[0] = float("nan")
+
+
+def test_weights_that_are_nan_do_not_take_the_place_of_good_ones(tmp_path: Path) -> None:
+    keep = Checkpoint(EVERY, 0, keep_last=2, monitor="fid")
+    measure = Measure("fid", [5.0, 4.0, 3.0, 2.0, 1.0])
+    with pytest.warns(
+        UserWarning, match="weights are NaN or infinite, and .*64.ckpt was not written; .*48.ckpt is intact"
+    ):
+        with pytest.raises(
+            ValueError, match="80.ckpt was not written; .*48.ckpt is intact: go on from it with a lower"
+        ):
+            train(CASES["gan"](), tmp_path, batches=5, callbacks=[measure, Spoil(4)], checkpoint=keep)
+    assert names(tmp_path) == ["best.ckpt", "kimg00000.032.ckpt", "kimg00000.048.ckpt"]
+    assert read_checkpoint(tmp_path / "checkpoints" / "best.ckpt")["lit_gans"]["images_seen"] == 3 * BATCH
+
+
 def test_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a minute passes with every batch."""
     now = [0.0]
