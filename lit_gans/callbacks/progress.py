@@ -1,5 +1,6 @@
 """Training's progress on the image clock: a bar in a terminal, a line now and then elsewhere."""
 
+import threading
 import time
 from typing import Any
 
@@ -15,14 +16,15 @@ from lit_gans.base.progress import clock
 from lit_gans.metrics.catalog import metric_of
 
 MAX_FIGURES, MAX_LOSSES = 5, 3
+SLOW_S = 30  # after which a first batch that is not over is no surprise, but worth a line
 
 
 class Progress(ProgressBar):
     """Position in kimg, images per second, elapsed and remaining time, and the newest figures; rank 0 only.
 
     In a terminal one line is redrawn every `refresh_s`; elsewhere a plain line is printed every `plain_s`, at each
-    evaluation and at the end. Between redraws a batch costs one look at the time. The remaining time follows from
-    the speed of this process so far, evaluations included.
+    evaluation and at the end. A first batch that takes long is told too. Between redraws a batch costs one look at the
+    time. The remaining time follows from the speed of this process so far, evaluations included.
 
     Raises:
         ValueError: an interval is not positive.
@@ -36,6 +38,7 @@ class Progress(ProgressBar):
         self.refresh_s, self.plain_s = refresh_s, plain_s
         self._enabled = True
         self._live: Live | None = None
+        self._slow: threading.Timer | None = None
         self._next = 0.0
         self._evaluation: dict[str, float] = {}
         self._metrics: dict[str, float] = {}
@@ -57,6 +60,9 @@ class Progress(ProgressBar):
         self._metrics, self._evaluation = pl_module.latest_metrics, evaluations(pl_module.latest_metrics)
         if not self._enabled:
             return
+        self._slow = threading.Timer(SLOW_S, self._say_slow)
+        self._slow.daemon = True
+        self._slow.start()
         console = Console()
         if console.is_terminal:
             self._live = Live(console=console, auto_refresh=False, transient=False)
@@ -68,9 +74,18 @@ class Progress(ProgressBar):
     ) -> None:
         if not self._enabled:
             return
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
         now = time.perf_counter()
         if now >= self._next or (pl_module.latest_metrics is not self._metrics and self._evaluated(pl_module)):
             self._show(pl_module, now)
+
+    def _say_slow(self) -> None:
+        self.print(
+            f"the first batch has taken {SLOW_S} s so far, as it may where networks are compiled or kernels are made "
+            "ready; Ctrl-C lets it end and saves, twice ends at once"
+        )
 
     def _evaluated(self, game: Game) -> bool:
         """Whether the newest figures hold an evaluation that has not been shown."""
@@ -99,6 +114,8 @@ class Progress(ProgressBar):
 
     def _stop(self) -> None:
         """Gives the terminal back."""
+        if self._slow is not None:
+            self._slow.cancel()
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, Trainer
 
 from lit_gans.adversarial import GAN
 from lit_gans.base.progress import clock
+from lit_gans.callbacks import progress
 from lit_gans.callbacks.progress import Progress, figures
 from lit_gans.callbacks.report import Report
 from lit_gans.runs.records import record
@@ -35,6 +36,20 @@ def test_plain_lines_by_time(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert len(capsys.readouterr().out.splitlines()) == 6
 
 
+class Sleep(Callback):
+    def on_train_batch_start(self, trainer: Trainer, pl_module: GAN, batch: Any, batch_idx: int) -> None:
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(("patience", "told"), [(0.05, 1), (30, 0)])
+def test_a_slow_first_batch_is_told_once(
+    patience: float, told: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SLOW_S", patience)
+    fit(tmp_path, tiny_gan(total_kimg=0.032), Sleep(), Progress(), enable_progress_bar=True)
+    assert capsys.readouterr().out.count("the first batch has taken") == told
+
+
 def test_bar_in_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "120")
@@ -45,13 +60,13 @@ def test_bar_in_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
 
 
 def test_a_batch_costs_below_50_microseconds(tmp_path: Path) -> None:
-    progress, gan = Progress(), tiny_gan()
-    fit(tmp_path, gan, progress, enable_progress_bar=True)
-    progress._next = time.perf_counter() + 1e6
-    gan.latest_metrics = progress._metrics
+    bar, gan = Progress(), tiny_gan()
+    fit(tmp_path, gan, bar, enable_progress_bar=True)
+    bar._next = time.perf_counter() + 1e6
+    gan.latest_metrics = bar._metrics
     started = time.perf_counter()
     for _ in range(1000):
-        progress.on_train_batch_end(gan._trainer, gan, None, {}, 0)
+        bar.on_train_batch_end(gan._trainer, gan, None, {}, 0)
     assert (time.perf_counter() - started) / 1000 < 50e-6
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from lit_gans.adversarial.optim import apply_changed, options_of
 from lit_gans.base.checkpoints import checkpoints, read_checkpoint
+from lit_gans.base.images import save_png
 from lit_gans.callbacks import FadeIn
 from lit_gans.fit import main
 from lit_gans.runs.configs import differences
@@ -113,3 +114,19 @@ def test_settings_of_a_start_alone_are_no_difference() -> None:
     now = {"ckpt_path": "last", "trainer": {"default_root_dir": "b", "devices": 2}, "model": {"lr": 1, "new": [3]}}
     told = ["trainer.devices: 1 -> 2", "model.old: 2 -> None", "model.new: None -> [3]"]
     assert differences(before, now) == told
+
+
+def test_other_data_are_told_at_a_resume(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    folder, run = tmp_path / "data", tmp_path / "run"
+    for number in range(4):
+        save_png(torch.full((3, 16, 16), 50 * number, dtype=torch.uint8), folder / f"{number}.png")
+    fit_small = ["--model=DCGAN", "--model.init_args.width=4", "--model.init_args.resolution=16", *SMALL[7:]]
+    fit_small += ["--data=Images", f"--data.init_args.path={folder}", "--data.init_args.batch_size=4"]
+    fit_small += ["--data.init_args.resolution=16", f"--run_folder={run}"]
+    assert main([*fit_small, "--model.init_args.total_kimg=0.008"]) == 0
+    assert main([*fit_small, "--model.init_args.total_kimg=0.016", "--ckpt_path=last"]) == 0
+    assert not [w for w in recwarn if "the data are not those" in str(w.message)]
+    save_png(torch.zeros(3, 16, 16, dtype=torch.uint8), folder / "4.png")
+    assert main([*fit_small, "--model.init_args.total_kimg=0.024", "--ckpt_path=last"]) == 0
+    told = [str(w.message) for w in recwarn if "the data are not those" in str(w.message)]
+    assert len(told) == 1 and "4 pictures" in told[0] and "5 pictures" in told[0]
