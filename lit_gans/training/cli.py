@@ -18,13 +18,14 @@ import yaml
 from lightning import LightningDataModule
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 
 from lit_gans import callbacks
 from lit_gans.adversarial import Game
 from lit_gans.adversarial.checks import check_same_architecture
 from lit_gans.adversarial.strategy import SyncAtStep
-from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
+from lit_gans.base.checkpoints import open_checkpoint, read_checkpoint
 from lit_gans.base.precision import set_float32_precision
 from lit_gans.runs.classes import load_added, see_working_folder
 from lit_gans.runs.configs import differences, find_config, with_hint
@@ -151,7 +152,16 @@ class FitCLI(LightningCLI):
             # What "auto" and "ddp" mean on several devices; see SyncAtStep.
             trainer = super().instantiate_trainer(**{**kwargs, "strategy": "sync_at_step"})
             assert isinstance(trainer.strategy, SyncAtStep)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = CheckedIO()
         return trainer
+
+
+class CheckedIO(TorchCheckpointIO):
+    """Reads checkpoints as `read_checkpoint` does; torch.load compares no checksums."""
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(path)
 
 
 def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
@@ -243,8 +253,8 @@ def _checkpoint_to_resume(cli: FitCLI) -> str | None:
     wanted = cli.config["ckpt_path"]
     if not wanted:
         return None
-    path = find_checkpoint(cli.run if wanted == "last" else wanted)
-    check_same_architecture(cli.model, read_checkpoint(path))
+    path, checkpoint = open_checkpoint(cli.run if wanted == "last" else wanted)
+    check_same_architecture(cli.model, checkpoint)
     return str(path)
 
 
