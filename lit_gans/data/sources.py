@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_FILE_BYTES = 2**28
 LABELS_FILE = "dataset.json"
 MAX_CLASSES = 2**20
+VALUES_PER_PICTURE = 64  # in dataset.json, whose labels may be vectors too
 
 
 class Source(ABC):
@@ -36,6 +38,14 @@ class Source(ABC):
     @abstractmethod
     def has(self, name: str) -> bool: ...
 
+    def read(self, name: str, limit: int) -> bytes:
+        """The content of a file, or its first `limit` + 1 bytes. ValueError where it is damaged."""
+        try:
+            with self.open(name) as file:
+                return file.read(limit + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise ValueError(f"{name} of {self.path} is damaged ({error}): fetch or pack it again") from error
+
     def digest(self, names: Sequence[str]) -> str:
         """Hex digits of these names and their stamps."""
         lines = "\n".join(f"{name}\t{self.stamp(name)}" for name in names)
@@ -46,8 +56,8 @@ class Source(ABC):
         if not self.has(LABELS_FILE):
             return None
         where = f"{LABELS_FILE} of {self.path}"
-        with self.open(LABELS_FILE) as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content = self.read(LABELS_FILE, MAX_FILE_BYTES)
+        _check_size(where, content, self.names)
         try:
             table = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -63,6 +73,18 @@ class Source(ABC):
         labels = {name.replace("\\", "/"): number for name, number in entries}
         _check_complete(where, set(labels), set(self.names), len(entries))
         return labels
+
+
+def _check_size(where: str, content: bytes, names: Sequence[str]) -> None:
+    """Raises ValueError where labels of these pictures cannot have so many values.
+
+    A zip packs brackets to a thousandth, of each of which Python would make a list.
+    """
+    values, most = sum(map(content.count, (b",", b"[", b"{"))), 1000 + sum(VALUES_PER_PICTURE + len(n) for n in names)
+    if values > most or len(content) > 16 * most:
+        raise ValueError(
+            f"{where} has {values} values in {len(content)} bytes, too many to label {len(names)} pictures: refused"
+        )
 
 
 def _is_label(entry: object) -> bool:
@@ -121,7 +143,7 @@ class Folder(Source):
                     self.links += 1
                 elif entry.is_dir(follow_symlinks=False):
                     yield from self._walk(f"{name}/")
-                elif _is_picture(name):
+                elif _is_picture(name) and entry.is_file():  # a pipe by such a name would be waited for
                     yield name
 
     def _stays_inside(self, entry: os.DirEntry[str]) -> bool:
