@@ -58,6 +58,7 @@ class Function:
     new: bool = False
 
 
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _MARK = object()
 _VALUES = frozenset((
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
@@ -131,7 +132,7 @@ class Machine:
 
     def marked(self) -> list:
         """The values since the last mark, taken off with it."""
-        values = []
+        values: list[Any] = []
         while self.stack:
             value = self.stack.pop()
             if value is _MARK:
@@ -275,7 +276,7 @@ def _instructions(file: io.BytesIO) -> Iterator[tuple[str, Any]]:
         code = file.read(1)
         if not code:
             raise HostilePickle("it is damaged: it ends before its last instruction")
-        opcode = pickletools.code2op.get(code.decode("latin-1"))
+        opcode = _OPCODES.get(code.decode("latin-1"))
         if opcode is None:
             raise HostilePickle(f"it is damaged: {code!r} is no instruction")
         yield opcode.name, _quoted(file) if opcode.name == "STRING" else opcode.arg and opcode.arg.reader(file)

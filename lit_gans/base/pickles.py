@@ -44,7 +44,7 @@ def known_globals(budget: Budget) -> dict[tuple[str, str], Any]:
     def counted(make: Callable[..., Any]) -> Callable[..., Any]:
         return functools.partial(make, budget=budget)
 
-    functions = {
+    functions: dict[tuple[str, str], Callable[..., Any]] = {
         ("torch", "Size"): lambda sizes=(): _sizes(tuple(of_type(sizes, (list, tuple), "a size"))),
         ("_codecs", "encode"): counted(_encoded),
         **{(builtins, "set"): counted(_members) for builtins in ("builtins", "__builtin__")},

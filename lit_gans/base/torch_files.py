@@ -219,8 +219,8 @@ def torch_globals(budget: Budget) -> dict[tuple[str, str], Any]:
         ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: of_type(data, Tensor, "a parameter"),
         ("torch._tensor", "_rebuild_from_type_v2"): _rebuilt_of_type,
         ("torch", "device"): lambda *kind: torch.device(*kind),
-        ("builtins", "bytearray"): lambda *content: bytearray(_bytes(*content)),
-        ("builtins", "complex"): lambda re, im: complex(of_type(re, float, "a number"), of_type(im, float, "a number")),
+        **{(builtins, "bytearray"): lambda *of: bytearray(_bytes(*of)) for builtins in ("builtins", "__builtin__")},
+        **{(builtins, "complex"): _complex for builtins in ("builtins", "__builtin__")},
         ("collections", "Counter"): lambda counts=(): Counter(of_type(counts, dict, "counts")),
     })  # fmt: skip
     ordered = {("collections", "OrderedDict"): lambda *items: OrderedDict(dictionary(*items, budget=budget))}
@@ -229,6 +229,10 @@ def torch_globals(budget: Budget) -> dict[tuple[str, str], Any]:
     dtypes = {("torch", str(d).removeprefix("torch.")): d for d in vars(torch).values() if isinstance(d, torch.dtype)}
     tensors = {("torch", "Tensor"): Tensor, ("torch.nn.parameter", "Parameter"): Tensor}  # kinds of what is rebuilt
     return table | named(ordered, new=True) | storages | untyped | dtypes | tensors
+
+
+def _complex(real: Any, imaginary: Any) -> complex:
+    return complex(of_type(real, float, "a real part"), of_type(imaginary, float, "an imaginary part"))
 
 
 def _bytes(content: Any = b"", encoding: Any = "latin-1") -> bytes:
