@@ -43,7 +43,7 @@ class Source(ABC):
         try:
             with self.open(name) as file:
                 return file.read(limit + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
             raise ValueError(f"{name} of {self.path} is damaged ({error}): fetch or pack it again") from error
 
     def digest(self, names: Sequence[str]) -> str:
@@ -186,7 +186,7 @@ class Archive(Source):
         if self._zip is None or self._owner != os.getpid():
             try:
                 self._zip, self._owner = zipfile.ZipFile(self.path), os.getpid()
-            except zipfile.BadZipFile as error:
+            except (zipfile.BadZipFile, NotImplementedError, OSError, OverflowError) as error:
                 raise ValueError(f"{self.path} is no readable zip ({error}): give a folder or a whole zip") from error
         return self._zip
 
