@@ -186,7 +186,7 @@ class Archive(Source):
         if self._zip is None or self._owner != os.getpid():
             try:
                 self._zip, self._owner = zipfile.ZipFile(self.path), os.getpid()
-            except (zipfile.BadZipFile, NotImplementedError, OSError, OverflowError) as error:
+            except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, LookupError) as error:
                 raise ValueError(f"{self.path} is no readable zip ({error}): give a folder or a whole zip") from error
         return self._zip
 
@@ -207,6 +207,8 @@ class Archive(Source):
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
     """Raises ValueError for what no archive of pictures holds."""
     name = member.filename
+    if not name:
+        raise ValueError(f"{path} holds a file without a name, and is damaged: give a folder or a whole zip")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name or ".." in name.split("/"):
         raise ValueError(f"{path} holds the name {name!r}, which leads out of it: refused")
     if member.flag_bits & 1:
