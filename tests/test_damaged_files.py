@@ -282,7 +282,7 @@ def test_labels_that_a_zip_swells_to_are_refused(tmp_path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("a.png", picture.getvalue())
             archive.writestr("dataset.json", table_)
-        with pytest.raises(ValueError, match="dataset.json of .* values in .* too many to label 1 pictures"):
+        with pytest.raises(ValueError, match="dataset.json of .* values in .* too many for 1 pictures"):
             open_source(path).read_labels()
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(picture.getvalue())

@@ -43,7 +43,7 @@ class Source(ABC):
         try:
             with self.open(name) as file:
                 return file.read(limit + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{name} of {self.path} is damaged ({error}): fetch or pack it again") from error
 
     def digest(self, names: Sequence[str]) -> str:
@@ -83,7 +83,7 @@ def _check_size(where: str, content: bytes, names: Sequence[str]) -> None:
     values, most = sum(map(content.count, (b",", b"[", b"{"))), 1000 + sum(VALUES_PER_PICTURE + len(n) for n in names)
     if values > most or len(content) > 16 * most:
         raise ValueError(
-            f"{where} has {values} values in {len(content)} bytes, too many to label {len(names)} pictures: refused"
+            f"{where} is no JSON of labels: {values} values in {len(content)} bytes are too many for {len(names)} pictures"
         )
 
 
