@@ -83,7 +83,8 @@ def _check_size(where: str, content: bytes, names: Sequence[str]) -> None:
     values, most = sum(map(content.count, (b",", b"[", b"{"))), 1000 + sum(VALUES_PER_PICTURE + len(n) for n in names)
     if values > most or len(content) > 16 * most:
         raise ValueError(
-            f"{where} is no JSON of labels: {values} values in {len(content)} bytes are too many for {len(names)} pictures"
+            f"{where} is no JSON of labels: {values} values in {len(content)} bytes are too many for {len(names)} "
+            "pictures"
         )
 
 
