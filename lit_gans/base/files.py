@@ -74,3 +74,13 @@ def flush_folder(path: Path) -> None:
         pass
     finally:
         os.close(folder)
+
+
+def check_regular(path: Path, way_out: str = "give a file") -> None:
+    """Raises FileNotFoundError where there is nothing, ValueError for a folder and what a reader would wait for."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: {way_out}")
+    if not path.is_file():
+        kinds = {"a folder": path.is_dir, "a pipe (FIFO)": path.is_fifo, "a socket": path.is_socket}
+        kind = next((kind for kind, is_one in kinds.items() if is_one()), "a device")
+        raise ValueError(f"{path} is {kind}, not a file: {way_out}")

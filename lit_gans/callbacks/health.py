@@ -14,7 +14,7 @@ from lit_gans.adversarial import Game
 from lit_gans.adversarial.capabilities import Samples, can
 from lit_gans.adversarial.checks import say
 from lit_gans.adversarial.game import LOOK_EVERY_BATCHES
-from lit_gans.base.checkpoints import checkpoints, read_checkpoint
+from lit_gans.base.checkpoints import readable_checkpoints
 from lit_gans.base.grids import spread
 from lit_gans.base.images import from_uint8
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in
@@ -216,8 +216,7 @@ def mean_distance(images: Tensor) -> Tensor:
 
 def last_finite_checkpoint(run: Path) -> Path | None:
     """The newest checkpoint of a run whose weights are all finite numbers."""
-    for path in reversed(checkpoints(run)):
-        weights = read_checkpoint(path)["state_dict"].values()
-        if all(w.isfinite().all() for w in weights if w.is_floating_point()):
+    for path, checkpoint in readable_checkpoints(run):
+        if all(w.isfinite().all() for w in checkpoint["state_dict"].values() if w.is_floating_point()):
             return path
     return None

@@ -230,8 +230,7 @@ def read_text(source: Source, name: str) -> list[str]:
     text_name = f"{name.rsplit('.', 1)[0]}.txt"
     if not source.has(text_name):
         return []
-    with source.open(text_name) as file:
-        return caption_lines(file.read(_MAX_TEXT_BYTES + 1), f"{source.path}/{text_name}")
+    return caption_lines(source.read(text_name, _MAX_TEXT_BYTES), f"{source.path}/{text_name}")
 
 
 def caption_lines(content: bytes, where: str) -> list[str]:
@@ -384,7 +383,7 @@ def read_coco(path: Path) -> dict[str, list[str]]:
     names, found = {}, {}
     for image in images:
         match image:
-            case {"id": int(number), "file_name": str(name)}:
+            case {"id": int(number), "file_name": str(name)} if abs(number) < 2**60:  # of larger ones hashes collide
                 names[number], found[name] = name, []
             case _:
                 raise ValueError(f'{path} has the image {image!r:.80}, expected {{"id": 3, "file_name": "x.jpg", ...}}')

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 import tarfile
 import urllib.error
 from collections.abc import Callable
@@ -11,10 +9,12 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from lit_gans.base.files import check_regular
+from lit_gans.base.machine import HostilePickle
+from lit_gans.base.pickles import loads
 from lit_gans.data.base import ImageData
 from lit_gans.data.sets import ImageSet, TensorSet
 
@@ -22,66 +22,22 @@ ARCHIVE, FOLDER, BINARY = "cifar-10-python.tar.gz", "cifar-10-batches-py", "cifa
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 BATCHES = {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)}
 _MAX_BYTES = 2**26
-# What the standard unpickler raises on content that is no pickle, or none of ours.
-_BROKEN = (
-    pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError, MemoryError,
-)  # fmt: skip
-_ARRAY = object()
-
-
-def _empty_array(kind: object, shape: object, code: object) -> np.ndarray:
-    """Stands for numpy's `_reconstruct`, which makes the array that its state then fills."""
-    if kind is not _ARRAY or shape != (0,):
-        raise pickle.UnpicklingError(f"asks for an array of shape {shape}, which no CIFAR batch does")
-    return np.empty((0,), np.uint8)
-
-
-def _dtype(code: object, *flags: object) -> np.dtype:
-    """Stands for `numpy.dtype`: bytes, the only type there is in a CIFAR batch."""
-    if code not in ("u1", b"u1"):
-        raise pickle.UnpicklingError(f"asks for an array of {code!r}, expected u1")
-    return np.dtype(np.uint8)
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """Stands for `_codecs.encode`, through which Python 3 writes bytes in protocol 2."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"asks for the encoding {encoding!r}, expected latin1")
-    return text.encode("latin1")
-
-
-_ALLOWED: dict[tuple[str, str], object] = {
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy", "ndarray"): _ARRAY,
-    ("numpy", "dtype"): _dtype,
-    ("_codecs", "encode"): _encode,
-}
-
-
-class BatchUnpickler(pickle.Unpickler):
-    """Makes dicts, lists, strings, numbers and byte arrays; refuses every other name instead of importing it."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"asks for {module}.{name}, which no CIFAR batch needs: refused")
-        return _ALLOWED[module, name]
 
 
 def read_pickled(content: bytes, where: str) -> tuple[Tensor, Tensor]:
     """A python-version batch -> pixels uint8 [N, 3, 32, 32], labels int64 [N]. ValueError where it is anything else."""
     try:
-        batch = BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
-    except _BROKEN as error:
+        batch = loads(content)
+    except HostilePickle as error:
         raise ValueError(f"{where} is no batch of CIFAR-10: {error}") from error
-    data, labels = (batch.get(key, batch.get(key.decode())) if isinstance(batch, dict) else None
-                    for key in (b"data", b"labels"))  # fmt: skip
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
+    data, labels = (batch.get(key.encode(), batch.get(key)) if isinstance(batch, dict) else None
+                    for key in ("data", "labels"))  # fmt: skip
+    if not isinstance(data, Tensor) or data.dtype != torch.uint8 or data.ndim != 2 or data.shape[1] != 3072:
         raise ValueError(f"{where} is no batch of CIFAR-10: no 'data' of uint8 [N, 3072] in it")
     whole = isinstance(labels, list) and all(type(number) is int and 0 <= number <= 9 for number in labels)
     if not whole or len(labels) != len(data):
         raise ValueError(f"{where} is no batch of CIFAR-10: no 'labels' from 0 to 9 for each of {len(data)} pictures")
-    return torch.from_numpy(data.copy()).view(-1, 3, 32, 32), torch.tensor(labels, dtype=torch.int64)
+    return data.view(-1, 3, 32, 32), torch.tensor(labels, dtype=torch.int64)
 
 
 def read_binary(content: bytes, where: str) -> tuple[Tensor, Tensor]:
@@ -150,8 +106,9 @@ class CIFAR10(ImageData):
 
 
 def _content(path: Path) -> bytes:
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path} is missing beside the other batches: fetch the data set again")
+    check_regular(path, "fetch the data set again")
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, a batch of CIFAR-10 31 million: fetch it again")
     return path.read_bytes()

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from lit_gans.base.cache import cache_folder, key_of, read_tensors, write_tensors
+from lit_gans.base.files import check_regular
+from lit_gans.base.machine import HostilePickle
+from lit_gans.base.pickles import loads
 from lit_gans.base.processes import first_on_rank_zero
 from lit_gans.data.captions import Vocabulary
 from lit_gans.nn.clip import build_clip
-from lit_gans.official import HostilePickle
-from lit_gans.official.pickles import loads
 
 if TYPE_CHECKING:
     from lit_gans.data.captions import Captions
@@ -41,8 +42,9 @@ def read_values(path: Path) -> Any:
 
     FileNotFoundError where there is none; ValueError where it holds anything else.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"there is no {path}: StackGAN publishes {EMBEDDINGS}, {NAMES} and {CLASSES} by split")
+    check_regular(path, "give the published file")
     if (size := path.stat().st_size) > MAX_BYTES:
         raise ValueError(f"{path} has {size} bytes, more than the {MAX_BYTES} that are read")
     try:

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ MAX_CLASSES = 2**20
 _FOLLOW = "the option follow_links takes them too"
 # What systems leave beside pictures, as all whose names begin with a dot: .ipynb_checkpoints, .DS_Store, ._x.png.
 LITTER = ("@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini")
+VALUES_PER_PICTURE = 64  # in dataset.json, whose labels may be vectors too
 
 
 class Source(ABC):
@@ -80,6 +82,14 @@ class Source(ABC):
     @abstractmethod
     def has(self, name: str) -> bool: ...
 
+    def read(self, name: str, limit: int) -> bytes:
+        """The content of a file, or its first `limit` + 1 bytes. ValueError where it is damaged."""
+        try:
+            with self.open(name) as file:
+                return file.read(limit + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{name} of {self.path} is damaged ({error}): fetch or pack it again") from error
+
     def digest(self, names: Sequence[str]) -> str:
         """Hex digits of these names and their stamps."""
         lines = "\n".join(f"{name}\t{self.stamp(name)}" for name in names)
@@ -96,8 +106,8 @@ class Source(ABC):
             self._check_none_astray()
             return None
         where = f"{above}{LABELS_FILE} of {self.path}"
-        with self.open(f"{above}{LABELS_FILE}") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content = self.read(f"{above}{LABELS_FILE}", MAX_FILE_BYTES)
+        _check_size(where, content, self.names)
         try:
             table = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -121,6 +131,19 @@ class Source(ABC):
                 f"{self.tables[0]} of {self.path} lies beside some of the pictures, not above all of them: move it to "
                 "where all its pictures are, give that folder as path, or go without it by labels='folders' or 'none'"
             )
+
+
+def _check_size(where: str, content: bytes, names: Sequence[str]) -> None:
+    """Raises ValueError where labels of these pictures cannot have so many values.
+
+    A zip packs brackets to a thousandth, of each of which Python would make a list.
+    """
+    values, most = sum(map(content.count, (b",", b"[", b"{"))), 1000 + sum(VALUES_PER_PICTURE + len(n) for n in names)
+    if values > most or len(content) > 16 * most:
+        raise ValueError(
+            f"{where} is no JSON of labels: {values} values in {len(content)} bytes are too many for {len(names)} "
+            "pictures"
+        )
 
 
 def _is_label(entry: object) -> bool:
@@ -265,7 +288,7 @@ class Archive(Source):
         if self._zip is None or self._owner != os.getpid():
             try:
                 self._zip, self._owner = zipfile.ZipFile(self.path), os.getpid()
-            except zipfile.BadZipFile as error:
+            except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, LookupError) as error:
                 raise ValueError(f"{self.path} is no readable zip ({error}): give a folder or a whole zip") from error
         return self._zip
 
@@ -285,6 +308,8 @@ class Archive(Source):
 
 def _check_member(path: Path, name: str, member: zipfile.ZipInfo) -> None:
     """Raises ValueError for what no archive of pictures holds."""
+    if not name:
+        raise ValueError(f"{path} holds a file without a name, and is damaged: give a folder or a whole zip")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
         raise ValueError(f"{path} holds the name {name!r}, which leads out of it: refused")
     if member.flag_bits & 1:

@@ -1,6 +1,6 @@
 """Released weights: read without running them, and renamed both ways."""
 
-from lit_gans.official.machine import HostilePickle
+from lit_gans.base.machine import HostilePickle
 from lit_gans.official.names import Change, apply_keys, dropped_keys, invert
 from lit_gans.official.pickles import OfficialFile, OfficialNetwork, fingerprint, read_official
 from lit_gans.official.releases import Release, numbered, of_ours, of_pickle, of_state, renaming

@@ -9,31 +9,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lit_gans.base.cache import digest as fingerprint
-from lit_gans.official.machine import Budget, Function, HostilePickle, Machine, Unbuilt, hashable, of_type
+from lit_gans.base.files import check_regular
+from lit_gans.base.machine import Budget, HostilePickle, Machine, Unbuilt, of_type
+from lit_gans.base.pickles import MAX_DEPTH, MAX_VALUES, dictionary, known_globals, named, own_tensor
+from lit_gans.base.torch_files import read_legacy
 
 MAX_BYTES = 8 * 2**30
-MAX_DEPTH = 64  # of modules in modules, and of values in values
-MAX_VALUES = 1_000_000  # modules or values that one network may be made of
-
-STORAGES = {
-    "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16, "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64, "ByteStorage": torch.uint8, "CharStorage": torch.int8, "ShortStorage": torch.int16,
-    "IntStorage": torch.int32, "LongStorage": torch.int64, "BoolStorage": torch.bool,
-}  # fmt: skip
-_ARRAY_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # of torch.save before it wrote archives; releases hold their storages so
-LEGACY_PROTOCOL = 1001
 PERSISTENCE_VERSION = 6
 _TF_STATE = {"version", "name", "static_kwargs", "components", "build_module_src", "build_func_name", "variables"}
 
@@ -79,8 +69,7 @@ def read_official(path: str | Path, *, max_bytes: int = MAX_BYTES) -> OfficialFi
     FileNotFoundError where there is none; HostilePickle, a ValueError, for whatever is not such a file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: give the .pkl file of a release")
+    check_regular(path, "give the .pkl file of a release")
     if (size := path.stat().st_size) > max_bytes:
         raise HostilePickle(f"{path} has {size} bytes, more than the {max_bytes} that are read: pass max_bytes=")
     data = path.read_bytes()
@@ -254,114 +243,21 @@ def loads(data: bytes) -> Any:
     return Machine(io.BytesIO(data), _globals(Budget(2 * len(data)))).run()
 
 
-@dataclass
-class _ArrayType(Unbuilt):
-    code: str
-    order: str = "="
-
-    def build(self, state: Any) -> _ArrayType:
-        """The byte order is all that a number's type has for state."""
-        state = of_type(state, tuple, "an array type's state")
-        if len(state) < 5 or state[1] not in ("<", ">", "=", "|") or any(each is not None for each in state[2:5]):
-            raise HostilePickle("an array type is no plain number")
-        return _ArrayType(self.code, state[1])
-
-    @property
-    def numpy(self) -> np.dtype:
-        return np.dtype(self.order + self.code)
-
-
-@dataclass
-class _Array(Unbuilt):
-    budget: Budget
-
-    def build(self, state: Any) -> Tensor:
-        _, shape, dtype, fortran, data = of_type(state, tuple, "an array's state")
-        return _array(data, dtype, shape, "F" if fortran else "C", budget=self.budget)
-
-
-def _array(data: Any, dtype: Any, shape: Any, order: Any, *, budget: Budget) -> Tensor:
-    data = data.encode("latin-1") if isinstance(data, str) else data  # of Python 2, whose bytes are text
-    data, dtype = of_type(data, (bytes, bytearray), "an array's data"), of_type(dtype, _ArrayType, "its type").numpy
-    count = math.prod(_sizes(shape))
-    if count * dtype.itemsize != len(data):
-        raise HostilePickle(f"an array claims {count} elements of {dtype.itemsize} bytes, and has {len(data)} bytes")
-    budget.spend(len(data))
-    values = np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
-    return torch.from_numpy(np.array(values, dtype.newbyteorder("="), order="C"))
-
-
-def _scalar(dtype: Any, data: Any) -> Any:
-    data = data[:16].encode("latin-1") if isinstance(data, str) else of_type(data, bytes, "a number")
-    return np.frombuffer(data, of_type(dtype, _ArrayType, "a number's type").numpy, count=1)[0].item()
-
-
-def _array_type(code: Any, *flags: Any) -> _ArrayType:
-    if code not in _ARRAY_TYPES:
-        raise HostilePickle(f"an array has the type {code!r:.80}; known are {', '.join(_ARRAY_TYPES)}")
-    return _ArrayType(code)
-
-
-def _sizes(sizes: Any) -> tuple[int, ...]:
-    if not isinstance(sizes, tuple) or not all(type(n) is int and 0 <= n < 2**48 for n in sizes) or len(sizes) > 16:
-        raise HostilePickle(f"{sizes!r:.80} is no shape")
-    return sizes
-
-
-def rebuilt_tensor(storage: Any, offset: Any, size: Any, stride: Any, *flags: Any, budget: Budget) -> Tensor:
-    """A tensor of its own memory; it may not have more elements than its storage, nor reach beyond it."""
-    storage = of_type(storage, Tensor, "a tensor's storage")
-    size, stride, (offset,) = _sizes(size), _sizes(stride), _sizes((offset,))
-    count = math.prod(size)
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if count and (last >= len(storage) or count > len(storage)):
-        raise HostilePickle(f"a tensor of shape {size} reaches beyond its storage of {len(storage)} elements")
-    budget.spend(count * storage.element_size())
-    return storage.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
-
-
 def _storage(data: Any, *, budget: Budget) -> Tensor:
-    """The 1-D tensor that torch.save wrote before it wrote archives: four pickles, a list of keys, and raw bytes.
-
-    Nothing is allocated for what the pickles claim: the bytes that are there are taken as they are.
-    """
+    """The 1-D tensor that torch.save wrote before it wrote archives."""
     data = of_type(data, bytes, "a storage")
     if data[:2] == b"PK":
         raise HostilePickle("a storage is an archive; releases hold plain bytes, and archives can swell")
     budget.spend(len(data))
-    file = io.BytesIO(data)
-    known = {("torch", name): dtype for name, dtype in STORAGES.items()}
-    magic, version, system = (Machine(file, {}).run() for _ in range(3))
-    little = isinstance(system, dict) and system.get("little_endian") is True
-    if magic != LEGACY_MAGIC or version != LEGACY_PROTOCOL or not little:
-        raise HostilePickle("a storage has an unknown form")
-    found = Machine(file, known, persistent=storage_id).run()
-    keys = Machine(file, {}).run()
-    if not isinstance(found, StorageId) or keys != [found.key]:
-        raise HostilePickle("a storage holds something else than itself")
-    start = file.tell() + 8
-    count = int.from_bytes(data[start - 8 : start], "little")
-    if count != found.count or start + count * found.dtype.itemsize != len(data):
-        raise HostilePickle(f"a storage claims {max(count, found.count)} elements of {found.dtype} that are not there")
-    return torch.frombuffer(bytearray(data[start:]), dtype=found.dtype) if count else torch.empty(0, dtype=found.dtype)
+    return of_type(read_legacy(data), Tensor, "a storage")
 
 
-@dataclass(frozen=True)
-class StorageId:
-    """Which storage a pickle refers to; `count` is how many elements it claims."""
-
-    dtype: torch.dtype
-    key: str
-    count: int
+def _device(kind: Any, index: Any = None) -> str:
+    return of_type(kind, str, "a device") + ("" if index is None else f":{of_type(index, int, 'its index')}")
 
 
-def storage_id(given: Any) -> StorageId:
-    """Of a persistent id ("storage", type, key, device, count), as torch writes it."""
-    given = of_type(given, tuple, "a storage's id")
-    if len(given) not in (5, 6) or given[0] != "storage" or (len(given) == 6 and given[5] is not None):
-        raise HostilePickle("a storage has an unknown id")
-    dtype, key, count = of_type(given[1], torch.dtype, "its type"), of_type(given[2], str, "its key"), given[4]
-    return StorageId(dtype, key, *_sizes((count,)))
+def _parameter(data: Any, requires_grad: Any = True, hooks: Any = None) -> _Parameter:
+    return _Parameter(of_type(data, Tensor, "a parameter"))
 
 
 def _persistent(meta: Any) -> _Module:
@@ -373,36 +269,6 @@ def _persistent(meta: Any) -> _Module:
     return _Module(name, source, of_type(meta.get("state"), dict, "a module's state"))
 
 
-def dictionary(*items: Any, budget: Budget) -> dict:
-    """As `OrderedDict()`, or in protocol 2 `OrderedDict([[key, value], ...])`, is called when pickled."""
-    pairs = [] if not items else of_type(items[0], list, "a dictionary's items") if len(items) == 1 else None
-    if pairs is None or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
-        raise HostilePickle("a dictionary has unknown arguments")
-    budget.spend(len(pairs))
-    return {hashable(key): value for key, value in pairs}
-
-
-def _device(kind: Any, index: Any = None) -> str:
-    return of_type(kind, str, "a device") + ("" if index is None else f":{of_type(index, int, 'its index')}")
-
-
-def _parameter(data: Any, requires_grad: Any = True, hooks: Any = None) -> _Parameter:
-    return _Parameter(of_type(data, Tensor, "a parameter"))
-
-
-def _encoded(text: Any, encoding: Any, *, budget: Budget) -> bytes:
-    """Bytes, as Python 3 writes them for Python 2."""
-    if encoding != "latin1":
-        raise HostilePickle(f"it asks for _codecs.encode with {encoding!r:.80}")
-    budget.spend(len(of_type(text, str, "encoded bytes")))
-    return text.encode("latin1")
-
-
-def _members(values: Any = (), *, budget: Budget) -> set:
-    budget.spend(len(of_type(values, (list, tuple), "a set's members")))
-    return set(map(hashable, values))
-
-
 def _globals(budget: Budget) -> dict[tuple[str, str], Any]:
     """All that a release may name, and what stands for it here."""
 
@@ -411,28 +277,17 @@ def _globals(budget: Budget) -> dict[tuple[str, str], Any]:
 
     functions = {
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
-        ("torch._utils", "_rebuild_tensor_v2"): counted(rebuilt_tensor),
+        ("torch._utils", "_rebuild_tensor_v2"): counted(own_tensor),
         ("torch._utils", "_rebuild_parameter"): _parameter,
         ("torch.storage", "_load_from_bytes"): counted(_storage),
-        ("torch", "Size"): lambda sizes=(): _sizes(tuple(of_type(sizes, (list, tuple), "a size"))),
         ("torch", "device"): _device,
-        ("_codecs", "encode"): counted(_encoded),
-        **{(builtins, "set"): counted(_members) for builtins in ("builtins", "__builtin__")},
-        **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Array(budget) for core in ("core", "_core")},
-        **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
-        **{(f"numpy.{core}.numeric", "_frombuffer"): counted(_array) for core in ("core", "_core")},
-        ("numpy", "dtype"): _array_type,
     }
     classes = {
-        ("collections", "OrderedDict"): counted(dictionary),
         ("dnnlib.util", "EasyDict"): counted(dictionary),
         ("dnnlib", "EasyDict"): counted(dictionary),
         ("dnnlib.tflib.network", "Network"): _TfNetwork,
         ("tfutil", "Network"): _TfNetwork,
     }
-    table: dict[tuple[str, str], Any] = {key: Function(".".join(key), make) for key, make in functions.items()}
-    table |= {key: Function(".".join(key), make, new=True) for key, make in classes.items()}
     dtypes = ("float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
-    table |= {("torch", name): f"torch.{name}" for name in dtypes}
-    table["numpy", "ndarray"] = "numpy.ndarray"  # an argument of _reconstruct, never called
-    return table
+    texts = {("torch", name): f"torch.{name}" for name in dtypes}
+    return known_globals(budget) | named(functions) | named(classes, new=True) | texts

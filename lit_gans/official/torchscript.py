@@ -10,19 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from lit_gans.official.machine import Budget, Function, HostilePickle, Machine, Unbuilt, of_type
-from lit_gans.official.pickles import MAX_DEPTH, STORAGES, dictionary, rebuilt_tensor, storage_id
+from lit_gans.base.machine import Budget, Function, HostilePickle, Machine, Unbuilt, of_type
+from lit_gans.base.pickles import MAX_DEPTH, MAX_VALUES, STORAGES, dictionary, named, own_tensor
+from lit_gans.base.torch_files import records
 
 
 def is_torchscript(path: Path) -> bool:
     """By the record that torch.jit.save writes and torch.save does not."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with records(path) as found:
+            return any(name.endswith("/constants.pkl") for name in found.archive.namelist())
+    except HostilePickle:
+        return False  # whoever reads it says what is wrong with it
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
@@ -30,16 +33,9 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
     HostilePickle, a ValueError, where it holds anything but modules of tensors and plain values, or is damaged.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            root = next((n for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")), None)
-            if root is None:
-                raise HostilePickle("it has no data.pkl")
-            records = _Records(archive, root.removesuffix("data.pkl"), Budget(4 * path.stat().st_size))
-            module = _Machine(io.BytesIO(records.read("data.pkl")), _globals(records.budget), records.storage).run()
-            return dict(_tensors(of_type(module, _Object, "the archive's content")))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, LookupError) as error:
-        raise HostilePickle(f"it is damaged: {error}") from error
+    with records(path) as found:
+        machine = _Machine(io.BytesIO(found.read("data.pkl")), _globals(found.budget), found.storage)
+        return dict(_tensors(of_type(machine.run(), _Object, "the archive's content")))
 
 
 @dataclass
@@ -58,48 +54,34 @@ class _Machine(Machine):
 
     def find(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "__torch__":
-            return Function(f"{module}.{name}", _Object, new=True)
+            return Function(f"{module}.{name}", lambda: _Object(), new=True)
         return super().find(module, name)
-
-
-@dataclass
-class _Records:
-    archive: zipfile.ZipFile
-    root: str
-    budget: Budget
-
-    def read(self, name: str) -> bytes:
-        """What a record holds; one that swells beyond the file is refused before it is read."""
-        self.budget.spend(self.archive.getinfo(self.root + name).file_size)
-        return self.archive.read(self.root + name)
-
-    def storage(self, given: Any) -> Tensor:
-        found = storage_id(given)
-        data = self.read(f"data/{found.key}")
-        if len(data) != found.count * found.dtype.itemsize:
-            raise HostilePickle(f"a storage claims {found.count} elements of {found.dtype}, and has {len(data)} bytes")
-        return torch.frombuffer(bytearray(data), dtype=found.dtype) if data else torch.empty(0, dtype=found.dtype)
 
 
 def _globals(budget: Budget) -> dict[tuple[str, str], Any]:
     functions = {
-        ("torch._utils", "_rebuild_tensor_v2"): functools.partial(rebuilt_tensor, budget=budget),
+        ("torch._utils", "_rebuild_tensor_v2"): functools.partial(own_tensor, budget=budget),
         ("collections", "OrderedDict"): functools.partial(dictionary, budget=budget),
         **{("torch.jit._pickle", f"build_{kind}list"): _list for kind in ("int", "double", "bool", "tensor")},
     }
-    known: dict[tuple[str, str], Any] = {key: Function(".".join(key), make) for key, make in functions.items()}
-    return known | {("torch", name): dtype for name, dtype in STORAGES.items()}
+    return named(functions) | {("torch", name): dtype for name, dtype in STORAGES.items()}
 
 
 def _list(items: Any) -> list:
     return of_type(items, list, "a list's items")
 
 
-def _tensors(module: _Object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    if depth > MAX_DEPTH:
-        raise HostilePickle(f"its modules lie more than {MAX_DEPTH} deep")
-    for name, value in module.attributes.items():
+def _tensors(root: _Object) -> Iterator[tuple[str, Tensor]]:
+    waiting: list[tuple[str, Any, int]] = [("", root, 0)]
+    for _ in range(MAX_VALUES):
+        if not waiting:
+            return
+        name, value, depth = waiting.pop()
+        if depth > MAX_DEPTH or len(waiting) > MAX_VALUES:
+            raise HostilePickle(f"its modules lie more than {MAX_DEPTH} deep, or are too many")
         if isinstance(value, Tensor):
-            yield f"{prefix}{name}", value
+            yield name, value
         elif isinstance(value, _Object):
-            yield from _tensors(value, f"{prefix}{name}.", depth + 1)
+            inner = [(f"{name}.{own}" if name else str(own), each, depth + 1) for own, each in value.attributes.items()]
+            waiting += reversed(inner)
+    raise HostilePickle(f"it has more than {MAX_VALUES} modules and values")

@@ -13,13 +13,9 @@ import torch
 from torch import Tensor
 
 from lit_gans.base.files import replacing
-from lit_gans.official.pickles import (
-    LEGACY_MAGIC,
-    LEGACY_PROTOCOL,
-    PERSISTENCE_VERSION,
-    STORAGES,
-    OfficialNetwork,
-)
+from lit_gans.base.pickles import STORAGES
+from lit_gans.base.torch_files import LEGACY_MAGIC, LEGACY_PROTOCOL
+from lit_gans.official.pickles import PERSISTENCE_VERSION, OfficialNetwork
 
 SOURCE = "# Weights and names alone: the classes are those of the official code, whose source is not in this file.\n"
 

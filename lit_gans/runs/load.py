@@ -10,7 +10,7 @@ from typing import Any
 
 from lit_gans.adversarial import Game
 from lit_gans.adversarial.capabilities import Translates, can
-from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
+from lit_gans.base.checkpoints import open_checkpoint
 from lit_gans.data import ImageData
 from lit_gans.runs.classes import check_loss, trusted_class
 from lit_gans.runs.conversion import model_around
@@ -24,17 +24,20 @@ def load_run(path: str | os.PathLike, *, trust: str | None = None) -> Game:
     Only classes of lit_gans and of installed packages of papers are built, and of the package `trust`, if you name one.
 
     Raises:
-        FileNotFoundError, ValueError: as `find_checkpoint` and `read_checkpoint`; or the class is not trusted.
+        FileNotFoundError, ValueError: as `open_checkpoint`; or the class is not trusted, or not what the file fits.
     """
     if is_pretrained(path):
         return _load_pretrained(Path(path), trust)
-    checkpoint = read_checkpoint(find_checkpoint(path))
+    path, checkpoint = open_checkpoint(path)
     cls = trusted_class(checkpoint["lit_gans"]["class_path"], Game, trust=trust)
-    arguments = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
+    arguments = {k: v for k, v in checkpoint.get("hyper_parameters", {}).items() if not k.startswith("_")}
     check_loss(arguments, trust=trust)
-    game = cls(**arguments)
-    game.on_load_checkpoint(checkpoint)
-    game.load_state_dict(checkpoint["state_dict"])
+    try:
+        game = cls(**arguments)
+        game.on_load_checkpoint(checkpoint)
+        game.load_state_dict(checkpoint["state_dict"])
+    except (TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(f"{path} does not fit {cls.__name__} ({type(error).__name__}: {error})") from error
     return game.eval().requires_grad_(False)
 
 

@@ -20,6 +20,7 @@ from lightning import LightningDataModule
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 
 from lit_gans import callbacks
@@ -191,7 +192,16 @@ class FitCLI(LightningCLI):
             # What "auto" and "ddp" mean on several devices; see SyncAtStep.
             trainer = super().instantiate_trainer(**{**kwargs, "strategy": "sync_at_step"})
             assert isinstance(trainer.strategy, SyncAtStep)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = CheckedIO()
         return trainer
+
+
+class CheckedIO(TorchCheckpointIO):
+    """Reads checkpoints as `read_checkpoint` does; torch.load compares no checksums."""
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(path)
 
 
 def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:

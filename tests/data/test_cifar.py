@@ -111,9 +111,9 @@ def test_a_hostile_pickle_is_refused_without_effect(tmp_path: Path, protocol: in
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (pickled(np.zeros((3, 3072), object), [0] * 3), "asks for an array of 'O8', expected u1"),
-        (pickled(Attack(np.ndarray, (10**12,)), [0] * 3), "not callable|must be callable"),
-        (pickled(Attack(np._core.multiarray._reconstruct, np.ndarray, (10**12,), b"b"), [0]), "shape .1000000000000,."),
+        (pickled(np.zeros((3, 3072), object), [0] * 3), "an array has the type 'O8'"),
+        (pickled(Attack(np.ndarray, (10**12,)), [0] * 3), "calls a str"),
+        (pickled(Attack(np._core.multiarray._reconstruct, np.ndarray, (10**12,), b"b"), [0]), r"no 'data' of uint8"),
         (pickled(Attack(__import__("codecs").encode, "x", "zip"), [0]), "asks for the encoding 'zip'|asks for _codecs"),
         (pickled(np.zeros((3, 9), np.uint8), [0] * 3), r"no 'data' of uint8 \[N, 3072\]"),
         (pickled(content(0)[0], [0, 1]), "no 'labels' from 0 to 9 for each of 3 pictures"),

@@ -1,5 +1,6 @@
 """Shards: the batches that `Images` gives, from maps, and every damage named."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -10,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lit_gans.data import Images, Stream
+from lit_gans.data import Images, Stream, shards
 from lit_gans.data import packing as verb
 from lit_gans.data.sets import resize
-from lit_gans.data.shards import Index, Shard, Shards, read_index
+from lit_gans.data.shards import Index, Shard, Shards, is_whole, read_index
 from lit_gans.prepare import prepare
 
 SIZE = 5
@@ -116,8 +117,9 @@ def test_the_digest_is_that_of_the_index_and_changes_with_everything(root: Path,
     found.add(data(prepare(root, tmp_path / "box", resolution=SIZE, workers=1, resize_filter="box")).fingerprint())
     found.add(data(prepare(root, tmp_path / "bare", resolution=SIZE, workers=1, labels="none")).fingerprint())
     assert len(found) == 7
-    (folder / "shard-00000.bin").write_bytes(bytes(4 * 75))  # not read
-    assert data(folder, held_out=3).fingerprint() == before.fingerprint()
+    (folder / "shard-00000.bin").write_bytes(bytes(4 * 75))
+    with pytest.raises(ValueError, match="shard-00000.bin is damaged"):
+        data(folder, held_out=3).fingerprint()
 
 
 def test_shards_without_classes(root: Path, tmp_path: Path) -> None:
@@ -126,13 +128,15 @@ def test_shards_without_classes(root: Path, tmp_path: Path) -> None:
 
 
 def test_an_empty_shard_is_passed_over(tmp_path: Path) -> None:
-    shard, settings = Shard(2, "", ""), {"crop": "center"}
-    empty = Shard(0, "", "")
+    settings = {"crop": "center"}
+    empty, ten, thirty = (
+        Shard(len(content), hashlib.sha256(content).hexdigest(), "") for content in (b"", b"\x0a\x0b", b"\x1e\x1f")
+    )
     for number, value in ((1, 10), (3, 30)):
         (tmp_path / f"shard-{number:05d}.bin").write_bytes(bytes([value, value + 1]))
     for number in (0, 2, 4):
         (tmp_path / f"shard-{number:05d}.bin").touch()
-    index = Index((1, 1, 1), settings, (), None, (empty, shard, empty, shard, empty))
+    index = Index((1, 1, 1), settings, (), None, (empty, ten, empty, thirty, empty))
     (tmp_path / "index.json").write_text(index.dumps())
     assert read_index(tmp_path) == index
     found = data(tmp_path, resolution=1).dataset().images(torch.tensor([3, 0, 2, 1]))
@@ -202,3 +206,19 @@ def test_labels_beyond_the_classes_are_refused(folder: Path) -> None:
 def test_options_are_checked_at_once(option: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data(Path("unused"), **option)
+
+
+def test_a_flipped_bit_in_a_shard_is_found(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path / "cache"))
+    data(folder).dataset()
+    read = []
+    monkeypatch.setattr(shards, "is_whole", lambda *given: read.append(given[1]) or is_whole(*given))
+    data(folder).dataset()
+    assert not read  # it knows them
+    with (folder / "shard-00002.bin").open("r+b") as file:
+        byte = file.read(1)
+        file.seek(0)
+        file.write(bytes([byte[0] ^ 16]))
+    with pytest.raises(ValueError, match="shard-00002.bin is damaged: its SHA-256 .* prepare` again, which mends it"):
+        data(folder).dataset()
+    assert read == [2]

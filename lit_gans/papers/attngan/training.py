@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import divergence
-from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
+from lit_gans.base.checkpoints import open_checkpoint
 from lit_gans.base.images import to_uint8
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.attngan.damsm import check_word_data
@@ -267,7 +266,7 @@ class AttnGAN(TextGAN):
 
 def _damsm_run(path: str) -> dict[str, Any]:
     """The checkpoint of a run of `DAMSM`. ValueError for one of another class."""
-    checkpoint = read_checkpoint(find_checkpoint(Path(path)))
+    _, checkpoint = open_checkpoint(path)
     if not all(name in checkpoint["hyper_parameters"] for name in IMAGE_ARGUMENTS):
         raise ValueError(
             f"encoder_weights {path} is a {checkpoint['lit_gans']['class_path']}, which has no image encoder: give a "

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from lit_gans.adversarial.capabilities import Input
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.optim import Schedule, lazy_adam
-from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint
+from lit_gans.base.checkpoints import open_checkpoint
 from lit_gans.base.grids import MAX_SIDE_PX
 from lit_gans.base.images import to_uint8
 from lit_gans.data import ImageData, TranslationData
@@ -339,8 +339,7 @@ class Pix2PixHD(Game):
         Raises:
             FileNotFoundError, ValueError: no such run, it is of another class, or its G1 is not ours.
         """
-        path = find_checkpoint(run)
-        checkpoint, ours = read_checkpoint(path), self.state_dict()
+        (path, checkpoint), ours = open_checkpoint(run), self.state_dict()
         theirs, cls = checkpoint["lit_gans"]["class_path"], f"{type(self).__module__}.{type(self).__qualname__}"
         if theirs != cls:
             raise ValueError(f"start_from {path} holds a {theirs}, and must hold a {cls}")

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_gans.base.checkpoints import find_checkpoint, read_checkpoint, read_weights
+from lit_gans.base.checkpoints import open_checkpoint, read_weights
 from lit_gans.data.captions import Vocabulary, characters
 from lit_gans.data.embeddings import read_vocabulary
 from lit_gans.nn.clip import build_clip
@@ -249,4 +249,4 @@ def _state_of_run(path: str) -> dict[str, Tensor]:
 
 
 def _checkpoint(path: str) -> dict[str, Any]:
-    return read_checkpoint(find_checkpoint(path))
+    return open_checkpoint(path)[1]

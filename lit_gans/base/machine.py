@@ -17,6 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 MAX_OPCODES = 5_000_000  # releases have some tens of thousands
+# Containers and calls, which cost some 200 bytes of memory for one or two of the file; AttnGAN's captions have 90,000.
+MAX_MADE = 1_000_000
+# Of an integer as a key: below it Python's hash of an integer is the integer, so that no two fall together.
+MAX_KEY = 2**61 - 2
+MAX_MEMO = 2**32
 
 
 class HostilePickle(ValueError):
@@ -53,6 +58,7 @@ class Function:
     new: bool = False
 
 
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _MARK = object()
 _VALUES = frozenset((
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
@@ -63,6 +69,10 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "EMPTY_LIST": list, "EMPTY_DICT": dict,
     "EMPTY_TUPLE": tuple, "EMPTY_SET": set, "MARK": lambda: _MARK,
 }  # fmt: skip
+_MAKERS = frozenset((
+    "EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE", "EMPTY_SET", "LIST", "TUPLE", "DICT", "FROZENSET", "TUPLE1", "TUPLE2",
+    "TUPLE3", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID",
+))  # fmt: skip
 
 
 @dataclass
@@ -74,6 +84,7 @@ class Machine:
     persistent: Callable[[Any], Any] | None = None
     stack: list = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
+    made: int = 0
 
     def run(self) -> Any:
         try:
@@ -91,6 +102,9 @@ class Machine:
         raise HostilePickle("it is cut off")
 
     def step(self, name: str, argument: Any) -> None:
+        self.made += name in _MAKERS
+        if self.made > MAX_MADE:
+            raise HostilePickle(f"it makes more than {MAX_MADE} containers and objects")
         if name in _VALUES:
             self.stack.append(argument)
         elif name in _CONSTANTS:
@@ -98,7 +112,7 @@ class Machine:
         elif name in self.actions:
             self.actions[name](self, argument)
         elif name not in ("PROTO", "FRAME"):
-            raise HostilePickle(f"it has the instruction {name}, which no release has")
+            raise HostilePickle(f"it has the instruction {name}, which no file of weights has")
 
     def pop(self) -> Any:
         if not self.stack:
@@ -112,13 +126,13 @@ class Machine:
         """The topmost value, left there."""
         value = self.pop()
         self.stack.append(value)
-        if type(value) is not kind:
+        if not isinstance(value, kind):
             raise HostilePickle(f"it adds {what} to a {type(value).__name__}")
         return value
 
     def marked(self) -> list:
         """The values since the last mark, taken off with it."""
-        values = []
+        values: list[Any] = []
         while self.stack:
             value = self.stack.pop()
             if value is _MARK:
@@ -185,6 +199,8 @@ class Machine:
         self._put(len(self.memo))
 
     def _put(self, index: int) -> None:
+        if not 0 <= int(index) < MAX_MEMO:
+            raise HostilePickle(f"it keeps a value under the number {index!r:.40}")
         value = self.pop()
         self.stack.append(value)
         self.memo[int(index)] = value
@@ -211,7 +227,7 @@ class Machine:
 
     def find(self, module: str, name: str) -> Any:
         if (module, name) not in self.known:
-            raise HostilePickle(f"it asks for {module:.200}.{name:.200}, which no release needs")
+            raise HostilePickle(f"it asks for {module:.200}.{name:.200}, which no file of weights needs: refused")
         return self.known[module, name]
 
     def _reduce(self, _: None) -> None:
@@ -226,10 +242,14 @@ class Machine:
 
     def _build(self, _: None) -> None:
         state, value = self.pop(), self.pop()
+        self.stack.append(self.built(value, state))
+
+    def built(self, value: Any, state: Any) -> Any:
+        """What the value is with its state."""
         if not isinstance(value, Unbuilt):
             raise HostilePickle(f"it sets attributes of a {type(value).__name__}")
         value.value = value.build(state)
-        self.stack.append(value.value)
+        return value.value
 
     def _binpersid(self, _: None) -> None:
         if self.persistent is None:
@@ -256,7 +276,7 @@ def _instructions(file: io.BytesIO) -> Iterator[tuple[str, Any]]:
         code = file.read(1)
         if not code:
             raise HostilePickle("it is damaged: it ends before its last instruction")
-        opcode = pickletools.code2op.get(code.decode("latin-1"))
+        opcode = _OPCODES.get(code.decode("latin-1"))
         if opcode is None:
             raise HostilePickle(f"it is damaged: {code!r} is no instruction")
         yield opcode.name, _quoted(file) if opcode.name == "STRING" else opcode.arg and opcode.arg.reader(file)
@@ -277,9 +297,11 @@ def _pairs(values: list) -> Iterator[tuple[Any, Any]]:
 
 
 def hashable(key: Any) -> Any:
-    """The key; HostilePickle unless it is None, a number, text or bytes."""
+    """The key; HostilePickle unless it is None, a number, text or bytes; large integers can be made to collide."""
     if key is not None and not isinstance(key, (str, int, float, bytes)):
         raise HostilePickle(f"a {type(key).__name__} is the key of an entry")
+    if isinstance(key, int) and abs(key) > MAX_KEY:
+        raise HostilePickle(f"an integer of {key.bit_length()} bits is the key of an entry")
     return key
 
 
