@@ -71,10 +71,8 @@ def evaluate(
         raw: the generator itself, not its average.
         split: of the data, by default train.
         num_real: how many real images, by default all.
-        resolution: of folders: all images are brought to this size in px. By default they are taken as they are stored,
-            whole, and the extractor stretches each to its input.
-        framing: how images of a folder are brought to a size: stretched (default), by the square in the middle, or with
-            margins. Beside a run by default as its own data.
+        resolution: of folders, in px: all images are brought to it. By default they are measured as stored, whole.
+        framing: how a folder's images are brought to a size, by default stretched; beside a run as its own data are.
         data: the reals, or a translator's pictures, in place of other.
         weights_path: file of the extractor's weights, .safetensors or .pth.
         lpips: network of lpips and of path lengths, by default vgg; of a translator as the run, else alex.
@@ -109,14 +107,11 @@ def evaluate(
         "num_segments": num_segments,
     }  # fmt: skip
     cache, pictures = (None if path is None else Path(path) for path in (cache_dir, plots))
-    where, is_run = measured.Where(find_device(device, double=True), cache, pictures, trust), measured.is_run(target)
-    output = output or (measured.run_folder(target) / "evaluations.jsonl" if is_run else None)
+    where = measured.Where(find_device(device, double=True), cache, pictures, trust)
+    output = output or measured.own_file(target)
     check_output(output, plots)
-    of_reals: dict[str, Any] = {"other": other, "data": data, "framing": framing}
-    if is_run:
-        evaluation = measured.evaluate_run(target, given, where, **of_reals)
-    else:
-        evaluation = measured.evaluate_folder(target, given, where, **of_reals, resolution=resolution)
+    reals: dict[str, Any] = {"other": other, "data": data, "framing": framing}
+    evaluation = measured.evaluate_target(target, given, where, **reals, resolution=resolution)
     if output is not None and rank_and_world()[0] == 0:
         measured.append(Path(output), target, evaluation)
     return evaluation

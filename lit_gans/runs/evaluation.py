@@ -83,6 +83,21 @@ def run_folder(target: Path) -> Path:
     return target.parent.parent if target.parent.name == "checkpoints" else target.parent
 
 
+def own_file(target: Path) -> Path | None:
+    """Where the numbers of a run are kept; None of a folder of images."""
+    return run_folder(target) / "evaluations.jsonl" if is_run(target) else None
+
+
+def evaluate_target(
+    target: Path, given: dict[str, Any], where: Where, *, resolution: int | None, **reals: Any
+) -> Evaluation:
+    """`evaluate_run` or `evaluate_folder`, by what `target` is; `resolution` is of folders alone."""
+    if not is_run(target):
+        return evaluate_folder(target, given, where, resolution=resolution, **reals)
+    refuse({"resolution": resolution}, f"{target} is a run, whose images have its own size; it has no")
+    return evaluate_run(target, given, where, **reals)
+
+
 def evaluate_run(
     target: Path,
     given: dict[str, Any],
