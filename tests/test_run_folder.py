@@ -94,7 +94,7 @@ def checkpoint(path: Path, images_seen: int = 0) -> Path:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"lit_gans": {"images_seen": images_seen}}, path)
+    torch.save({"lit_gans": {"class_path": "x.Y", "images_seen": images_seen, "batches_seen": 1}}, path)
     return path
 
 

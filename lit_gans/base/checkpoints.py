@@ -64,6 +64,11 @@ def _by_clock(run: Path) -> list[Path]:
     return [p for m, p in sorted(found, key=lambda mp: (float(mp[0][1]), mp[0][2] is None))]
 
 
+def _newest_first(run: Path) -> list[Path]:
+    """The best comes last: it may be of any moment."""
+    return [*reversed(_by_clock(run)), *filter(None, [best_checkpoint(run)])]
+
+
 def best_checkpoint(run: Path) -> Path | None:
     """The run's best.ckpt, if there is one and it is complete."""
     path = run / "checkpoints" / "best.ckpt"
@@ -94,8 +99,8 @@ def open_checkpoint(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
     if not path.is_dir():
         return path, read_checkpoint(path)
     found = next(readable_checkpoints(path), None)
-    if found is None and (damaged := _by_clock(path)):
-        raise ValueError(f"none of the checkpoints in {path} can be read, the newest being {damaged[-1]}: start anew")
+    if found is None and (damaged := _newest_first(path)):
+        raise ValueError(f"none of the checkpoints in {path} can be read, the newest being {damaged[0]}: start anew")
     if found is None:
         raise FileNotFoundError(f"no checkpoint in {path / 'checkpoints'}: is {path} a run folder?")
     return found
@@ -104,7 +109,7 @@ def open_checkpoint(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
 def readable_checkpoints(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Checkpoints of a run and their contents, the newest first and last the best; those that cannot be read are named
     in warnings."""
-    for path in (*reversed(_by_clock(run)), *filter(None, [best_checkpoint(run)])):
+    for path in _newest_first(run):
         try:
             yield path, read_checkpoint(path)
         except ValueError as error:
