@@ -494,7 +494,10 @@ def wait_for(folder: Path, kimg: float, process: subprocess.Popen, *, timeout_s:
     raise AssertionError(f"{kimg} kimg not reached")
 
 
-@pytest.mark.parametrize(("number", "devices"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    ("number", "devices"),
+    [(signal.SIGTERM, 1), pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow), (signal.SIGTERM, 2)],
+)
 def test_stop_signals_save_and_the_run_continues_exactly(
     number: signal.Signals, devices: int, config: Path, tmp_path: Path
 ) -> None:
@@ -539,6 +542,7 @@ def launch_nodes(config: Path, folder: Path) -> tuple[bool, str]:
     return all(node.wait() == 0 for node in nodes), "\n".join(log.read_text()[-3000:] for log in logs)
 
 
+@pytest.mark.slow
 def test_two_nodes_by_torchrun(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "nodes"
     trained, said = launch_nodes(config, folder)

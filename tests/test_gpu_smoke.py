@@ -11,7 +11,7 @@ def test_every_paper_is_in_it() -> None:
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=() if name in ("stylegan2_ada", "cyclegan") else pytest.mark.slow)
+    pytest.param(name, marks=() if name == "cyclegan" else pytest.mark.slow)
     for name in gpu_smoke.RUNS
 ])  # fmt: skip
 def test_each_trains_goes_on_and_is_measured(name: str, capsys: pytest.CaptureFixture) -> None:

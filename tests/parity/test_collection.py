@@ -127,6 +127,7 @@ def test_of_an_empty_folder_every_test_says_that_nothing_is_there(tmp_path: Path
         assert what == "skipped" and "no " in reason, f"{name}: {what}, {reason}"
 
 
+@pytest.mark.slow
 def test_of_a_folder_with_one_file_all_other_tests_fail_where_files_are_required(written: Path, tmp_path: Path) -> None:
     (tmp_path / "golden").mkdir()
     shutil.copy(written / "ops-fc.safetensors", tmp_path / "golden")
