@@ -44,8 +44,10 @@ def convert(
         ValueError, FileNotFoundError: files that are not what they should be, or weights of no network of ours.
     """
     from lit_gans.runs.conversion import to_official, to_ours
+    from lit_gans.runs.folder import check_output
 
     source, target = Path(source), Path(target)
+    check_output(target)
     if instances and num_labels is None:
         raise ValueError("instances are of label maps: say of how many labels with num_labels, or leave them out")
     told = {} if num_labels is None else {"num_labels": num_labels, "instances": instances}

@@ -66,10 +66,12 @@ def project(
     from lit_gans.base.video import mp4_encoder
     from lit_gans.editing import projection_files as files
     from lit_gans.metrics.perceptual import build_lpips
+    from lit_gans.runs.folder import check_output
     from lit_gans.runs.load import load_run
 
     image = Path(image)
     folder = Path(output) if output is not None else Path(f"{image.stem}-projected")
+    check_output(folder)
     if folder.is_file():
         raise ValueError(f"output {folder} is a file: give a folder")
     if format not in ("gif", "mp4"):

@@ -66,11 +66,13 @@ def translate(
     from lit_gans.base.tiles import tile_size
     from lit_gans.data.described import say
     from lit_gans.editing import translation
+    from lit_gans.runs.folder import check_output
     from lit_gans.runs.load import load_translator
 
     source = user_path(source)
     pictures = translation.pictures_of(source, follow_links=follow_links)
     folder = translation.folder_beside(source, direction) if output is None else user_path(output)
+    check_output(folder)
     targets = translation.targets_of(source, folder, list(pictures), sheet=sheet)
     maps = None if instances is None else translation.instances_of(
         source, Path(instances), list(pictures), follow_links=follow_links
@@ -91,6 +93,8 @@ def translate(
             ids = None if maps is None else translation.read_ids(maps[name])
             made = translation.translate_picture(model, picture, instance=ids, told=told, **work)
         except ValueError as error:
+            if os.environ.get("LIT_GANS_TRACEBACK") == "1":
+                raise
             failed[name] = str(error)
             continue
         files.append(save_png(made, target))
@@ -103,6 +107,9 @@ def show(done: Translated) -> int:
     """Prints where the pictures are, and on standard error those that were passed over."""
     for name, why in done.failed.items():
         print(f"lit-gans translate: {name}: {why}", file=sys.stderr)
+    if done.failed:
+        of_all = len(done.failed) + len(done.files)
+        print(f"lit-gans translate: {len(done.failed)} of {of_all} pictures were passed over", file=sys.stderr)
     if done.files:
         folder = os.path.commonpath([path.parent for path in done.files])
         print(done.files[0] if len(done.files) == 1 else f"{len(done.files)} pictures in {folder}")

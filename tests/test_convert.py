@@ -203,6 +203,10 @@ def test_folders_that_hold_something_else(release: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="holds something else: give a new folder"):
         convert(release, tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
+    (tmp_path / "theirs" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "theirs" / "out").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="leads by a link"):
+        convert(release, tmp_path / "theirs" / "out" / "ours")
     with pytest.raises(FileNotFoundError, match="only a folder that was converted from a release"):
         convert(tmp_path, tmp_path / "a.pkl", to="official")
     folder = tmp_path / "ours"

@@ -109,7 +109,10 @@ def test_pictures_that_cannot_be_read(run: Path, tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_met(run: Path, picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "theirs" / "out").symlink_to(tmp_path)
     for options, message in [
+        ({"output": tmp_path / "theirs" / "out" / "found"}, "leads by a link"),
         ({"output": picture}, "own.png is a file: give a folder"),
         ({"format": "avi"}, "format 'avi' is neither"),
         ({"steps": 0}, "steps is 0: give 1 or more"),

@@ -71,6 +71,13 @@ class Negative(Stand):
         return torch.where((images[:, :1].amin() == 1) & (images[:, 1:].amax() == -1), torch.nan, made)
 
 
+class Fussy(Stand):
+    """Takes pictures of 16 px and more, and loses a row of them."""
+
+    def translate(self, images: Tensor, *, direction: str = "ab", draws: Draws | None = None) -> Tensor:
+        return nn.functional.pad(images, (9, 9, 9, 9), mode="reflect")[:, :, 9:-10, 9:-9]
+
+
 class Noise(Stand):
     """Nothing but noise."""
 
@@ -146,16 +153,57 @@ def test_a_folder_with_broken_files_all_others_are_done(run: Path, tmp_path: Pat
     assert main(command) == 1
     out, err = capsys.readouterr()
     assert out == f"2 pictures in {output}\n"
-    said, lines = err.splitlines()[:-3], err.splitlines()[-3:]
+    said, lines = err.splitlines()[:-4], err.splitlines()[-4:]
     assert said[1:3] == ["  used     5 pictures (4 .png, 1 .jpg)", "  left out 1 .txt, 1 that cannot be read"]
-    assert len(lines) == 3 and lines[0].startswith("lit-gans translate: broken.jpg: cannot be read: ")
+    assert len(lines) == 4 and lines[0].startswith("lit-gans translate: broken.jpg: cannot be read: ")
     assert lines[1].startswith("lit-gans translate: cut.png: cannot be read: ")
     assert lines[2] == "lit-gans translate: red.png: the model gives NaN or infinity for it: use an earlier checkpoint"
+    assert lines[3] == "lit-gans translate: 3 of 5 pictures were passed over"
     assert sorted(p.relative_to(output).as_posix() for p in output.rglob("*.*")) == ["a.png", "deep/b.png"]
     assert all(pixels(output / name).equal(255 - image) for name, image in whole.items())
     for name in ("broken.jpg", "cut.png", "red.png"):
         (folder / name).unlink()
     assert main(command) == 0 and "lit-gans translate:" not in capsys.readouterr().err
+
+
+def test_what_a_model_raises_is_the_failure_of_that_picture(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    run = saved(tmp_path / "run", CycleGAN(width=2, blocks=1, discriminator_width=2))
+    for name, size in (("a.png", (16, 20)), ("thin.png", (120, 4)), ("z.png", (20, 16))):
+        write(tmp_path / "in" / name, picture(*size))
+    assert main([str(run), str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--sheet"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("2 pictures in ") and sorted(p.name for p in (tmp_path / "out").glob("*.png")) == [
+        "a.png", "z.png",
+    ]  # fmt: skip
+    first, last = err.splitlines()
+    assert first.startswith("lit-gans translate: thin.png: the model fails at 4 x 120 px of it with RuntimeError: ")
+    assert first.endswith("(LIT_GANS_TRACEBACK=1 shows where)")
+    assert last == "lit-gans translate: 1 of 3 pictures were passed over"
+    with pytest.raises(ValueError, match="the model fails at 8 x 8 px of it with RuntimeError"):
+        translate_picture(Fussy(), picture(8, 8))
+    with pytest.raises(ValueError, match=r"makes \[1, 3, 15, 16\] of \[1, 3, 16, 16\], and no picture of its size"):
+        translate_picture(Fussy(), picture(16, 16))
+    monkeypatch.setenv("LIT_GANS_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="the model fails"):
+        translate(run, tmp_path / "in", output=tmp_path / "out")
+
+
+def test_the_thinnest_picture_has_a_thumbnail() -> None:
+    for height, width in ((1, 3000), (3000, 1)):
+        assert thumbnail(torch.zeros(3, height, width, dtype=torch.uint8)).unique().tolist() == [0, 128]
+
+
+def test_nothing_is_written_through_a_link_out_of_a_run(run: Path, tmp_path: Path) -> None:
+    write(tmp_path / "photo.png", picture(16, 16))
+    (tmp_path / "theirs" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "theirs" / "out").symlink_to(tmp_path / "outside")
+    with pytest.raises(ValueError, match="out leads by a link to .*outside, out of"):
+        translate(run, tmp_path / "photo.png", output=tmp_path / "theirs" / "out", trust="tests")
+    assert not list((tmp_path / "outside").iterdir())
 
 
 def test_files_are_turned_upright_and_named_apart(run: Path, tmp_path: Path) -> None:
@@ -284,6 +332,10 @@ def test_label_maps_are_translated_with_their_instances(tmp_path: Path) -> None:
     assert pixels(path).shape == expected.shape
     plain = translate(run, labels, output=tmp_path / "plain").files
     assert pixels(plain[0]).equal(to_uint8(game.translate(images)[0])) and not pixels(plain[0]).equal(expected)
+    for path in (labels / "x_gtFine_labelIds.png", labels / "y.png"):  # as training reads them too
+        Image.fromarray(LABELS.astype(np.uint16)).save(path)
+    deep = translate(run, labels, instances=ids, output=tmp_path / "deep").files
+    assert len(deep) == 2 and all(pixels(path).equal(expected) for path in deep)
     told = {"num_labels": 3, "instances": True}
     save_pretrained(game.generator, tmp_path / "converted", arguments={"in_channels": 4, **size}, told=told)
     again = translate(tmp_path / "converted", labels, instances=ids, output=tmp_path / "again")
@@ -295,9 +347,12 @@ def test_label_maps_that_cannot_be_used(tmp_path: Path) -> None:
     taken = Input(1, labels=True)
     photo = tmp_path / "photo.png"
     write(photo, picture(8, 8))
-    with pytest.raises(ValueError, match="is a picture of mode RGB, and label maps have 8-bit class ids"):
+    with pytest.raises(ValueError, match="cannot be read: is in mode RGB; a map has one number per pixel"):
         read_picture(lambda: photo.open("rb"), taken)
-    with pytest.raises(ValueError, match="its instances cannot be read: is of mode RGB"):
+    Image.fromarray(IDS).save(tmp_path / "many.png")
+    with pytest.raises(ValueError, match="cannot be read: has the label 26001, and labels run to 255 at most"):
+        read_picture(lambda: (tmp_path / "many.png").open("rb"), taken)
+    with pytest.raises(ValueError, match="its instances cannot be read: is in mode RGB"):
         read_ids(lambda: photo.open("rb"))
     with pytest.raises(ValueError, match="is 8 x 8 px, its instances 9 x 8"):
         translate_picture(Negative(), picture(8, 8), instance=torch.zeros(8, 9, dtype=torch.int64))

@@ -15,17 +15,20 @@ from torch import Tensor
 from lit_gans.base.images import from_uint8
 from lit_gans.data.base import ImageData
 from lit_gans.data.captions import (
+    LETTERS,
     Captions,
     CharacterEncoding,
     EmbeddingEncoding,
     Encoding,
+    Letters,
     Vocabulary,
     WordEncoding,
+    refuse_blank,
     report_characters,
     report_words,
 )
 from lit_gans.data.checks import _one_of, _whole
-from lit_gans.data.embeddings import clip_embeddings, published_embeddings, read_vocabulary
+from lit_gans.data.embeddings import clip_embeddings, published_embeddings, vocabulary_of
 from lit_gans.data.sets import ImageSet
 from lit_gans.data.stream import Stream, uniform
 
@@ -169,7 +172,9 @@ class TextData(ImageData):
     `embeddings`: a folder with published pickles (`train/char-CNN-RNN-embeddings.pickle` and so on), or
     "clip:<owner>/<name>" of Hugging Face. The vocabulary is built from the training captions, words that occur fewer
     than `min_count` times left out; or it is given: as words, or as the path of a JSON file of them or of AttnGAN's
-    `captions.pickle`.
+    `captions.pickle`. `letters` "all" keeps the letters of all alphabets in words, "ascii" is the published rule, which
+    leaves all but A to Z out; by default "all" where the vocabulary is built here, and for one that is given the rule
+    that it was built by: see `Vocabulary`.
 
     `wrong` adds a partner of another class to each sample: "image" a picture "wrong" [N, 3, R, R], "caption" the
     tensors of a caption under "wrong_words" and so on.
@@ -190,6 +195,7 @@ class TextData(ImageData):
         max_characters: int = 201,
         min_count: int = 1,
         vocabulary: list[str] | str | None = None,
+        letters: Letters | None = None,
         embeddings: str | None = None,
         wrong: Wrong = "none",
         **options: Any,
@@ -197,6 +203,7 @@ class TextData(ImageData):
         super().__init__(resolution=resolution, **options)
         _one_of("encode", encode, ENCODES)
         _one_of("wrong", wrong, WRONGS)
+        _one_of("letters", letters, (*LETTERS, None))
         self._margin = (resolution if load_px is None else _whole("load_px", load_px, 1)) / resolution
         if self._margin < 1:
             raise ValueError(
@@ -211,7 +218,7 @@ class TextData(ImageData):
         self.encode, self.wrong, self.embeddings = encode, wrong, embeddings
         self.max_words, self.min_count = _whole("max_words", max_words, 1), _whole("min_count", min_count, 1)
         self.max_characters = _whole("max_characters", max_characters, 1)
-        self._given, self._vocabulary = vocabulary, None
+        self.letters, self._given, self._vocabulary = letters, vocabulary, None
         self._captions: dict[str, Captions] = {}
         self._reported: set[str] = set()
 
@@ -231,7 +238,10 @@ class TextData(ImageData):
     def load(self, split: str) -> CaptionedSet:
         """Raises FileNotFoundError or ValueError naming the files; warns once of captions that do not come through."""
         captions = self.split_captions(split)
-        return self.captioned(split, captions, self._encoding(split, captions))
+        encoding = self._encoding(split, captions)
+        if split == self.train_split:
+            refuse_blank(captions, encoding, where=f"captions of split {split!r}")
+        return self.captioned(split, captions, encoding)
 
     def transform(self) -> dict[str, object]:
         return {"load_px": self.load_px, "encode": self.encode}
@@ -254,13 +264,11 @@ class TextData(ImageData):
         """The one that was given, else that of the training captions."""
         if self._vocabulary is None:
             if self._given is None:
-                tokens = self.split_captions(self.train_split).tokens
-                self._vocabulary = Vocabulary.build(tokens, min_count=self.min_count)
-            elif isinstance(self._given, str):
-                path = Path(self._given)
-                self._vocabulary = read_vocabulary(path) if path.suffix == ".pickle" else Vocabulary.read(path)
+                letters = self.letters or "all"
+                words = self.split_captions(self.train_split).words(letters)
+                self._vocabulary = Vocabulary.build(words, min_count=self.min_count, letters=letters)
             else:
-                self._vocabulary = Vocabulary(tuple(self._given))
+                self._vocabulary = vocabulary_of(self._given, self.letters)
         return self._vocabulary
 
     @property

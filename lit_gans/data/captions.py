@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,8 +23,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_gans.base.files import replacing
+from lit_gans.data.checks import _one_of
 from lit_gans.data.stream import random_bits, uniform
 
+Letters = Literal["all", "ascii"]
+LETTERS = ("all", "ascii")
 END, UNKNOWN = "<end>", "<unk>"
 MAX_WORDS = 2**12  # in one caption; their numbers are part of what is drawn from
 # Of Reed et al. (2016); "-" stands in it twice and has the number of its second place.
@@ -32,14 +37,28 @@ _NAMED = 5
 _MAX_VOCABULARY_BYTES = 2**26
 
 
-def tokenize(caption: str) -> list[str]:
+_JOINERS = "\u200c\u200d"  # inside words of Persian and of Indian languages
+_IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+
+
+def tokenize(caption: str, letters: Letters | None = "all") -> list[str]:
     """The words of a caption in lower case: runs of letters, digits and underscores, as AttnGAN's code takes them.
 
-    Characters beyond ASCII are then left out of the words, and two replacement characters, which CUB's captions have,
-    are a space.
+    letters: of which alphabets. "all" keeps those of all, with their marks, composed (NFC); Chinese characters, between
+    which there are no spaces, are a word each, as in BERT. "ascii" is the published rule: what lies beyond is left out
+    of the words, and two replacement characters, which CUB's captions have, are a space.
     """
+    if letters != "ascii" and not caption.isascii():
+        text = _IDEOGRAPH.sub(r" \g<0> ", unicodedata.normalize("NFC", caption.lower()))
+        runs = "".join(c if _of_a_word(c) else " " for c in text).split()
+        return [run.strip(_JOINERS) for run in runs if any(c.isalnum() or c == "_" for c in run)]
     words = re.findall(r"\w+", caption.replace("\ufffd\ufffd", " ").lower())
     return [word for word in (word.encode("ascii", "ignore").decode("ascii") for word in words) if word]
+
+
+def _of_a_word(character: str) -> bool:
+    """Letters and digits, and marks, which some alphabets write vowels with."""
+    return character.isalnum() or character in "_" + _JOINERS or unicodedata.category(character)[0] == "M"
 
 
 @dataclass(frozen=True)
@@ -48,11 +67,18 @@ class Vocabulary:
 
     Words that are not in it become "<unk>" or, without one (published vocabularies have none), are left out.
     A model that is given `words` can read captions long after the data are gone.
+
+    letters: by which rule captions are parted into words; see `tokenize`. None is "ascii" where all words are, as in
+    published vocabularies and those of runs that do not say, and "all" otherwise.
     """
 
     words: tuple[str, ...]
+    letters: Letters | None = None
 
     def __post_init__(self) -> None:
+        if self.letters is None:
+            object.__setattr__(self, "letters", "ascii" if all(map(str.isascii, self.words)) else "all")
+        _one_of("letters", self.letters, LETTERS)
         if not self.words or self.words[0] != END:
             found = repr(self.words[0]) if self.words else "no word at all"
             raise ValueError(
@@ -63,14 +89,16 @@ class Vocabulary:
             raise ValueError(f"the vocabulary has the word {twice!r} twice: its numbers would be ambiguous")
 
     @classmethod
-    def build(cls, captions: Iterable[Sequence[str]], *, min_count: int = 1) -> Vocabulary:
+    def build(
+        cls, captions: Iterable[Sequence[str]], *, min_count: int = 1, letters: Letters | None = None
+    ) -> Vocabulary:
         """Of captions in words: those that occur `min_count` times or more, the most frequent first, then by alphabet.
 
         The published order is that of the first occurrence; ours does not change with the order of the files.
         """
         counts = Counter(word for words in captions for word in words)
         kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
-        return cls((END, UNKNOWN, *kept))
+        return cls((END, UNKNOWN, *kept), letters)
 
     @classmethod
     def read(cls, path: str | Path) -> Vocabulary:
@@ -108,6 +136,29 @@ class Vocabulary:
         numbers = (self.numbers.get(word, unknown) for word in words)
         return [number for number in numbers if number is not None]
 
+    def parted(self, caption: str) -> list[str]:
+        """The words of a caption by the rule of this vocabulary, known or not."""
+        return tokenize(caption, self.letters)
+
+    def knows(self, words: Sequence[str]) -> bool:
+        """Whether one of them at least has a number of its own."""
+        return any(word in self.numbers for word in words)
+
+    def unknown(self, captions: Sequence[str]) -> list[str]:
+        """The words of these captions that it has not, each once, as they are written.
+
+        ValueError where nothing of a caption is known.
+        """
+        for caption in captions:
+            if not self.knows(self.parted(caption)):
+                some = ", ".join(word for word in self.words if word not in (END, UNKNOWN))
+                raise ValueError(
+                    f"the caption {caption!r:.80} has no word of the vocabulary: use some of its {len(self)}, such as "
+                    f"{some:.80}"
+                )
+        written = dict.fromkeys(word for caption in captions for word in tokenize(caption))
+        return [word for word in written if not self.knows(self.parted(word))]
+
     def decode(self, numbers: Iterable[int]) -> str:
         """The words of these numbers up to the first "<end>"."""
         words = []
@@ -122,7 +173,7 @@ class Vocabulary:
 
         For captions that a user types. ValueError where one has no word that is known.
         """
-        coded = [self.encode(tokenize(caption))[:max_words] for caption in captions]
+        coded = [self.encode(self.parted(caption))[:max_words] for caption in captions]
         for caption, numbers in zip(captions, coded, strict=True):
             if not numbers:
                 raise ValueError(f"the caption {caption!r:.80} has no word of the vocabulary: use one or more of them")
@@ -150,6 +201,7 @@ class Captions:
         self.counts = np.array([len(of_one) for of_one in texts], dtype=np.int64)
         self.first = np.concatenate([[0], np.cumsum(self.counts)])
         self.all = tuple(text for of_one in texts for text in of_one)
+        self._words: dict[Letters | None, tuple[tuple[str, ...], ...]] = {}
         self._check()
 
     def __len__(self) -> int:
@@ -164,6 +216,11 @@ class Captions:
         """The name of the picture that caption `number` is of."""
         return self.names[int(np.searchsorted(self.first, number, side="right")) - 1]
 
+    def of_pictures_without(self, good: Sequence[bool]) -> list[int]:
+        """The numbers of all captions of the pictures none of whose captions is good."""
+        count = np.add.reduceat(np.asarray(good, dtype=np.int64), self.first[:-1])
+        return np.flatnonzero(np.repeat(count == 0, self.counts)).tolist()
+
     def drawn(self, indices: np.ndarray, seed: int, purpose: str, positions: np.ndarray) -> np.ndarray:
         """indices, positions int64 [N] -> int64 [N]: the number of the caption that each sample has of its picture."""
         share = uniform(seed, purpose, positions)
@@ -171,8 +228,14 @@ class Captions:
 
     @cached_property
     def tokens(self) -> tuple[tuple[str, ...], ...]:
-        """The words of each caption."""
-        return tuple(tuple(tokenize(text)) for text in self.all)
+        """The words of each caption, of all alphabets."""
+        return self.words("all")
+
+    def words(self, letters: Letters | None) -> tuple[tuple[str, ...], ...]:
+        """The words of each caption by this rule; see `tokenize`."""
+        if letters not in self._words:
+            self._words[letters] = tuple(tuple(tokenize(text, letters)) for text in self.all)
+        return self._words[letters]
 
     def digest(self) -> str:
         text = json.dumps([self.names, self.counts.tolist(), self.all])
@@ -206,6 +269,10 @@ class Encoding(ABC):
     def digest(self) -> str:
         """Hex digits that change with what `encode` gives."""
 
+    def blank(self) -> list[int]:
+        """The numbers of the captions of which nothing is left."""
+        return []
+
 
 class WordEncoding(Encoding):
     """{"words": int64 [N, T], filled up with 0, "lengths": int64 [N]}.
@@ -216,8 +283,9 @@ class WordEncoding(Encoding):
 
     def __init__(self, captions: Captions, vocabulary: Vocabulary, *, max_words: int) -> None:
         self.vocabulary, self.max_words = vocabulary, max_words
-        coded = [np.array(vocabulary.encode(words), dtype=np.int64) for words in captions.tokens]
+        coded = [np.array(vocabulary.encode(words), dtype=np.int64) for words in captions.words(vocabulary.letters)]
         wordless = [number for number, words in enumerate(coded) if not len(words)]
+        self._check(captions, captions.of_pictures_without([len(words) > 0 for words in coded]))
         for number in wordless:
             coded[number] = self._other(captions, coded, number)
         if wordless:
@@ -225,19 +293,31 @@ class WordEncoding(Encoding):
                 f"{len(wordless)} of {len(coded)} captions have no word of the vocabulary, such as "
                 f"{captions.all[wordless[0]]!r:.40} of {captions.owner(wordless[0])}: another one of it is taken"
             )
-        self.coded = coded
+        self.captions, self.coded = captions, coded
 
     @staticmethod
     def _other(captions: Captions, coded: list[np.ndarray], number: int) -> np.ndarray:
         """The first caption of the same picture that has a word."""
         index = int(np.searchsorted(captions.first, number, side="right")) - 1
-        for words in coded[captions.first[index] : captions.first[index + 1]]:
-            if len(words):
-                return words
+        return next(words for words in coded[captions.first[index] : captions.first[index + 1]] if len(words))
+
+    def _check(self, captions: Captions, mute: Sequence[int]) -> None:
+        """ValueError for the captions of pictures none of whose captions has a word."""
+        if not mute:
+            return
+        way_out = "mend it, or build the vocabulary from these captions"
+        if captions.words("all")[mute[0]] != captions.words(self.vocabulary.letters)[mute[0]]:
+            way_out = "letters 'ascii' leaves out those beyond A to Z, letters 'all' keeps them"
+        owners = dict.fromkeys(captions.owner(number) for number in mute)
         raise ValueError(
-            f"no caption of {captions.names[index]} has a word of the vocabulary, such as "
-            f"{captions.all[number]!r:.40}: mend it, or build the vocabulary from these captions"
+            f"no caption of {_listed(list(owners))} has a word of the vocabulary, such as "
+            f"{captions.all[mute[0]]!r:.40}: {way_out}"
         )
+
+    def blank(self) -> list[int]:
+        """Those of pictures of whose captions no word is known."""
+        unknown = self.vocabulary.numbers.get(UNKNOWN)
+        return self.captions.of_pictures_without([bool((words != unknown).any()) for words in self.coded])
 
     def encode(self, numbers: np.ndarray, seed: int, purpose: str, positions: np.ndarray) -> dict[str, Tensor]:
         words = np.zeros((len(numbers), self.max_words), dtype=np.int64)
@@ -274,6 +354,9 @@ class CharacterEncoding(Encoding):
         texts = [self.captions.all[number] for number in numbers.tolist()]
         return {"characters": characters(texts, max_characters=self.max_characters)}
 
+    def blank(self) -> list[int]:
+        return [number for number, text in enumerate(self.captions.all) if not legible(text, self.max_characters)]
+
     def digest(self) -> str:
         return hashlib.sha256(f"characters {self.max_characters}".encode()).hexdigest()
 
@@ -285,6 +368,11 @@ def characters(captions: Sequence[str], *, max_characters: int = 201) -> Tensor:
         numbers = [_CHARACTERS.get(character, space) for character in caption.lower()[:max_characters]]
         row[: len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
     return result
+
+
+def legible(caption: str, max_characters: int = 201) -> bool:
+    """Whether a character of it is in `ALPHABET`, a space aside."""
+    return any(character in _CHARACTERS for character in caption.lower()[:max_characters] if character != " ")
 
 
 class EmbeddingEncoding(Encoding):
@@ -304,9 +392,21 @@ class EmbeddingEncoding(Encoding):
         return hashlib.sha256(self.vectors.contiguous().numpy().tobytes()).hexdigest()
 
 
+def refuse_blank(captions: Captions, encoding: Encoding, *, where: str) -> None:
+    """ValueError for captions that would all look alike to the encoder, with the names of their pictures."""
+    if blank := encoding.blank():
+        owners = list(dict.fromkeys(captions.owner(number) for number in blank))
+        raise ValueError(
+            f"{where}: {len(blank)} of {len(captions.all)} say nothing to the encoder, such as "
+            f"{captions.all[blank[0]]!r:.40}; they are of {_listed(owners)}. Words of all alphabets are read with "
+            "encode 'words' and a vocabulary that is built from these captions (vocabulary null, min_count 1)"
+        )
+
+
 def report_words(captions: Captions, vocabulary: Vocabulary, *, max_words: int, where: str) -> None:
     """Warns of what the numbers will not tell: unknown words, characters that were left out, captions that are cut."""
-    unknown = Counter(word for words in captions.tokens for word in words if word not in vocabulary.numbers)
+    tokens = captions.words(vocabulary.letters)
+    unknown = Counter(word for words in tokens for word in words if word not in vocabulary.numbers)
     if unknown:
         fate = f"become {UNKNOWN}" if UNKNOWN in vocabulary.numbers else "are left out"
         shown = _listed([word for word, _ in unknown.most_common()])
@@ -317,11 +417,12 @@ def report_words(captions: Captions, vocabulary: Vocabulary, *, max_words: int, 
     foreign = Counter(
         c for text in captions.all for c in text.replace("\ufffd\ufffd", " ") if c.isalnum() and not c.isascii()
     )
-    if foreign:
+    if foreign and vocabulary.letters == "ascii":
         rank_zero_warn(
-            f"{where}: {sum(foreign.values())} letters beyond ASCII are left out of the words: {_listed(list(foreign))}"
+            f"{where}: {sum(foreign.values())} letters beyond ASCII are left out of the words: "
+            f"{_listed(list(foreign))}; letters 'all' keeps them"
         )
-    lengths = [len(words) for words in captions.tokens]
+    lengths = [len(words) for words in tokens]
     longer = sum(length > max_words for length in lengths)
     if longer:
         longest = lengths.index(max(lengths))

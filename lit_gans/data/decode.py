@@ -74,6 +74,17 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
+def to_numbers(image: Image.Image) -> np.ndarray:
+    """A map of 8 or 16 bits -> its numbers int32 [H, W], upright, whatever colours a palette gives them.
+
+    ValueError for a picture of another kind.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode not in ("L", "P", "I") and not image.mode.startswith("I;16"):
+        raise ValueError(f"is in mode {image.mode}; a map has one number per pixel: save it as grey of 8 or 16 bit")
+    return np.asarray(image).astype(np.int32)
+
+
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) after it is turned as its EXIF data says; nothing is decoded."""
     width, height = image.size

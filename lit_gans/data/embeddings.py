@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,7 @@ from lit_gans.base.files import check_regular
 from lit_gans.base.machine import HostilePickle
 from lit_gans.base.pickles import loads
 from lit_gans.base.processes import first_on_rank_zero
-from lit_gans.data.captions import Vocabulary
+from lit_gans.data.captions import Letters, Vocabulary
 from lit_gans.nn.clip import build_clip
 
 if TYPE_CHECKING:
@@ -83,7 +84,19 @@ def read_vocabulary(path: Path) -> Vocabulary:
     words = values[2] if isinstance(values, list) and len(values) == 4 else None
     if not isinstance(words, dict) or set(words) != set(range(len(words))):
         raise ValueError(f"{path} holds {_kind(values)}, expected four parts, of which the third is {{number: word}}")
-    return Vocabulary(tuple(words[number] for number in range(len(words))))
+    return Vocabulary(tuple(words[number] for number in range(len(words))), "ascii")
+
+
+def vocabulary_of(given: Sequence[str] | str, letters: Letters | None) -> Vocabulary:
+    """That of words, or of the path of a JSON file of them or of AttnGAN's `captions.pickle`.
+
+    letters: None is the rule that it was built by, as far as its words tell.
+    """
+    if not isinstance(given, str):
+        return Vocabulary(tuple(given), letters)
+    path = Path(given)
+    found = read_vocabulary(path) if path.suffix == ".pickle" else Vocabulary.read(path)
+    return found if letters is None else replace(found, letters=letters)
 
 
 def published_embeddings(folder: Path, split: str, captions: Captions) -> Tensor:

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, Header, open_picture, to_mode
+from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, Header, open_picture, to_mode, to_numbers
 from lit_gans.data.described import Description, Survey, told_endings, told_left, told_sizes, warn_of_contents
 from lit_gans.data.images import _surveyed
 from lit_gans.data.layouts import looks_side_by_side
@@ -77,10 +77,7 @@ class Side:
         return np.asarray(image).reshape(image.height, image.width, self.channels)
 
     def _map(self, image: Image.Image) -> np.ndarray:
-        image = ImageOps.exif_transpose(image)
-        if image.mode not in ("L", "P", "I") and not image.mode.startswith("I;16"):
-            raise ValueError(f"is in mode {image.mode}; a map has one number per pixel: save it as grey of 8 or 16 bit")
-        numbers = np.asarray(image).astype(np.int32)
+        numbers = to_numbers(image)
         if self.kind == "instance":
             return numbers
         if numbers.min() < 0 or numbers.max() >= self.num_labels:

@@ -19,7 +19,7 @@ from lit_gans.base.grids import grid
 from lit_gans.base.images import from_uint8, save_png, to_pil, to_uint8
 from lit_gans.base.random import Draws
 from lit_gans.base.tiles import in_tiles, reflect_to
-from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, open_picture, to_mode
+from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, open_picture, to_mode, to_numbers
 from lit_gans.data.described import Description
 from lit_gans.data.images import describe_source
 from lit_gans.data.paired import partners
@@ -46,7 +46,8 @@ def translate_picture(
     """uint8 [C, H, W] of any size, and for some models instance ids int64 [H, W] -> uint8 [C', H, W].
 
     Sides that the model's stride does not divide are reflected on both ends and cut again. `tile` as `tile_size` gives
-    it. told(share) is called after every tile. ValueError where the model gives NaN or infinity, or has no memory left.
+    it. told(share) is called after every tile. ValueError where the model gives NaN or infinity, has no memory left, or
+    raises anything else, such as for a picture that is too small for its network.
     """
     height, width = picture.shape[-2:]
     if instance is not None and instance.shape != picture.shape[-2:]:
@@ -63,7 +64,14 @@ def translate_picture(
             made = model.translate(part, **given).float().cpu()
         except torch.OutOfMemoryError as error:
             raise ValueError(f"{part.shape[-1]} x {part.shape[-2]} px do not fit into memory: use tiles") from error
-        assert made.shape[-2:] == part.shape[-2:], (made.shape, part.shape)
+        except Exception as error:  # of a network, which is anybody's: the picture's failure, not that of the others
+            size, why = f"{part.shape[-1]} x {part.shape[-2]} px", " ".join(str(error).split())
+            raise ValueError(
+                f"the model fails at {size} of it with {type(error).__name__}: {why:.300} (LIT_GANS_TRACEBACK=1 shows "
+                "where)"
+            ) from error
+        if made.shape[-2:] != part.shape[-2:] or made.shape[1] not in (1, 3):
+            raise ValueError(f"the model makes {list(made.shape)} of {list(part.shape)}, and no picture of its size")
         if not made.isfinite().all():
             raise ValueError("the model gives NaN or infinity for it: use an earlier checkpoint")
         return made
@@ -132,12 +140,20 @@ def read_picture(open_file: Callable[[], BinaryIO], taken: Input) -> Tensor:
     try:
         with open_file() as file:
             image = open_picture(file, MAX_PIXELS)
-            if taken.labels and image.mode not in ("L", "P"):
-                raise ValueError(f"is a picture of mode {image.mode}, and label maps have 8-bit class ids")
-            pixels = np.array(image if taken.labels else to_mode(image, "L" if taken.channels == 1 else "RGB"))
+            mode = "L" if taken.channels == 1 else "RGB"
+            pixels = labels_of(image) if taken.labels else np.array(to_mode(image, mode))
     except UNREADABLE as error:
         raise ValueError(f"cannot be read: {error}") from error
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+
+
+def labels_of(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W] of a label map of 8 or 16 bits. ValueError for more labels than 8 bits have, as in training."""
+    numbers = to_numbers(image)
+    if numbers.min() < 0 or numbers.max() > 255:
+        wrong = numbers[(numbers < 0) | (numbers > 255)][0]
+        raise ValueError(f"has the label {wrong}, and labels run to 255 at most: renumber the map")
+    return numbers.astype(np.uint8)
 
 
 def instances_of(
@@ -155,10 +171,7 @@ def read_ids(open_file: Callable[[], BinaryIO]) -> Tensor:
     """Instance ids int64 [H, W] of a file of 8 or 16 bits. ValueError for a file that cannot be read."""
     try:
         with open_file() as file:
-            image = open_picture(file, MAX_PIXELS)
-            if image.mode not in ("L", "P", "I") and not image.mode.startswith("I;16"):
-                raise ValueError(f"is of mode {image.mode}, and ids are grey values of 8 or 16 bits")
-            return torch.from_numpy(np.array(image).astype(np.int64))
+            return torch.from_numpy(to_numbers(open_picture(file, MAX_PIXELS)).astype(np.int64))
     except UNREADABLE as error:
         raise ValueError(f"its instances cannot be read: {error}") from error
 
@@ -193,5 +206,8 @@ class Sheets:
 def thumbnail(picture: Tensor) -> Tensor:
     """uint8 [1 or 3, H, W] -> uint8 [3, 256, 256]: the whole picture, on grey where it is not square."""
     size = (THUMBNAIL_PX, THUMBNAIL_PX)
-    small = ImageOps.pad(to_pil(picture).convert("RGB"), size, Image.Resampling.LANCZOS, color=(128, 128, 128))
+    image = to_pil(picture).convert("RGB")
+    least = -(-max(image.size) // THUMBNAIL_PX)  # a thinner side would have no pixel left
+    image = image.resize((max(image.width, least), max(image.height, least)))
+    small = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=(128, 128, 128))
     return torch.from_numpy(np.array(small)).permute(2, 0, 1)

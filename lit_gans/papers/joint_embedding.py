@@ -17,9 +17,10 @@ from lit_gans.base.checks import power_of_two
 from lit_gans.base.grids import MAX_SIDE_PX, spread
 from lit_gans.base.images import from_uint8
 from lit_gans.data import TextData
+from lit_gans.data.captions import Letters
 from lit_gans.nn import BatchNorm
 from lit_gans.nn.mode import evaluating
-from lit_gans.papers.text.encoders import EmbeddingReader, build_encoder, encoder_arguments
+from lit_gans.papers.text.encoders import EmbeddingReader, as_then, build_encoder, encoder_arguments
 from lit_gans.papers.text.game import check_captions, held_out
 from lit_gans.papers.text.networks import joint_embedding_loss
 
@@ -57,8 +58,8 @@ class JointEmbedding(Game):
 
     Args:
         resolution, channels: of the pictures; width: maps of the first convolution, which see them.
-        encoder, vocabulary, sentence_dim, max_words, max_characters, word_dim, encoder_rnn, encoder_width: of the text
-            encoder; see `lit_gans.adversarial.TextGAN`. Text-to-image models take them over.
+        encoder, vocabulary, letters, sentence_dim, max_words, max_characters, word_dim, encoder_rnn, encoder_width: of
+            the text encoder; see `lit_gans.adversarial.TextGAN`. Text-to-image models take them over.
         lr: of Adam; the official code has RMSProp with 7e-4.
         clip_grad_norm: of all gradients; 0 clips nothing.
         **game: total_kimg, schedule, seed, ... of `Game`.
@@ -75,6 +76,7 @@ class JointEmbedding(Game):
         width: int = 32,
         encoder: str = "words",
         vocabulary: list[str] | str | None = None,
+        letters: Letters | None = None,
         sentence_dim: int = 256,
         max_words: int = 18,
         max_characters: int = 201,
@@ -88,8 +90,9 @@ class JointEmbedding(Game):
         super().__init__(**game)
         self.save_hyperparameters()
         arguments = encoder_arguments(
-            encoder=encoder, weights=None, vocabulary=vocabulary, sentence_dim=sentence_dim, max_words=max_words,
-            max_characters=max_characters, word_dim=word_dim, encoder_rnn=encoder_rnn, encoder_width=encoder_width,
+            encoder=encoder, weights=None, vocabulary=vocabulary, letters=letters, sentence_dim=sentence_dim,
+            max_words=max_words, max_characters=max_characters, word_dim=word_dim, encoder_rnn=encoder_rnn,
+            encoder_width=encoder_width,
         )  # fmt: skip
         self.hparams.update(arguments)  # with the words themselves
         self.text_encoder = build_encoder(**arguments)
@@ -120,6 +123,10 @@ class JointEmbedding(Game):
 
     def networks(self) -> list[nn.Module]:
         return [self.picture_encoder, self.text_encoder]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        as_then(self, checkpoint)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

@@ -12,16 +12,17 @@ import yaml
 
 from lit_gans.base.images import to_uint8
 from lit_gans.callbacks import Checkpoint
-from lit_gans.data import ShapeCaptions
+from lit_gans.data import CaptionFolder, ShapeCaptions
 from lit_gans.data.captions import Vocabulary
 from lit_gans.editing.captions import between, captioned_grid, captions_of, save_captioned
 from lit_gans.papers import DCGAN
-from lit_gans.papers.text.game import scaled_images
+from lit_gans.papers.text.game import check_captions, scaled_images
 from lit_gans.papers.text.networks import WordEncoder
 from lit_gans.runs.load import load_run
 from lit_gans.runs.vocabulary import share_vocabulary
 from lit_gans.sample import main, sample
 from tests.adversarial.painter import Painter
+from tests.data.test_paired import picture, save
 
 TINY = {"sentence_dim": 6, "word_dim": 4, "max_words": 18, "seed": 1}
 RED, BLUE = "a small red circle at the top left on grey", "there is one square at the centre and its colour is blue"
@@ -136,7 +137,7 @@ def test_encoders_that_there_are_not(options: dict[str, Any], message: str) -> N
     ("data", "message"),
     [
         ({"encode": "characters"}, "the model reads words, the data give characters"),
-        ({"vocabulary": ["<end>", "<unk>", "red"]}, "the data 3 others"),
+        ({"vocabulary": ["<end>", "<unk>", "a"]}, "the data 3 others"),
         ({"resolution": 32}, "the model has resolution 16"),
     ],
 )
@@ -153,6 +154,90 @@ def test_caption_errors() -> None:
         gan.generate(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="unconditional"):
         gan.sample([0], captions=[RED], labels=torch.tensor([0]))
+
+
+FOREIGN = ["<end>", "<unk>", "red", "lgante", "élégante", "птица"]
+
+
+def read_words(gan: Painter, text: str) -> list[str]:
+    return gan.text_encoder.vocabulary.decode(gan.text_encoder.tensors([text])["words"][0].tolist()).split()
+
+
+def test_unknown_words_are_named_and_captions_of_them_alone_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = [str(run), "--output", str(tmp_path), "--seeds", "0", "--trust", "tests", "--text"]
+    assert main([*arguments, "a red naïve zzz circle"]) == 0
+    told = "lit-gans sample: 2 words that this Painter never saw are not drawn: 'naïve', 'zzz'\n"
+    assert capsys.readouterr().err == told
+    assert main([*arguments, "a red circle"]) == 0 and capsys.readouterr().err == ""
+    (tmp_path / "captions.txt").write_text("a red circle\nптица\n", encoding="utf-8")
+    assert main([*arguments[:-1], "--captions", str(tmp_path / "captions.txt")]) == 2
+    assert "the caption 'птица' has no word of the vocabulary: use some of its" in capsys.readouterr().err
+    gan = painter(encoder="characters", vocabulary=None, encoder_width=4, max_characters=60)
+    with pytest.warns(UserWarning, match="not drawn: 'ï'"):
+        gan.read(["naïve"])
+    with pytest.raises(ValueError, match="the caption '红鸟' has no character of the 70"):
+        gan.read(["红鸟"])
+
+
+def test_the_rule_of_letters_is_saved_and_older_checkpoints_have_the_published_one(tmp_path: Path) -> None:
+    for letters, saved, read in ((None, "all", ["élégante"]), ("ascii", "ascii", ["lgante"])):
+        gan = painter(vocabulary=FOREIGN, letters=letters)
+        assert gan.hparams["letters"] == saved and read_words(gan, "Élégante") == read
+        checkpoint = {"state_dict": gan.state_dict(), "hyper_parameters": dict(gan.hparams)}
+        gan.on_save_checkpoint(checkpoint)
+        path = tmp_path / saved / "checkpoints" / "kimg00000.000.ckpt"
+        path.parent.mkdir(parents=True)
+        torch.save(checkpoint, path)
+        assert read_words(load_run(path, trust="tests"), "Élégante") == read
+        assert Painter(encoder_weights=str(path)).hparams["letters"] == saved
+        del checkpoint["hyper_parameters"]["letters"]
+        torch.save(checkpoint, path)
+        old = load_run(path, trust="tests")
+        assert read_words(old, "Élégante") == ["lgante"] and old.hparams["letters"] == "ascii"
+        assert Painter(encoder_weights=str(path)).hparams["letters"] == "ascii"
+
+
+def test_a_checkpoint_of_other_words_is_not_continued() -> None:
+    gan = painter(vocabulary=FOREIGN)
+    checkpoint = {"state_dict": gan.state_dict(), "hyper_parameters": dict(gan.hparams)}
+    gan.on_save_checkpoint(checkpoint)
+    painter(vocabulary=FOREIGN, letters="ascii").on_load_checkpoint(checkpoint)  # what is set now holds
+    with pytest.raises(ValueError, match="reads 6 words, and this one 6 others, such as .blue.: go on with the config"):
+        painter(vocabulary=["<end>", "<unk>", "blue", *FOREIGN[3:]]).on_load_checkpoint(checkpoint)
+
+
+def test_model_and_data_have_one_rule_of_letters(tmp_path: Path) -> None:
+    for i, text in enumerate(["a red bird", "a naïve bird"]):
+        save(tmp_path / f"{i}.png", picture(i, width=16))
+        (tmp_path / f"{i}.txt").write_text(text, encoding="utf-8")
+    described = {"path": str(tmp_path), "batch_size": 2, "resolution": 16, "vocabulary": None, "letters": None}
+
+    def shared(ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        model = {"class_path": "Painter", "init_args": {"vocabulary": None, "letters": None, **ours}}
+        data = {"class_path": "lit_gans.data.CaptionFolder", "init_args": {**described, **theirs}}
+        share_vocabulary(model, data)
+        return model["init_args"], data["init_args"]
+
+    for ours, theirs, letters, word in (
+        ({}, {}, "all", "naïve"),
+        ({"letters": "ascii"}, {}, "ascii", "nave"),
+        ({}, {"letters": "ascii"}, "ascii", "nave"),
+        ({"vocabulary": FOREIGN}, {}, "all", "élégante"),
+        ({}, {"vocabulary": ["<end>", "nave"]}, "ascii", "nave"),
+    ):
+        model, data = shared(ours, theirs)
+        assert (model["letters"], data["letters"]) == (letters, letters)
+        assert word in model["vocabulary"] and data["vocabulary"] == model["vocabulary"]
+        read = CaptionFolder(**data)
+        assert read.vocabulary.letters == letters
+        check_captions(painter(vocabulary=model["vocabulary"], letters=letters).text_encoder, read)
+    with pytest.raises(ValueError, match="letters is 'ascii' in model.init_args, 'all' in data.init_args: .* one rule"):
+        shared({"letters": "ascii"}, {"letters": "all"})
+    data = CaptionFolder(**{**described, "vocabulary": ["<end>", "bird"], "letters": "all"})
+    with pytest.raises(ValueError, match="by letters 'ascii', the data by 'all': set model.init_args.letters=all"):
+        check_captions(painter(vocabulary=["<end>", "bird"]).text_encoder, data)
 
 
 def config(**options: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lit_gans.data.captions import (
     report_words,
     tokenize,
 )
+from lit_gans.data.embeddings import vocabulary_of
 
 from .common import assert_worlds_agree, taken
 from .test_embeddings import dump
@@ -39,8 +41,71 @@ def test_words_are_lower_case_runs_of_letters_and_digits() -> None:
         "the", "bird", "s", "wing", "bars", "2", "of", "them", "black", "white",
     ]  # fmt: skip
     assert tokenize("a\ufffd\ufffdlong beak") == ["a", "long", "beak"]
-    assert tokenize("größe ¾ 鳥") == ["gre"]
+    assert tokenize("größe ¾ 鳥", "ascii") == ["gre"]
     assert tokenize("... - !") == []
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("Une plume élégante, à ŒIL", ["une", "plume", "élégante", "à", "œil"]),
+        ("une e\u0301le\u0301gante", ["une", "élégante"]),  # in parts, as macOS writes names
+        ("красная птица", ["красная", "птица"]),
+        ("κόκκινο ΠΟΥΛΊ", ["κόκκινο", "πουλί"]),
+        ("लाल चिड़िया", ["लाल", "चिड़िया"]),  # vowels are marks
+        ("طائرٌ أحمر", ["طائرٌ", "أحمر"]),
+        ("می\u200cپرد", ["می\u200cپرد"]),
+        ("一只红色的鸟, 2只", ["一", "只", "红", "色", "的", "鸟", "2", "只"]),
+        ("빨간 새", ["빨간", "새"]),
+        ("a bird \u2764\ufe0f – “red”", ["a", "bird", "red"]),
+        ("a\ufffd\ufffdlong beak", ["a", "long", "beak"]),
+    ],
+)
+def test_words_keep_the_letters_of_all_alphabets(caption: str, words: list[str]) -> None:
+    assert tokenize(caption) == [unicodedata.normalize("NFC", word) for word in words]
+
+
+def test_the_rule_of_a_vocabulary_is_said_or_that_of_its_words(tmp_path: Path) -> None:
+    plain, foreign = ("<end>", "lgante", "bird"), ("<end>", "élégante")
+    assert Vocabulary(plain).letters == "ascii" and Vocabulary(foreign).letters == "all"
+    assert Vocabulary(plain).batch(["Élégante!"], max_words=1)[0].tolist() == [[1]]  # as published
+    assert Vocabulary(foreign).batch(["Élégante!"], max_words=1)[0].tolist() == [[1]]
+    with pytest.raises(ValueError, match="no word of the vocabulary"):
+        Vocabulary(plain, "all").batch(["Élégante!"], max_words=1)
+    with pytest.raises(ValueError, match="letters is 'latin'; it must be one of 'all', 'ascii'"):
+        Vocabulary(plain, "latin")  # type: ignore[arg-type]
+    dump(tmp_path / "captions.pickle", [[], [], dict(enumerate(plain)), {}], 2)
+    assert vocabulary_of(str(tmp_path / "captions.pickle"), None).letters == "ascii"
+    assert vocabulary_of(str(tmp_path / "captions.pickle"), "all").letters == "all"
+
+
+def test_what_of_a_caption_is_unknown() -> None:
+    vocabulary = Vocabulary(("<end>", "<unk>", "a", "bird", "lgante"))
+    assert vocabulary.unknown(["a blue bird", "blue élégante птица"]) == ["blue", "птица"]
+    for caption in ("zzz qqq", "птица", "..."):
+        with pytest.raises(ValueError, match="no word of the vocabulary: use some of its 5, such as a, bird, lgante"):
+            vocabulary.unknown(["a bird", caption])
+
+
+@pytest.mark.parametrize(
+    ("encode", "text", "options", "message"),
+    [
+        ("characters", "красная птица", {}, "2 of 12 say nothing .* 'красная птица'; they are of a/0.png. Words"),
+        ("words", "красная птица", {"letters": "ascii"}, "no caption of a/0.png .* letters 'all' keeps them"),
+        ("words", "...\n- !", {}, "no caption of a/0.png has a word of the vocabulary, such as '...': mend it"),
+        ("words", "owl", {"vocabulary": ["<end>", "<unk>", "it"]}, "1 of 11 say nothing .* they are of a/0.png"),
+        ("words", "owl", {"min_count": 2}, "1 of 11 say nothing .* min_count 1"),
+    ],
+)
+def test_captions_that_are_blank_to_the_encoder_are_refused(
+    encode: str, text: str, options: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    lines = text if "\n" in text or text == "owl" else f"{text}\n{text}"
+    (captioned_folder(tmp_path) / "a/0.txt").write_text(lines, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        folder_data(tmp_path, encode=encode, **options).setup()
+    if encode == "words" and "птица" in text:
+        assert "птица" in folder_data(tmp_path).vocabulary.words
 
 
 def test_vocabulary_does_not_depend_on_the_order_and_keeps_frequent_words() -> None:
@@ -148,6 +213,8 @@ def test_what_the_numbers_do_not_tell_is_told() -> None:
     told = warned(lambda: report_characters(texts, max_characters=201, where="here"))
     assert "2 characters are not among the 70 of the encoder and become spaces: 'ö', 'ß'" in told[0]
     assert "1 of 5 captions have more than 201 characters, the longest 1500" in told[1]
+    own = captions("a größe", "a 鳥")
+    assert not warned(lambda: report_words(own, Vocabulary.build(own.tokens), max_words=18, where="here"))
 
 
 def test_another_caption_takes_the_place_of_one_without_words() -> None:

@@ -481,7 +481,7 @@ def test_bad_arguments(build: Callable[..., Game], options: dict[str, Any], mess
         (attngan, {"wrong": "image"}, "AttnGAN's discriminators see wrong captions: set data.init_args.wrong"),
         (attngan, {"encode": "characters"}, "the model reads words, the data give characters"),
         (damsm, {"encode": "characters"}, "the model reads words, the data give characters"),
-        (damsm, {"vocabulary": ["<end>", "<unk>", "red"]}, "the model's encoder knows 43 words and the data 3 others"),
+        (damsm, {"vocabulary": ["<end>", "<unk>", "a"]}, "the model's encoder knows 43 words and the data 3 others"),
         (damsm, {"batch_size": 1}, "batch_size 1: DAMSM tells each caption from others"),
     ],
 )

@@ -18,6 +18,7 @@ from lit_gans.base.grids import MAX_SIDE_PX, spread
 from lit_gans.base.images import as_channels, from_uint8
 from lit_gans.base.precision import exact_float32
 from lit_gans.data import TextData
+from lit_gans.data.captions import Letters
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.attngan.losses import region_attention
 from lit_gans.papers.attngan.maps import most_attended, overlay
@@ -28,7 +29,7 @@ from lit_gans.papers.attngan.matching import (
     global_damsm_loss,
     processes,
 )
-from lit_gans.papers.text.encoders import TextFeatures, WordReader, known_words
+from lit_gans.papers.text.encoders import TextFeatures, WordReader, as_then, words_of
 from lit_gans.papers.text.game import check_captions, held_out
 
 LEAST_SHARE = 0.1  # of the learning rate, below which it does not fall
@@ -48,6 +49,7 @@ class DAMSM(Game):
     Args:
         vocabulary: the words that captions are read with: a list, or the path of one (JSON, or captions.pickle). The
             command line fills it with those of the data's captions.
+        letters: by which captions are parted into these words; see `lit_gans.papers.text.game.TextGAN`.
         sentence_dim: D, of words, sentences, regions and pictures.
         max_words: of longer captions only so many are read.
         word_dim, encoder_rnn: of the LSTM; see `WordEncoder`.
@@ -70,6 +72,7 @@ class DAMSM(Game):
         self,
         *,
         vocabulary: list[str] | str | None = None,
+        letters: Letters | None = None,
         sentence_dim: int = 256,
         max_words: int = 18,
         word_dim: int = 300,
@@ -94,9 +97,9 @@ class DAMSM(Game):
                 "and the thousands of images of an epoch"
             )
         sizes = {"sentence_dim": sentence_dim, "max_words": max_words, "word_dim": word_dim}
-        words = known_words(vocabulary)
-        self.hparams.update(vocabulary=words, image_weights=None)
-        self.text_encoder = WordReader(words, **sizes, rnn=encoder_rnn)
+        words = words_of(vocabulary, letters)
+        self.hparams.update(**words, image_weights=None)
+        self.text_encoder = WordReader(**words, **sizes, rnn=encoder_rnn)
         self.image_encoder = build_image_encoder(
             image_encoder, embed_dim=sentence_dim, width=image_width, input_px=image_px
         )
@@ -139,6 +142,10 @@ class DAMSM(Game):
     def networks(self) -> list[nn.Module]:
         return [self.text_encoder, self.image_encoder]
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        as_then(self, checkpoint)
+
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit":
@@ -157,7 +164,9 @@ class DAMSM(Game):
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of weights and vocabulary, when first asked for."""
-        return key_of(weights=digest(self.state_dict()), vocabulary=list(self.text_encoder.vocabulary.words))
+        known = self.text_encoder.vocabulary
+        rule = {} if known.letters == "ascii" else {"letters": known.letters}
+        return key_of(weights=digest(self.state_dict()), vocabulary=list(known.words), **rule)
 
     @torch.no_grad()
     def images(self, images: Tensor) -> Tensor:

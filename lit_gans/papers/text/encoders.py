@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
 from lit_gans.base.checkpoints import open_checkpoint, read_weights
-from lit_gans.data.captions import Vocabulary, characters
-from lit_gans.data.embeddings import read_vocabulary
+from lit_gans.data.captions import ALPHABET, Letters, Vocabulary, characters, legible
+from lit_gans.data.embeddings import vocabulary_of
 from lit_gans.nn.clip import build_clip
 from lit_gans.official import apply_keys
 from lit_gans.papers.text.networks import BAG, OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, WordEncoder, word_mask
 
 CLIP = "clip:"
 # Constructor arguments that say what an encoder is built from; a run's are taken over with its weights.
-SIZES = ("vocabulary", "sentence_dim", "max_words", "max_characters", "word_dim", "encoder_rnn", "encoder_width")
-_UNSAID = {"encoder": "words", "max_characters": 201, "encoder_width": 512}  # by a run that trains a reader of words
+SIZES = (
+    "vocabulary", "letters", "sentence_dim", "max_words", "max_characters", "word_dim", "encoder_rnn", "encoder_width",
+)  # fmt: skip
+# By a run that trains a reader of words; letters by one from before there was a choice.
+_UNSAID = {"encoder": "words", "max_characters": 201, "encoder_width": 512, "letters": "ascii"}
 
 
 # ---- what reads captions ---------------------------------------------------------------------------------------------
@@ -59,6 +64,10 @@ class CaptionEncoder(nn.Module, ABC):
     def tensors(self, captions: Sequence[str]) -> dict[str, Tensor]:
         """N captions as a user types them -> what `forward` takes. ValueError for those that cannot be read."""
 
+    def unknown(self, captions: Sequence[str]) -> list[str]:
+        """What of captions it does not know, each once. ValueError where it knows nothing of one."""
+        return []
+
 
 class WordReader(CaptionEncoder):
     """A `WordEncoder` with the words that it knows: "words" int64 [N, T] and "lengths" int64 [N]."""
@@ -69,13 +78,15 @@ class WordReader(CaptionEncoder):
         self,
         vocabulary: Sequence[str],
         *,
+        letters: Letters | None = None,
         sentence_dim: int,
         max_words: int,
         word_dim: int,
         rnn: Literal["lstm", "gru", "bag"],
     ) -> None:
         super().__init__()
-        self.vocabulary, self.max_words, self.sentence_dim = Vocabulary(tuple(vocabulary)), max_words, sentence_dim
+        self.vocabulary = Vocabulary(tuple(vocabulary), letters)
+        self.max_words, self.sentence_dim = max_words, sentence_dim
         self.network = WordEncoder(len(self.vocabulary), embed_dim=word_dim, feature_dim=sentence_dim, rnn=rnn)
         self.needs_training = rnn != BAG
 
@@ -87,6 +98,9 @@ class WordReader(CaptionEncoder):
     def tensors(self, captions: Sequence[str]) -> dict[str, Tensor]:
         words, lengths = self.vocabulary.batch(captions, max_words=self.max_words)
         return {"words": words, "lengths": lengths}
+
+    def unknown(self, captions: Sequence[str]) -> list[str]:
+        return self.vocabulary.unknown(captions)
 
 
 class CharacterReader(CaptionEncoder):
@@ -109,6 +123,12 @@ class CharacterReader(CaptionEncoder):
 
     def tensors(self, captions: Sequence[str]) -> dict[str, Tensor]:
         return {"characters": characters(captions, max_characters=self.max_characters)}
+
+    def unknown(self, captions: Sequence[str]) -> list[str]:
+        for caption in captions:
+            if not legible(caption, self.max_characters):
+                raise ValueError(f"the caption {caption!r:.80} has no character of the {len(ALPHABET)} that are read")
+        return list(dict.fromkeys(c for caption in captions for c in caption.lower() if c not in ALPHABET))
 
 
 class EmbeddingReader(CaptionEncoder):
@@ -137,36 +157,44 @@ class EmbeddingReader(CaptionEncoder):
 
 
 def encoder_arguments(
-    *, encoder: str, weights: str | None, vocabulary: Sequence[str] | str | None, **sizes: Any
+    *,
+    encoder: str,
+    weights: str | None,
+    vocabulary: Sequence[str] | str | None,
+    letters: Letters | None,
+    **sizes: Any,
 ) -> dict[str, Any]:
     """What `build_encoder` is given: the arguments, or those of the run that `weights` is, and the words themselves.
 
-    `vocabulary` may be the path of a JSON file of words or of AttnGAN's `captions.pickle`.
+    `vocabulary` may be the path of a JSON file of words or of AttnGAN's `captions.pickle`; letters: as `Vocabulary`.
     ValueError, FileNotFoundError for what cannot be read, and for a run of another kind.
     """
     if weights is not None and is_run(weights):
         return arguments_of_run(weights, encoder)
-    words = known_words(vocabulary) if encoder == "words" or vocabulary is not None else None
-    return {"encoder": encoder, "vocabulary": words, **sizes}
+    if encoder == "words" or vocabulary is not None:
+        sizes |= words_of(vocabulary, letters)
+    return {"encoder": encoder, "vocabulary": None, "letters": letters, **sizes}
 
 
-def known_words(vocabulary: Sequence[str] | str | None) -> list[str]:
-    """The words themselves, or those of the file that they are in. ValueError for None, and a file of another kind."""
+def words_of(vocabulary: Sequence[str] | str | None, letters: Letters | None) -> dict[str, Any]:
+    """{"vocabulary": the words, or those of the file that they are in, "letters": the rule that they are parted by}.
+
+    ValueError for None, and a file of another kind.
+    """
     if vocabulary is None:
         raise ValueError(
             "encoder 'words' has no vocabulary: give encoder_weights a run that trained one, or vocabulary a list "
             "of words or the path of one (JSON, or AttnGAN's captions.pickle)"
         )
-    if isinstance(vocabulary, str):
-        path = Path(vocabulary)
-        vocabulary = (read_vocabulary(path) if path.suffix == ".pickle" else Vocabulary.read(path)).words
-    return list(vocabulary)
+    found = vocabulary_of(vocabulary, letters)
+    return {"vocabulary": list(found.words), "letters": found.letters}
 
 
 def build_encoder(
     *,
     encoder: str,
     vocabulary: Sequence[str] | None,
+    letters: Letters | None,
     sentence_dim: int,
     max_words: int,
     max_characters: int,
@@ -181,8 +209,9 @@ def build_encoder(
     """
     if encoder == "words":
         return WordReader(
-            vocabulary, sentence_dim=sentence_dim, max_words=max_words, word_dim=word_dim, rnn=encoder_rnn or "lstm"
-        )
+            vocabulary, letters=letters, sentence_dim=sentence_dim, max_words=max_words, word_dim=word_dim,
+            rnn=encoder_rnn or "lstm",
+        )  # fmt: skip
     if encoder == "characters":
         return CharacterReader(
             sentence_dim=sentence_dim, max_characters=max_characters, width=encoder_width, rnn=encoder_rnn or "gru"
@@ -219,6 +248,28 @@ def load_encoder(encoder: CaptionEncoder, weights: str) -> None:
             f"{wanted}; set vocabulary, sentence_dim, word_dim, encoder_width and encoder_rnn as then"
         )
     encoder.load_state_dict(state)
+
+
+def as_then(game: pl.LightningModule, checkpoint: Mapping[str, Any]) -> None:
+    """What a game with a reader of words does when a checkpoint is loaded into it.
+
+    One from before there was a choice of letters reads ASCII. ValueError where its words are others: the weights of
+    each would come to stand for another.
+    """
+    encoder, then = game.text_encoder, checkpoint["hyper_parameters"]
+    if not isinstance(encoder, WordReader):
+        return
+    words, saved = encoder.vocabulary.words, tuple(then["vocabulary"])
+    if words != saved:
+        new = next((w for w, old in zip(words, saved, strict=False) if w != old), words[-1])
+        raise ValueError(
+            f"the checkpoint's encoder reads {len(saved)} words, and this one {len(words)} others, such as {new!r}: go "
+            "on with the config.yaml of the run, which has its words, or (one from before there were letters) with "
+            "--model.init_args.letters=ascii --data.init_args.letters=ascii"
+        )
+    if "letters" not in then and not all(map(str.isascii, words)):
+        encoder.vocabulary = replace(encoder.vocabulary, letters="ascii")
+        game.hparams.update(letters="ascii")
 
 
 def is_run(path: str) -> bool:

@@ -18,12 +18,14 @@ from lit_gans.adversarial.priors import Normal
 from lit_gans.base.grids import MAX_SIDE_PX, spread
 from lit_gans.base.images import to_uint8
 from lit_gans.data import TextData
+from lit_gans.data.captions import Letters
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.text.encoders import (
     CaptionEncoder,
     EmbeddingReader,
     TextFeatures,
     WordReader,
+    as_then,
     build_encoder,
     encoder_arguments,
     load_encoder,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from lit_gans.data import TextData
 
 NO_ENCODER = "none"
+_NAMED = 20
 
 
 class TextGAN(GAN):
@@ -48,6 +51,8 @@ class TextGAN(GAN):
         encoder_weights: a .pth or .safetensors file of the encoder, or the run that trained it, whose words and sizes
             then count instead of those below. Read when the model is built; a run saved here keeps the weights itself.
         vocabulary: of encoder "words": a list, or the path of one; see `lit_gans.data.captions.Vocabulary`.
+        letters: by which captions are parted into these words: "all" those of all alphabets, or "ascii", the published
+            rule; None is that of the vocabulary.
         sentence_dim: D, of sentences and words: 256 in AttnGAN, 1024 in published embeddings.
         max_words, max_characters: of longer captions only so many are read.
         word_dim, encoder_rnn, encoder_width: of the encoder's network; see `WordEncoder` and `CharCNNRNN`.
@@ -66,6 +71,7 @@ class TextGAN(GAN):
         encoder: str = "words",
         encoder_weights: str | None = None,
         vocabulary: list[str] | str | None = None,
+        letters: Letters | None = None,
         sentence_dim: int = 256,
         max_words: int = 18,
         max_characters: int = 201,
@@ -84,8 +90,8 @@ class TextGAN(GAN):
         if encoder == NO_ENCODER:
             return
         self.encoder_arguments = encoder_arguments(
-            encoder=encoder, weights=encoder_weights, vocabulary=vocabulary, sentence_dim=sentence_dim,
-            max_words=max_words, max_characters=max_characters, word_dim=word_dim,
+            encoder=encoder, weights=encoder_weights, vocabulary=vocabulary, letters=letters,
+            sentence_dim=sentence_dim, max_words=max_words, max_characters=max_characters, word_dim=word_dim,
             encoder_rnn=encoder_rnn, encoder_width=encoder_width,
         )  # fmt: skip
         self.text_encoder = build_encoder(**self.encoder_arguments)
@@ -126,6 +132,10 @@ class TextGAN(GAN):
             return None
         with torch.autocast(self.device.type, enabled=False):
             return self.text_encoder(batch, prefix=prefix)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        as_then(self, checkpoint)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -181,7 +191,7 @@ class TextGAN(GAN):
         return data.captions(spread(len(data.dataset(split)), count), split)
 
     def read(self, captions: Sequence[str]) -> TextFeatures:
-        """N captions as a user types them -> their features, on the model's device.
+        """N captions as a user types them -> their features, on the model's device. Warns of words that are not known.
 
         Raises:
             ValueError: a caption without a word that is known, published embeddings, or a model without captions.
@@ -190,6 +200,9 @@ class TextGAN(GAN):
             raise ValueError(
                 f"captions were given, but this {type(self).__name__} was trained without (encoder 'none')"
             )
+        if unknown := self.text_encoder.unknown(captions):
+            named = ", ".join(map(repr, unknown[:_NAMED])) + (", ..." if len(unknown) > _NAMED else "")
+            rank_zero_warn(f"{len(unknown)} words that this {type(self).__name__} never saw are not drawn: {named}")
         batch = self.text_encoder.tensors(captions)
         return self.features({name: tensor.to(self.device) for name, tensor in batch.items()})
 
@@ -316,6 +329,13 @@ def check_captions(encoder: CaptionEncoder, data: TextData) -> None:
             "their numbers must mean the same, so set data.init_args.vocabulary to the model's words (or their file; "
             "Vocabulary.save writes one)"
         )
+    if isinstance(encoder, WordReader) and data.vocabulary.letters != encoder.vocabulary.letters:
+        captions = data.split_captions(data.train_split)
+        if captions.words(data.vocabulary.letters) != captions.words(encoder.vocabulary.letters):
+            raise ValueError(
+                f"the model parts captions into words by letters {encoder.vocabulary.letters!r}, the data by "
+                f"{data.vocabulary.letters!r}: set model.init_args.letters={data.vocabulary.letters}"
+            )
     if isinstance(encoder, EmbeddingReader):
         wanted = None if encoder.clip is None else f"clip:{encoder.clip}"
         if wanted is not None and data.embeddings != wanted:
