@@ -38,11 +38,11 @@ class Run(NamedTuple):
 class Replay:
     """Passes through the training step of `game` on its first batch, each from the weights that it has now.
 
-    Latents do not depend on what they are for: both players' are the same.
+    same_latents: whatever they are drawn for, so that both players' are.
     """
 
-    def __init__(self, game: Game, batch: dict[str, Tensor]) -> None:
-        self.game, self.batch = game, batch
+    def __init__(self, game: Game, batch: dict[str, Tensor], *, same_latents: bool = False) -> None:
+        self.game, self.batch, self.same_latents = game, batch, same_latents
         self.start = copy.deepcopy(game.state_dict())
         self.optimizers = copy.deepcopy([o.state_dict() for o in game.trainer.optimizers])
 
@@ -67,7 +67,7 @@ class Replay:
 
         with spied(game, "_step", step), spied(game, "report_discriminator", lambda loss, r, f: judged.append((r, f))):
             draws = game.draws
-            same = lambda *purpose: draws("z") if purpose[0] == "z" else draws(*purpose)  # noqa: E731
+            same = lambda *purpose: draws(*purpose[: 1 if self.same_latents and purpose[0] == "z" else None])  # noqa: E731
             with spied(game, "draws", same), heard(game, "accumulate", lambda loss: losses.append(loss.detach())):
                 game.reports.clear()
                 game.start_batch()

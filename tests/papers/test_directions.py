@@ -62,7 +62,7 @@ def test_the_discriminator_learns_to_tell_and_the_generator_to_pass(name: str, t
 
     def look(game: Game, batch: dict[str, Tensor]) -> None:
         alone(game)
-        replay = Replay(game, batch)
+        replay = Replay(game, batch, same_latents=True)
         before = replay.fresh()
         if not before.judged:
             pytest.skip("a game without a discriminator")
