@@ -109,11 +109,14 @@ def moved(game: Game) -> None:
 @contextmanager
 def spied(owner: Any, name: str, instead: Callable[..., Any]) -> Iterator[None]:
     """`instead` in the place of a method of this one object."""
+    before = vars(owner).get(name)
     vars(owner)[name] = instead
     try:
         yield
     finally:
         del vars(owner)[name]
+        if before is not None:
+            vars(owner)[name] = before
 
 
 @contextmanager

@@ -62,7 +62,7 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "z_dim": 512, "width": 512, "networks": "pggan", "loss": f"{LOSSES}relativistic_average_hinge",
         "penalty_weight": 0.0, "r1_gamma": 0.0, "lr": 0.003, "betas": (0.0, 0.99),
     },
-    # App. B: lr, betas, gamma, lazy intervals 16 and 4, mini-batch / 2; loss.py: pl_weight, pl_decay, style_mixing_prob.
+    # App. B: lr, betas, gamma, lazy intervals 16 and 4, mini-batch / 2; loss.py: pl_weight, pl_decay, the mixing.
     papers.StyleGAN2: {
         "z_dim": 512, "w_dim": 512, "num_layers": 8, "channel_base": 32768, "channel_max": 512,
         "generator_architecture": "skip", "discriminator_architecture": "resnet", "mbstd_group_size": 4,
@@ -102,8 +102,8 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "l1_weight": 100.0, "loss": f"{LOSSES}non_saturating", "lr": 2e-4, "betas": HALF, "repair_gradients": False,
         "total_kimg": 80.0, "schedule": "linear", "decay_from_kimg": None,
     },
-    # Sec. 3, App. A; options --label_nc, --ngf, --n_downsample_global, --n_blocks_global, --n_blocks_local, --n_layers_D,
-    # --num_D 3 of the paper, --nef, --n_clusters, --lambda_feat (also VGG's), --lr, --beta1; 200 epochs of 2975.
+    # Sec. 3, App. A; options --label_nc, --ngf, --n_downsample_global, --n_blocks_global, --n_blocks_local,
+    # --n_layers_D, --num_D 3 of the paper, --nef, --n_clusters, --lambda_feat (also VGG's), --lr; 200 epochs of 2975.
     papers.Pix2PixHD: {
         "num_labels": 35, "instances": True, "width": 64, "downsamplings": 4, "blocks": 9, "local_blocks": 3,
         "discriminator_width": 64, "discriminator_layers": 3, "scales": 3, "norm": "instance", "features": 0,
