@@ -77,6 +77,20 @@ class Replay:
         detached = [(r.detach().clone(), f.detach().clone()) for r, f in judged]
         return Run(steps, detached, flat, float(sum(losses)), reports)
 
+    def slopes(self) -> list[tuple[Tensor | None, Tensor | None]]:
+        """For each report of a discriminator how its player's loss changes with the (real, fake) logits.
+
+        None for a side that the loss does not depend on, or that was put together for the report.
+        """
+        self.restore()
+        game, judged, losses = self.game, [], []
+        with spied(game, "_step", lambda optimizer: None), spied(game, "accumulate", losses.append):
+            with spied(game, "report_discriminator", lambda loss, *logits: judged.extend(logits)):
+                game.start_batch()
+                type(game).training_step(game, self.batch, 0)
+        found = torch.autograd.grad(sum(losses), judged, allow_unused=True)
+        return list(zip(found[::2], found[1::2], strict=True))
+
     def fresh(self) -> Run:
         """A pass from the first weights, in which nobody steps."""
         self.restore()
