@@ -14,7 +14,7 @@ from lit_gans.augment import AdaptiveAugment
 from lit_gans.papers import CycleGAN
 from tests.cases import BATCH, CASES
 from tests.papers.games import GANS, OTHERS
-from tests.papers.replay import Passes, Replay, heard, replayed, spied, watched
+from tests.papers.replay import Passes, Replay, heard, moved, replayed, spied, watched
 
 GENERATOR, DISCRIMINATOR = 0, 1  # their optimisers
 CONDITIONAL = [name for name, build in CASES.items() if build().num_classes]
@@ -252,3 +252,17 @@ def test_penalties_are_taken_where_the_paper_takes_them(name: str, tmp_path: Pat
     share = (away * line).flatten(1).sum(1) / line.square().flatten(1).sum(1)
     torch.testing.assert_close(away, share[:, None, None, None] * line, atol=1e-5, rtol=1e-4)
     assert 0 <= share.min() < 0.3 and 0.7 < share.max() <= 1 and len(share.unique()) == BATCH
+
+
+@pytest.mark.parametrize("name", ["pggan", "stylegan1-wgan-gp"])
+def test_the_drift_is_of_the_reals(name: str, tmp_path: Path) -> None:
+    build, data = GANS[name]
+
+    def look(game: Game, batch: dict[str, Tensor]) -> None:
+        moved(game)
+        run = Replay(game, batch).fresh()
+        ((real, fake),) = run.judged
+        assert run.reports["drift"] == pytest.approx(real.square().mean().item(), rel=1e-5)
+        assert run.reports["drift"] != pytest.approx(fake.square().mean().item(), rel=1e-2)
+
+    replayed(build(), data(tmp_path), tmp_path, look)
