@@ -90,6 +90,21 @@ def test_the_generators_step_draws_new_latents_but_where_the_authors_code_does_n
     assert all(len(z) == BATCH for z in latents)
 
 
+@pytest.mark.parametrize("name", [name for name, build in CASES.items() if "n_critic" in build().hparams])
+def test_the_generator_steps_in_every_n_critic_th_batch(name: str, tmp_path: Path) -> None:
+    def look(game: Game, batch: dict[str, Tensor]) -> None:
+        replay, steps = Replay(game, batch), []
+        for game.batches_seen in range(7):
+            steps.append(replay.fresh().steps)
+        game.batches_seen = 0
+        assert steps == [[1, 0], [1], [1], [1, 0], [1], [1], [1, 0]]
+
+    build, data = GANS[name]
+    game = build()
+    game.n_critic = 3
+    replayed(game, data(tmp_path), tmp_path, look)
+
+
 def test_cgan_swaps_the_flipped_pairs_and_no_others(tmp_path: Path) -> None:
     """Each pair has its own coin, at the rate of `label_flip`, and both of it change places."""
 
