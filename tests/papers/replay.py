@@ -82,14 +82,28 @@ class Replay:
 
         None for a side that the loss does not depend on, or that was put together for the report.
         """
-        self.restore()
-        game, judged, losses = self.game, [], []
-        with spied(game, "_step", lambda optimizer: None), spied(game, "accumulate", losses.append):
-            with spied(game, "report_discriminator", lambda loss, *logits: judged.extend(logits)):
-                game.start_batch()
-                type(game).training_step(game, self.batch, 0)
-        found = torch.autograd.grad(sum(losses), judged, allow_unused=True)
+        judged: list[Tensor] = []
+        with spied(self.game, "report_discriminator", lambda loss, *logits: judged.extend(logits)):
+            losses = self._losses()
+        found = torch.autograd.grad(losses, judged, allow_unused=True)
         return list(zip(found[::2], found[1::2], strict=True))
+
+    def pulls(self, head: str) -> list[int]:
+        """-1 for each call of this part of a discriminator whose player wants more of what it gives, 1 for less."""
+        out: list[Tensor] = []
+        hook = self.game.get_submodule(head).register_forward_hook(lambda module, given, made: out.append(made))
+        losses = self._losses()
+        hook.remove()
+        return [int(slope.sum().sign()) for slope in torch.autograd.grad(losses, out)]
+
+    def _losses(self) -> Tensor:
+        """The sum of the losses of all steps from the first weights, not gone back from."""
+        self.restore()
+        losses: list[Tensor] = []
+        with spied(self.game, "_step", lambda optimizer: None), spied(self.game, "accumulate", losses.append):
+            self.game.start_batch()
+            type(self.game).training_step(self.game, self.batch, 0)
+        return torch.stack(losses).sum()
 
     def fresh(self) -> Run:
         """A pass from the first weights, in which nobody steps."""

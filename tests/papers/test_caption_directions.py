@@ -102,3 +102,28 @@ def test_every_scale_learns_both_judgements(name: str, tmp_path: Path) -> None:
 
     words = test_attngan.words() if name == "attngan" else captioned.WORDS
     replayed(build(), captioned.shapes(**data, vocabulary=words), tmp_path, look)
+
+
+# As sorted: real pairs, wrong ones, fakes, and fakes that shall pass; alone, wrong images are real ones.
+PAIR = [-1, -1, 1, 1]
+HEADS = {
+    "stackgan-1": {"discriminator.stage1.logits": PAIR},
+    "stackgan-2": {"discriminator.stage2.logits": PAIR, "discriminator.stage2.alone": [-1, -1, 1]},
+    "stackgan2": {f"discriminator.{k}.{head}": pulls for k in range(2)
+                  for head, pulls in {"logits": PAIR, "alone": [-1, -1, -1, 1]}.items()},
+    "attngan": {f"discriminator.at.{side}.{head}": pulls for side in (16, 32)
+                for head, pulls in {"conditional": PAIR, "unconditional": [-1, -1, 1]}.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_judgement_is_pulled_the_right_way(name: str, tmp_path: Path) -> None:
+    build, data, *_ = CASES[name]
+
+    def look(game: Game, batch: dict[str, Tensor]) -> None:
+        alone(game)
+        replay = Replay(game, batch)
+        assert {head: sorted(replay.pulls(head)) for head in HEADS[name]} == HEADS[name]
+
+    words = test_attngan.words() if name == "attngan" else captioned.WORDS
+    replayed(build(), captioned.shapes(**data, vocabulary=words), tmp_path, look)
