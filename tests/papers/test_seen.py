@@ -281,3 +281,21 @@ def test_the_drift_is_of_the_reals(name: str, tmp_path: Path) -> None:
         assert run.reports["drift"] != pytest.approx(fake.square().mean().item(), rel=1e-2)
 
     replayed(build(), data(tmp_path), tmp_path, look)
+
+
+@pytest.mark.parametrize(("name", "number"), [("pix2pix-batch", 0), ("cyclegan-usual", 1)])
+def test_translators_halve_the_discriminators_loss(name: str, number: int, tmp_path: Path) -> None:
+    """App. 7.1 of CycleGAN; Sec. 3.3 of pix2pix. Which accumulation it is depends on who steps first."""
+    build, data = OTHERS[name]
+
+    def look(game: Game, batch: dict[str, Tensor]) -> None:
+        losses: list[float] = []
+        with heard(game, "accumulate", lambda loss: losses.append(loss.item())):
+            judged = Replay(game, batch).fresh().judged
+        if name == "pix2pix-batch":
+            terms = [softplus(-real).mean() + softplus(fake).mean() for real, fake in judged]
+        else:
+            terms = [(real - 1).square().mean() + fake.square().mean() for real, fake in judged]
+        assert losses[number] == pytest.approx(0.5 * sum(terms).item(), rel=1e-4)
+
+    replayed(build(), data(tmp_path / "data"), tmp_path, look)
