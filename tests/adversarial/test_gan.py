@@ -150,9 +150,9 @@ def test_signs_of_logits_are_those_of_a_discriminator_that_is_right() -> None:
     """Unequal for both sides, so that neither stands in the other's place."""
     reports = Reports()
     reports.add_logits(torch.tensor([3.0, 1.0, 2.0, -1.0]), torch.tensor([-1.0, -2.0, 4.0, 5.0, 6.0]))
-    reports.add_logits(torch.tensor([0.0, 0.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 0.0, 0.0, -5.0]))
+    reports.add_logits(torch.tensor([0.0, 0.0, 1.0, 0.0]), torch.full((5,), -5.0))
     found = {name: value.item() for name, value in reports.means().items()}
-    assert found == pytest.approx({"fake_logits": 0.7, "fake_sign": 0.3, "real_logits": 0.75, "real_sign": 0.5})
+    assert found == pytest.approx({"fake_logits": -1.3, "fake_sign": 0.7, "real_logits": 0.75, "real_sign": 0.5})
 
 
 @pytest.mark.parametrize(

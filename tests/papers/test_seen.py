@@ -299,3 +299,13 @@ def test_translators_halve_the_discriminators_loss(name: str, number: int, tmp_p
         assert losses[number] == pytest.approx(0.5 * sum(terms).item(), rel=1e-4)
 
     replayed(build(), data(tmp_path / "data"), tmp_path, look)
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights and is not trained.*")
+def test_attngans_matching_is_of_the_finest_fakes_and_their_own_captions(tmp_path: Path) -> None:
+    calls, batch = calls_of("attngan", tmp_path, "generator", "image_encoder", "text_encoder")
+    (made,), (matched,), (read, *_) = (
+        [call for call in calls if call.network == name] for name in ("generator", "image_encoder", "text_encoder")
+    )
+    assert matched.args[0] is made.out.images[-1] and matched.step == GENERATOR
+    assert torch.equal(read.args[0]["words"], batch["words"]) and torch.equal(made.args[1], read.out.sentence)
