@@ -12,9 +12,11 @@ from torch.nn.functional import avg_pool2d, cross_entropy, softplus
 from lit_gans.adversarial import Game
 from lit_gans.augment import AdaptiveAugment
 from lit_gans.papers import CycleGAN
+from lit_gans.papers.attngan.losses import damsm_loss
 from tests.cases import BATCH, CASES
 from tests.papers.games import GANS, OTHERS
 from tests.papers.replay import Passes, Replay, heard, moved, replayed, spied, watched
+from tests.papers.test_attngan import attngan, damsm, shapes
 
 GENERATOR, DISCRIMINATOR = 0, 1  # their optimisers
 CONDITIONAL = [name for name, build in CASES.items() if build().num_classes]
@@ -309,3 +311,22 @@ def test_attngans_matching_is_of_the_finest_fakes_and_their_own_captions(tmp_pat
     )
     assert matched.args[0] is made.out.images[-1] and matched.step == GENERATOR
     assert torch.equal(read.args[0]["words"], batch["words"]) and torch.equal(made.args[1], read.out.sentence)
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights and is not trained.*")
+@pytest.mark.parametrize(("build", "reported"), [(attngan, "damsm"), (damsm, "loss")])
+def test_pictures_of_one_class_are_no_mismatches(build: Callable[..., Game], reported: str, tmp_path: Path) -> None:
+    def look(game: Game, batch: dict[str, Tensor]) -> None:
+        with watched(game, "image_encoder", "text_encoder") as calls:
+            found = Replay(game, batch).fresh().reports[reported]
+        (regions, image), text = (
+            next(call.out for call in calls if call.network == name) for name in ("image_encoder", "text_encoder")
+        )
+        with_classes, without = (
+            sum(damsm_loss(regions, image, text.words, text.sentence, text.mask, classes=classes, gammas=game.gammas))
+            for classes in (batch["label"], None)
+        )
+        assert found == pytest.approx(with_classes.item(), rel=1e-4)
+        assert found != pytest.approx(without.item(), rel=1e-3)
+
+    replayed(build(), shapes(label="shape"), tmp_path, look)
