@@ -24,6 +24,8 @@ def test_grid_is_row_by_row_with_black_blanks() -> None:
     images = torch.arange(1, 4, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
     expected = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 0, 0], [3, 3, 0, 0]]
     assert grid(images, 2)[0].tolist() == expected
+    wide = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 1, 1, 2)
+    assert grid(wide, 3)[0].tolist() == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4, 5, 5]]
     assert grid(images[:1], 1, min_cell_px=5).shape == (1, 6, 6)
 
 

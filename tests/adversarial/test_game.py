@@ -9,7 +9,9 @@ from PIL import Image
 
 from lit_gans import fit, papers
 from lit_gans.adversarial import GAN, Game
+from lit_gans.adversarial.preview import draw_grid
 from lit_gans.base.checkpoints import checkpoints
+from lit_gans.base.grids import grid
 from lit_gans.callbacks import EMA, Evaluate, Health, ImageGrid, Report, Throughput
 from lit_gans.callbacks.ema import ema_weight
 from lit_gans.data import Digits, ShapeDomains
@@ -42,6 +44,23 @@ def test_preview_of_a_gan_is_its_samples_in_class_rows() -> None:
     assert images.shape == (20, 1, 8, 8) and columns == 2
     assert torch.equal(images[5], gan.preview(None, rows=1, columns=2, psi=0.5)[0][5])
     assert not torch.equal(images, gan.preview(None, rows=3, columns=2, psi=1.0)[0])
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_each_cell_of_a_preview_has_its_row_and_column(classes: int) -> None:
+    """A class in each row, a seed in each column, where there are other numbers of both; without, seeds row by row."""
+
+    class Numbered:
+        resolution, num_classes = 2, classes
+
+        def sample(self, seeds: torch.Tensor, *, labels: torch.Tensor | None, psi: float, ema: bool) -> torch.Tensor:
+            rows = torch.zeros_like(seeds) if labels is None else labels
+            numbers = (10 * rows + seeds) / 127.5 - 1
+            return numbers.view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+
+    images, columns = draw_grid(Numbered(), 3, 4)
+    cells = [[10 * row + column if classes else 4 * row + column for column in range(4)] for row in range(3)]
+    assert grid(images, columns)[0, ::2, ::2].tolist() == cells
 
 
 def test_all_callbacks_that_need_no_latents_run(tmp_path: Path) -> None:

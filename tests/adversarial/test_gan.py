@@ -9,6 +9,7 @@ import torch
 
 from lit_gans import papers
 from lit_gans.adversarial import checks
+from lit_gans.adversarial.reports import Reports
 from lit_gans.callbacks import EMA
 from lit_gans.callbacks.ema import ema_weight
 from lit_gans.data import Digits, Shapes
@@ -143,6 +144,15 @@ def test_reports_are_means_since_the_last_time(tmp_path: Path) -> None:
     gan.report(a=3.5)
     assert gan.take_reports() == {"a": 2.5, "b": 4.0}
     assert gan.take_reports() == {}
+
+
+def test_signs_of_logits_are_those_of_a_discriminator_that_is_right() -> None:
+    """Unequal for both sides, so that neither stands in the other's place."""
+    reports = Reports()
+    reports.add_logits(torch.tensor([3.0, 1.0, 2.0, -1.0]), torch.tensor([-1.0, -2.0, 4.0, 5.0, 6.0]))
+    reports.add_logits(torch.tensor([0.0, 0.0, 1.0, 0.0]), torch.full((5,), -5.0))
+    found = {name: value.item() for name, value in reports.means().items()}
+    assert found == pytest.approx({"fake_logits": -1.3, "fake_sign": 0.7, "real_logits": 0.75, "real_sign": 0.5})
 
 
 @pytest.mark.parametrize(

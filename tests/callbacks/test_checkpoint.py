@@ -219,6 +219,22 @@ def test_broken_files_are_passed_over(tmp_path: Path) -> None:
         read_checkpoint(newest)
 
 
+def test_an_interrupted_step_is_older_than_the_same_moment_in_whole_steps(tmp_path: Path) -> None:
+    """And younger than all moments before, whatever their names."""
+    train(CASES["gan"](), tmp_path, batches=1)
+    (whole,) = checkpoints(tmp_path)
+    order = ["kimg00000.008.ckpt", "kimg00000.016-interrupted.ckpt", "kimg00000.016.ckpt", "kimg00000.032.ckpt"]
+    order += ["kimg00000.040-interrupted.ckpt"]
+    for name in reversed(order):
+        if name != whole.name:
+            (whole.parent / name).write_bytes(whole.read_bytes())
+    assert [path.name for path in checkpoints(tmp_path)] == order
+    assert find_checkpoint(tmp_path).name == order[-1]
+    (whole.parent / order[-1]).unlink()
+    (whole.parent / order[-2]).unlink()
+    assert find_checkpoint(tmp_path) == whole
+
+
 def test_link_over_replaces(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)

@@ -255,6 +255,20 @@ def test_skip_leaves_files_out_with_a_warning_and_keeps_the_order_certain(tmp_pa
     assert sorted(stream.batch(0)["image"][:, 0, 0, 0].tolist()) == [0, 3, 4, 5]
 
 
+@pytest.mark.parametrize("cache_mb", [0, 10])
+@pytest.mark.parametrize("spoilt", range(6))
+def test_skip_keeps_every_label_with_its_picture(spoilt: int, cache_mb: int, tmp_path: Path) -> None:
+    """Whichever is left out, of classes of unequal sizes that take turns."""
+    kinds = "abcbba"
+    files = {f"{kind}/{i}.png": png(i) if i != spoilt else b"broken" for i, kind in enumerate(kinds)}
+    images = data(folder(tmp_path, files), on_error="skip", labels="folders", cache_mb=cache_mb)
+    with pytest.warns(UserWarning, match="1 of 6"):
+        batch = images.dataset().fetch(torch.arange(5))
+    shown = batch["image"][:, 0, 0, 0].tolist()
+    assert sorted(shown) == [i for i in range(6) if i != spoilt]
+    assert [images.class_names[label] for label in batch["label"].tolist()] == [kinds[i] for i in shown]
+
+
 def test_skip_keeps_labels_with_their_pictures(tmp_path: Path) -> None:
     files = {f"{'ab'[i % 2]}/{i}.png": content for i, content in enumerate(spoiled(1).values())}
     images = data(folder(tmp_path, files), on_error="skip", labels="folders")

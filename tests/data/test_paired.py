@@ -140,6 +140,25 @@ def test_crop_and_flip_are_the_same_for_both_halves_and_move(tmp_path: Path) -> 
     assert {y for y, *_ in places} == {x for _, x, _ in places} == set(range(5))
 
 
+@pytest.mark.parametrize("batch_size", [1, 6])
+def test_maps_are_cropped_and_mirrored_with_their_photograph(batch_size: int, tmp_path: Path) -> None:
+    """No row or column is like another in any of the three."""
+    rows, columns = np.indices((20, 20))
+    place = (rows * 20 + columns).astype(np.uint16)
+    for i in range(3):
+        save(tmp_path / "train_label" / f"{i}.png", (rows * 7 + columns * 3).astype(np.uint8) % 251)
+        save(tmp_path / "train_inst" / f"{i}.png", place)
+        save(
+            tmp_path / "train_img" / f"{i}.png", np.stack([rows * 10, columns * 10, rows * 0 + i], -1).astype(np.uint8)
+        )
+    data = paired(tmp_path, num_labels=251, batch_size=batch_size, load_px=20, mirror=True, resolution=16)
+    batch = taken(data, 24 // batch_size)
+    down, across = batch["b"][:, 0].long() // 10, batch["b"][:, 1].long() // 10
+    assert torch.equal(batch["instance"].long(), down * 20 + across)
+    assert torch.equal(batch["label"].long(), (down * 7 + across * 3) % 251)
+    assert {bool(x[0, 0] > x[0, 1]) for x in across} == {True, False}
+
+
 @pytest.mark.parametrize("cache_mb", [0, 1024])
 def test_processes_workers_and_restarts_change_nothing(cache_mb: int, tmp_path: Path) -> None:
     folder = side_by_side(tmp_path)

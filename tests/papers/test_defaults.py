@@ -1,0 +1,174 @@
+"""What a paper's class does unasked is what was published."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from lit_gans import papers
+from lit_gans.adversarial.priors import Normal, Prior, Uniform
+from lit_gans.augment import ImagePool
+from lit_gans.callbacks import EMA, AdaptiveAugmentation, FadeIn
+from lit_gans.papers.stylegan1 import MappingNetwork
+from lit_gans.papers.stylegan2.networks import MappingNetwork as MappingNetwork2
+from tests.papers.games import GANS, OTHERS
+
+GAMES = GANS | OTHERS
+HALF = (0.5, 0.999)  # Adam's, since DCGAN (Sec. 4)
+LOSSES = "lit_gans.adversarial.losses."
+
+# Sources: sections of the paper named by the class, or options of its official code.
+PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
+    # pylearn2, adversarial/mnist.yaml: learning_rate, init_momentum; dims of h0, h1; num_units, num_pieces; dropout of
+    # the discriminator 0.8 kept of the input, 0.5 of the others.
+    papers.VanillaGAN: {
+        "z_dim": 100, "hidden": 1200, "units": 240, "pieces": 5, "input_dropout": 0.2, "dropout": 0.5,
+        "optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "loss": f"{LOSSES}non_saturating", "r1_gamma": 0.0,
+    },
+    # Sec. 4.1 for z and the form "mlp"; of the form "conv" z, width, lr and betas are DCGAN's.
+    papers.CGAN: {
+        "z_dim": 100, "form": "conv", "width": 128, "embed_dim": 50, "dropout": 0.4, "label_flip": 0.05,
+        "optimizer": "adam", "lr": 2e-4, "betas": HALF, "loss": f"{LOSSES}non_saturating", "r1_gamma": 0.0,
+    },
+    # Sec. 4: learning rate, beta1; Figure 1: z, widths; dcgan_code: 5x5 kernels.
+    papers.DCGAN: {
+        "resolution": 64, "z_dim": 100, "width": 128, "kernel_size": 5, "lr": 2e-4, "betas": HALF,
+        "loss": f"{LOSSES}non_saturating", "r1_gamma": 0.0,
+    },
+    # Algorithm 1: alpha, c, n_critic. Code: --nz.
+    papers.WGAN: {"z_dim": 100, "n_critic": 5, "clip": 0.01, "lr": 5e-5},
+    # Algorithm 1: lambda, n_critic, alpha, beta1, beta2. gan_cifar_resnet.py: DIM_G, noise of 128.
+    papers.WGANGP: {
+        "z_dim": 128, "width": 128, "n_critic": 5, "penalty_weight": 10.0, "lr": 1e-4, "betas": (0.0, 0.9),
+    },
+    # App. A.1: lambda, epsilon_drift, n_critic, alpha, betas. networks.py: fmap_base (8192 doubled by the paper's
+    # Table 2), fmap_max, mbstd_group_size; loss.py: cond_weight.
+    papers.PGGAN: {
+        "resolution": 1024, "z_dim": 512, "channel_base": 16384, "channel_max": 512, "mbstd_group_size": 4,
+        "mbstd_channels": 1, "n_critic": 1, "penalty_weight": 10.0, "drift": 0.001, "class_weight": 1.0, "lr": 0.001,
+        "betas": (0.0, 0.99),
+    },
+    # App. C: mapping of 8 layers, lr, betas, gamma; Sec. 3.1 and Table 2: 90 % mixing; App. B: truncation up to 32 px.
+    papers.StyleGAN1: {
+        "resolution": 1024, "z_dim": 512, "w_dim": 512, "num_layers": 8, "objective": "logistic", "r1_gamma": 10.0,
+        "penalty_weight": 10.0, "drift": 0.001, "style_mixing": 0.9, "trunc_layers": 8, "noise": "random",
+        "mbstd_group_size": 4, "mbstd_channels": 1, "lr": 0.001, "betas": (0.0, 0.99),
+    },
+    MappingNetwork: {"num_layers": 8, "lr_multiplier": 0.01, "w_avg_decay": 0.995},  # App. C; dlatent_avg_beta
+    # BMSG-GAN, train.py: --loss_function, --g_lr, --d_lr, --adam_beta1, --adam_beta2, --latent_size.
+    papers.MSGGAN: {
+        "z_dim": 512, "width": 512, "networks": "pggan", "loss": f"{LOSSES}relativistic_average_hinge",
+        "penalty_weight": 0.0, "r1_gamma": 0.0, "lr": 0.003, "betas": (0.0, 0.99),
+    },
+    # App. B: lr, betas, gamma, lazy intervals 16 and 4, mini-batch / 2; loss.py: pl_weight, pl_decay, the mixing.
+    papers.StyleGAN2: {
+        "z_dim": 512, "w_dim": 512, "num_layers": 8, "channel_base": 32768, "channel_max": 512,
+        "generator_architecture": "skip", "discriminator_architecture": "resnet", "mbstd_group_size": 4,
+        "mbstd_channels": 1, "lr": 0.002, "betas": (0.0, 0.99), "r1_gamma": 10.0, "r1_interval": 16, "pl_weight": 2.0,
+        "pl_interval": 4, "pl_shrink": 2, "pl_decay": 0.01, "style_mixing": 0.9, "noise": "random",
+    },
+    MappingNetwork2: {"w_avg_decay": 0.995},  # stylegan2-ada-pytorch, networks.py
+    # cfg/birds_s1.yml, birds_s2.yml: Z_DIM, CONDITION_DIM, GF_DIM 192 of COCO and 128, DF_DIM, R_NUM, COEFF.KL,
+    # LR_DECAY_EPOCH 100 and MAX_EPOCH 600, of 8855 pictures.
+    papers.StackGAN: {
+        "resolution": 256, "z_dim": 100, "condition_dim": 128, "width": 128, "discriminator_width": 64, "residuals": 4,
+        "kl_weight": 2.0, "lr": 2e-4, "betas": HALF, "stage1_kimg": 600 * 8.855, "halve_every_kimg": 100 * 8.855,
+    },
+    # cfg/birds_3stages.yml: BRANCH_NUM, Z_DIM, EMBEDDING_DIM, GF_DIM, DF_DIM, R_NUM, COEFF.KL, UNCOND_LOSS,
+    # COLOR_LOSS; no penalty, and the condition is not detached in the generator's loss.
+    papers.StackGAN2: {
+        "resolution": 256, "branches": 3, "topology": "tree", "z_dim": 100, "condition_dim": 128, "width": 64,
+        "discriminator_width": 64, "discriminator_norm": True, "residuals": 2, "alone_weight": 1.0,
+        "colour_weight": 0.0, "kl_weight": 2.0, "detach_condition": False, "r1_gamma": 0.0, "lr": 2e-4, "betas": HALF,
+    },
+    # cfg/bird_attn2.yml: BRANCH_NUM, Z_DIM, CONDITION_DIM, GF_DIM, R_NUM, DF_DIM, SMOOTH.LAMBDA and GAMMA1 to 3; the
+    # divergence is added as it is.
+    papers.AttnGAN: {
+        "resolution": 256, "stages": 3, "z_dim": 100, "condition_dim": 100, "width": 32, "blocks": 2,
+        "discriminator_width": 64, "joint": True, "damsm_weight": 5.0, "kl_weight": 1.0, "gammas": (4.0, 5.0, 10.0),
+        "lr": 2e-4, "betas": HALF,
+    },
+    # cfg/DAMSM/bird.yml: ENCODER_LR, RNN_GRAD_CLIP, EMBEDDING_DIM, WORDS_NUM, SMOOTH; pretrain_DAMSM.py: times 0.98.
+    papers.DAMSM: {
+        "sentence_dim": 256, "max_words": 18, "word_dim": 300, "gammas": (4.0, 5.0, 10.0), "lr": 2e-3, "betas": HALF,
+        "text_clip": 0.25, "lr_decay": 0.98, "lr_decay_kimg": 8.855,
+    },
+    papers.JointEmbedding: {"max_words": 18, "max_characters": 201, "lr": 7e-4},  # reedscot/icml2016: -learning_rate
+    # Sec. 3.3, App. 6; options --lambda_L1, --lr, --beta1, --netD basic, --norm, --ngf, --ndf; 200 epochs of 400.
+    papers.Pix2Pix: {
+        "width": 64, "levels": 8, "discriminator_width": 64, "patch_px": 70, "norm": "batch", "dropout": True,
+        "l1_weight": 100.0, "loss": f"{LOSSES}non_saturating", "lr": 2e-4, "betas": HALF, "repair_gradients": False,
+        "total_kimg": 80.0, "schedule": "linear", "decay_from_kimg": None,
+    },
+    # Sec. 3, App. A; options --label_nc, --ngf, --n_downsample_global, --n_blocks_global, --n_blocks_local,
+    # --n_layers_D, --num_D 3 of the paper, --nef, --n_clusters, --lambda_feat (also VGG's), --lr; 200 epochs of 2975.
+    papers.Pix2PixHD: {
+        "num_labels": 35, "instances": True, "width": 64, "downsamplings": 4, "blocks": 9, "local_blocks": 3,
+        "discriminator_width": 64, "discriminator_layers": 3, "scales": 3, "norm": "instance", "features": 0,
+        "encoder_width": 16, "encoder_downsamplings": 4, "num_clusters": 10, "matching_weight": 10.0,
+        "perceptual_weight": 10.0, "lr": 2e-4, "betas": HALF, "total_kimg": 595.0, "schedule": "linear",
+    },
+    # Sec. 4, 5.2, App. 7; options --lambda_A, --lambda_B, --lambda_identity, --pool_size, --lr, --beta1, --netG.
+    papers.CycleGAN: {
+        "width": 64, "blocks": 9, "discriminator_width": 64, "norm": "instance", "cycle_weight": 10.0,
+        "identity_weight": 0.5, "pool_size": 50, "lr": 2e-4, "betas": HALF, "total_kimg": 200.0, "schedule": "linear",
+        "repair_gradients": False,
+    },
+    ImagePool: {"size": 50},
+    EMA: {"half_life_kimg": 10.0, "ramp_up": 0.05},  # stylegan2-ada-pytorch: ema_kimg 10 at 32 a batch, ema_rampup
+    AdaptiveAugmentation: {"interval": 4, "target": 0.6, "speed_kimg": 500.0},  # ada_interval, ada_target, ada_kimg
+    FadeIn: {"stabilise_kimg": 600.0, "fade_kimg": 600.0},  # PGGAN, App. A.1: 800 thousand on CelebA-HQ, 600 in code
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", PUBLISHED, ids=lambda cls: cls.__name__)
+def test_what_was_published_is_what_is_done_unasked(cls: Callable[..., Any]) -> None:
+    defaults = {name: p.default for name, p in inspect.signature(cls).parameters.items()}
+    assert {name: defaults[name] for name in PUBLISHED[cls]} == PUBLISHED[cls]
+
+
+def test_every_paper_has_a_row() -> None:
+    assert {cls.__name__ for cls in PUBLISHED} >= set(papers.__all__)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_learning_rates_and_betas_reach_the_optimisers(name: str) -> None:
+    game = GAMES[name][0]()
+    given = game.hparams
+    optimizers = game.configure_optimizers()
+    # StyleGAN2, App. B: a player that is regularised every k-th batch is slowed down by k / (k + 1).
+    intervals = [given.get("pl_interval"), given.get("r1_interval") if "pl_interval" in given else None]
+    for optimizer, k in zip(optimizers if isinstance(optimizers, list) else [optimizers], intervals, strict=False):
+        (group,), ratio = optimizer.param_groups, k / (k + 1) if k else 1.0
+        assert group["lr"] == pytest.approx(given["lr"] * ratio)
+        if "betas" in group:
+            assert group["betas"] == pytest.approx([beta**ratio for beta in given.get("betas", HALF)])
+        elif isinstance(optimizer, torch.optim.SGD):
+            assert group["momentum"] == (given["momentum"] if "momentum" in given else given["betas"][0])
+
+
+SMALL = {"resolution": 16, "channels": 1}
+
+
+@pytest.mark.parametrize(
+    ("build", "prior"),
+    [
+        (lambda: papers.VanillaGAN(**SMALL), Normal),  # the authors' sampler
+        (lambda: papers.DCGAN(**SMALL, width=4), Uniform),  # Sec. 4
+        (lambda: papers.CGAN(**SMALL, form="mlp"), Uniform),  # Sec. 4.1
+        (lambda: papers.CGAN(**SMALL, width=4), Normal),
+        (lambda: papers.WGAN(**SMALL, width=4), Normal),
+        (lambda: papers.WGANGP(**SMALL, width=4), Normal),
+        (lambda: papers.PGGAN(**SMALL, channel_base=64), Normal),
+    ],
+)
+def test_latents_are_from_the_papers_prior(build: Callable[[], Any], prior: type[Prior]) -> None:
+    gan = build()
+    assert type(gan.prior) is prior
+    drawn, seeded = gan.latents(500, "z"), gan.seeded_latents(range(500))
+    for z in (drawn, seeded):
+        assert z.mean().abs() < 0.05
+        spread = 1.0 if prior is Normal else 3**-0.5
+        assert z.std().item() == pytest.approx(spread, rel=0.02) and (prior is Normal or -1 <= z.min() < -0.99)
