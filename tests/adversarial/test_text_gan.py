@@ -168,7 +168,7 @@ def test_unknown_words_are_named_and_captions_of_them_alone_are_refused(
 ) -> None:
     arguments = [str(run), "--output", str(tmp_path), "--seeds", "0", "--trust", "tests", "--text"]
     assert main([*arguments, "a red naïve zzz circle"]) == 0
-    told = "lit-gans sample: 2 words that this Painter never saw are not drawn: 'naïve', 'zzz'\n"
+    told = "lit-gans sample: words that this Painter never saw are not drawn: 'naïve', 'zzz'\n"
     assert capsys.readouterr().err == told
     assert main([*arguments, "a red circle"]) == 0 and capsys.readouterr().err == ""
     (tmp_path / "captions.txt").write_text("a red circle\nптица\n", encoding="utf-8")

@@ -202,7 +202,7 @@ class TextGAN(GAN):
             )
         if unknown := self.text_encoder.unknown(captions):
             named = ", ".join(map(repr, unknown[:_NAMED])) + (", ..." if len(unknown) > _NAMED else "")
-            rank_zero_warn(f"{len(unknown)} words that this {type(self).__name__} never saw are not drawn: {named}")
+            rank_zero_warn(f"words that this {type(self).__name__} never saw are not drawn: {named}")
         batch = self.text_encoder.tensors(captions)
         return self.features({name: tensor.to(self.device) for name, tensor in batch.items()})
 
