@@ -31,6 +31,7 @@ from lit_gans.augment.transforms import (
     translation,
     warp,
 )
+from lit_gans.base.precision import with_double
 from lit_gans.base.random import Draws
 
 BLIT = ("xflip", "rotate90", "xint")
@@ -188,7 +189,6 @@ class AdaptiveAugment(nn.Module):
         self.register_buffer("p", torch.tensor(float(p)))
         self.register_buffer("taps", geometry_filter().float(), persistent=False)
         self.register_buffer("bank", filter_bank().float(), persistent=False)
-        self.register_buffer("power", torch.tensor(EXPECTED_POWER, dtype=torch.float64), persistent=False)
         self.xint_max, self.scale_std, self.rotate_max = xint_max, scale_std, rotate_max
         self.aniso_std, self.xfrac_std = aniso_std, xfrac_std
         self.brightness_std, self.contrast_std = brightness_std, contrast_std
@@ -214,7 +214,7 @@ class AdaptiveAugment(nn.Module):
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
         """Counts the signs of real logits, which must be those of augmented reals; never waits for the device."""
-        signs = ((real_logits > 0).double() - (real_logits < 0).double()).sum()
+        signs = (real_logits > 0).sum() - (real_logits < 0).sum()  # whole numbers, exact on every device
         self._signs = signs if self._signs is None else self._signs + signs
         self._logits += real_logits.numel()
 
@@ -240,7 +240,8 @@ class AdaptiveAugment(nn.Module):
             raise ValueError(f"percentile {percentile} does not lie between 0 and 1")
         if images.shape[1] not in (1, 3):
             raise ValueError(f"images have {images.shape[1]} channels; colours are transformed in 1 (grey) or 3 (RGB)")
-        chances = {name: m * self.p.double() for name, m in self.multipliers.items() if m > 0}
+        p = self.p.to(with_double(self.p.device)).double()
+        chances = {name: m * p for name, m in self.multipliers.items() if m > 0}
         # Asking a GPU for p would wait for it: there all is done, and undone below where p is 0.
         if not chances or (percentile is None and self.p.is_cpu and self.p == 0):
             return images
@@ -315,7 +316,7 @@ class AdaptiveAugment(nn.Module):
     def _gains(self, chance: Tensor, rolls: _Rolls) -> Tensor:
         """[N, 4]: amplification of each band; the change of any one keeps the expected power (App. B)."""
         gains = rolls.like.new_ones(rolls.n, BANDS)
-        power = self.power.to(gains)
+        power = torch.stack([gains.new_full((), share) for share in EXPECTED_POWER])
         for band, multiplier in enumerate(self.imgfilter_bands):
             if multiplier > 0:
                 change = torch.ones_like(gains)

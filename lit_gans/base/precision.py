@@ -15,6 +15,12 @@ def set_float32_precision(precision: str) -> None:
     _switch(precision, convolutions=precision != "highest")
 
 
+def with_double(device: torch.device | str) -> torch.device:
+    """`device`, or the CPU for one that has no float64: Apple's. What is on it is moved before it is converted."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 @contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
     """No autocast and no TF32 within, nor convolutions chosen by a race; as before afterwards."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lit_gans.adversarial import Game
 from lit_gans.augment import AdaptiveAugment
+from lit_gans.base.precision import with_double
 from lit_gans.callbacks.clock import images_in
 
 
@@ -53,7 +54,7 @@ class AdaptiveAugmentation(Callback):
         self._forget()
 
     def _forget(self) -> None:
-        self._signs: Tensor | float = 0.0  # since the last adjustment, over all processes
+        self._signs: Tensor | int = 0  # since the last adjustment, over all processes
         self._logits = self._images = 0
 
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
@@ -93,20 +94,21 @@ class AdaptiveAugmentation(Callback):
         self._logits += logits * trainer.world_size  # processes have equal shares of a batch
 
     def _adjust(self, game: Game) -> None:
-        """Without waiting for the device."""
+        """Without waiting for a device that has float64."""
         if self._logits == 0:
             raise ValueError(
                 f"no real logits were observed in {self._images} images: {type(game).__name__}'s discriminator step "
                 "must call self.augment.observe(real_logits)"
             )
         p = self._augment.p
-        r_t = torch.as_tensor(self._signs, dtype=torch.float64, device=p.device) / self._logits
-        p.copy_(adjusted(p, r_t, target=self.target, by=self._images / (self.speed_kimg * 1000)))
-        game.report(augment_r_t=r_t, augment_p=p.clone())
+        place = with_double(p.device)
+        r_t = torch.as_tensor(self._signs).to(place).double() / self._logits
+        p.copy_(adjusted(p.to(place), r_t, target=self.target, by=self._images / (self.speed_kimg * 1000)))
+        game.report(augment_r_t=r_t if place == p.device else r_t.float(), augment_p=p.clone())
         self._forget()
 
     def state_dict(self) -> dict[str, Any]:
         return {"signs": float(self._signs), "logits": self._logits, "images": self._images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._signs, self._logits, self._images = (state_dict[name] for name in ("signs", "logits", "images"))
+        self._signs, self._logits, self._images = (int(state_dict[name]) for name in ("signs", "logits", "images"))

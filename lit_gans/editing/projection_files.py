@@ -74,7 +74,7 @@ def reporter(path: Path, steps: int, lines: Lines) -> Callable[[Step], None]:
 
     def report(step: Step) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)  # not before: wrong settings leave no folder behind
-        with path.open("a" if step.step else "w") as file:
+        with path.open("a" if step.step else "w", encoding="utf-8") as file:
             file.write(json.dumps(step._asdict()) + "\n")
         lines(step.step + 1, steps, f"distance {step.distance:.4f}")
 

@@ -22,6 +22,7 @@ from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasStyles, require
 from lit_gans.base.cache import digest, write_tensors
 from lit_gans.base.images import to_uint8
+from lit_gans.base.precision import with_double
 from lit_gans.base.random import Draws
 from lit_gans.metrics.perceptual import FrozenDistance
 from lit_gans.nn.mode import evaluating
@@ -146,10 +147,11 @@ def style_statistics(
     for start in range(0, num_samples, 1000):
         part = slice(start, start + 1000)
         chosen = None if labels is None else labels[part]
-        found.append(model.styles(z[part].to(model.device), labels=chosen, ema=ema)[:, 0].double())
+        w = model.styles(z[part].to(model.device), labels=chosen, ema=ema)[:, 0]
+        found.append(w.to(with_double(w.device)).double())
     w = torch.cat(found)
     mean = w.mean(0)
-    return mean.float(), (w - mean).square().sum(1).mean().sqrt().item()
+    return mean.float().to(model.device), (w - mean).square().sum(1).mean().sqrt().item()
 
 
 # ---- the method ------------------------------------------------------------------------------------------------------

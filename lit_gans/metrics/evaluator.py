@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lit_gans import __version__
+from lit_gans.base.precision import with_double
 from lit_gans.base.processes import check_ranks, gather_rows, is_distributed
 from lit_gans.metrics.catalog import CATALOG
 from lit_gans.metrics.extractors import Extractor
@@ -76,7 +77,8 @@ def evaluate(
 
     Process `rank` makes images rank, rank + world, ... of each. Nothing is made or extracted that no metric asks for.
     Networks' modes and every random generator are as before afterwards. Metrics that do not apply are left out; the
-    protocol says why. `show` is given, on process 0, what pictures can be drawn from.
+    protocol says why. Images are made on `device`, and measured there too, or on the CPU where it has no float64.
+    `show` is given, on process 0, what pictures can be drawn from.
     ValueError for metrics that lack their network, or that the subjects have not, and for images that are broken.
     """
     check_ranks(rank, world)
@@ -147,7 +149,7 @@ def _context(
         indices = reals.indices
         of_reals = None if labels is None else labels[indices]
         classes = Classes(reals.data.num_classes, of_reals, subject.labels)
-    return Context(subject, reals, plan, judges, classes, rank, world, torch.device(device))
+    return Context(subject, reals, plan, judges, classes, rank, world, with_double(device))
 
 
 def _measures(context: Context, show: Show | None) -> list[Measure]:
@@ -192,7 +194,7 @@ def _see(context: Context, measures: Sequence[Measure]) -> None:
     mine, done = context.share(context.subject.total), 0
     failure: Exception | None = None
     try:
-        for batch in context.subject.batches(mine, context.plan.batch_size, context.device):
+        for batch in context.subject.batches(mine, context.plan.batch_size):
             _update(measures, batch.on(context.device))
             done += len(batch.index)
             context.tell(context.subject.what, done, len(mine))

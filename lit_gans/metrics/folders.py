@@ -39,7 +39,7 @@ class PairedFiles(Subject):
         self.total = len(self.names)
         self.own = {"resolution": "as stored", "split": None, "dataset": reals.digest(reals.names)[:16]}
 
-    def batches(self, mine: Tensor, batch_size: int, device: torch.device) -> Iterator[FakeBatch]:
+    def batches(self, mine: Tensor, batch_size: int) -> Iterator[FakeBatch]:
         kept: list[Tensor] = []
         for place, i in enumerate(mine.tolist()):
             pair = _decoded_pair(self.fakes, self.others, *self.names[i])

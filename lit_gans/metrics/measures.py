@@ -50,9 +50,9 @@ class FakeBatch:
         return self._seen[id(extractor)]
 
     def on(self, device: torch.device) -> FakeBatch:
-        """The batch with its pictures on the device."""
-        partner = None if self.partner is None else self.partner.to(device)
-        return replace(self, images=self.images.to(device), partner=partner)
+        """The batch with its pictures and labels on the device."""
+        partner, labels = (None if each is None else each.to(device) for each in (self.partner, self.labels))
+        return replace(self, images=self.images.to(device), partner=partner, labels=labels)
 
 
 class Classes(NamedTuple):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gans.base.interpolation import lerp, spherical
-from lit_gans.base.precision import exact_float32
+from lit_gans.base.precision import exact_float32, with_double
 from lit_gans.base.processes import check_ranks
 from lit_gans.base.random import derive_seed
 from lit_gans.metrics.features import FeatureSet
@@ -140,8 +140,9 @@ def path_distances(
     """
     _check(sampler, space=space, sampling=sampling, epsilon=epsilon, labels=labels, count=len(index))
     device = torch.device(sampler.device)
+    place = with_double(device)
     if len(index) == 0:
-        return torch.empty(0, dtype=torch.float64, device=device)
+        return torch.empty(0, dtype=torch.float64, device=place)
     t, drawn = _draw(index, seed, sampler.num_classes)
     classes = drawn if labels is None else labels
     walk = interpolation or default_interpolation(space, sampler.prior)
@@ -149,12 +150,12 @@ def path_distances(
     steps[len(t) :] += epsilon
     seeds = seed * SEED_STRIDE + 2 * index.cpu()
     with exact_float32(device):
-        images = _render(sampler, seeds, steps.to(device), space, walk, _twice(classes, device), psi, ema)
+        images = _render(sampler, seeds, steps.to(place), space, walk, _twice(classes, device), psi, ema)
         images = shrink(crop_face(images) if crop else images)
         found = distance(*images.chunk(2))
     if found.shape != t.shape:
         raise ValueError(f"the distance of {len(t)} pairs has shape {list(found.shape)}, expected [{len(t)}]")
-    return found.double() / epsilon**2
+    return found.to(place).double() / epsilon**2
 
 
 def measure_path_length(
@@ -179,8 +180,9 @@ def measure_path_length(
         raise ValueError(f"num_samples {num_samples} and batch_size {batch_size}; both must be 1 or more")
     if labels is not None and len(labels) != num_samples:
         raise ValueError(f"{len(labels)} labels for {num_samples} paths: give one for each")
-    metric = PathLength().to(sampler.device)
-    metric.update(torch.empty(0, device=sampler.device))
+    place = with_double(sampler.device)
+    metric = PathLength().to(place)
+    metric.update(torch.empty(0, device=place))
     mine, size = torch.arange(rank, num_samples, world), min(batch_size, num_samples)
     for index in mine.split(size) if len(mine) else ():
         filled = torch.cat([index, index[-1:].expand(size - len(index))])
@@ -243,8 +245,8 @@ def _render(
     ends = torch.cat([sampler.seeded_latents(seeds), sampler.seeded_latents(seeds + 1)])
     if space == "w":
         ends = cast(HasStyles, sampler).styles(ends, labels=labels, psi=psi, ema=ema)
-    a, b = (torch.cat([end, end]) for end in ends.double().chunk(2))
-    points = walk(a, b, steps.view(-1, *[1] * (a.ndim - 1))).to(ends.dtype)
+    a, b = (torch.cat([end, end]) for end in ends.to(steps.device).double().chunk(2))
+    points = walk(a, b, steps.view(-1, *[1] * (a.ndim - 1))).to(ends.dtype).to(ends.device)
     if space == "w":
         return cast(HasStyles, sampler).synthesize(points, ema=ema)
     return sampler.generate(points, labels=labels, psi=psi, ema=ema)
@@ -261,7 +263,7 @@ class PathMeasure(Measure):
     def __init__(self, context: Context, *, name: str, **path: Any) -> None:
         self.context, self.name, self.path = context, name, path
         distance = context.judges.lpips or build_lpips("vgg")
-        self.distance = distance.to(context.device) if isinstance(distance, nn.Module) else distance
+        self.distance = distance.to(context.subject.model.device) if isinstance(distance, nn.Module) else distance
 
     def values(self) -> dict[str, float]:
         context, plan = self.context, self.context.plan

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lit_gans.base.images import to_uint8
-from lit_gans.base.precision import exact_float32
+from lit_gans.base.precision import exact_float32, with_double
 from lit_gans.base.processes import check_ranks
 from lit_gans.metrics.features import FeatureSet
 from lit_gans.metrics.measures import NO_EXTRACTOR, Context, Measure
@@ -218,13 +218,13 @@ def measure_separability(
         )
     if labels is not None and len(labels) != num_samples:
         raise ValueError(f"{len(labels)} labels for {num_samples} samples: give one for each")
-    metric = None
+    metric, place = None, with_double(sampler.device)
     for index in torch.arange(rank, num_samples, world).split(batch_size):
         asked = None if labels is None else labels.cpu()[index]
         latents, logits = labelled_latents(sampler, classifiers, index, labels=asked, **settings)
         if metric is None:
-            metric = LinearSeparability(latents.shape[1], len(classifiers), share=share).to(latents.device)
-        metric.update(latents, logits, index)
+            metric = LinearSeparability(latents.shape[1], len(classifiers), share=share).to(place)
+        metric.update(latents.to(place), logits.to(place), index)
     assert metric is not None  # no process is without samples
     score, entropies = metric.compute()
     return score, dict(zip(classifiers, entropies.reshape(-1), strict=True))

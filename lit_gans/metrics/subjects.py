@@ -46,7 +46,7 @@ class Subject(ABC):
     own: Mapping[str, object] = {}
 
     @abstractmethod
-    def batches(self, mine: Tensor, batch_size: int, device: torch.device) -> Iterator[FakeBatch]:
+    def batches(self, mine: Tensor, batch_size: int) -> Iterator[FakeBatch]:
         """The images numbered `mine`, int64 [n], in that order."""
 
     def protocol(self, context: Context, shared: dict[str, object]) -> dict[str, object]:
@@ -77,10 +77,10 @@ class DrawnImages(Subject):
             model.num_classes, data, split=plan.split, num_images=plan.num_images, seed=plan.seed
         )
 
-    def batches(self, mine: Tensor, batch_size: int, device: torch.device) -> Iterator[FakeBatch]:
+    def batches(self, mine: Tensor, batch_size: int) -> Iterator[FakeBatch]:
         plan = self.plan
         for index in mine.split(batch_size) if len(mine) else ():
-            asked = None if self.labels is None else self.labels[index].to(device)
+            asked = None if self.labels is None else self.labels[index].to(self.model.device)
             seeds = plan.seed * SEED_STRIDE + index
             images = self.model.sample(seeds, labels=asked, psi=plan.psi, ema=plan.ema)
             _check_samples(images, seeds)
@@ -100,7 +100,7 @@ class _Images(Subject):
         if self.total > available:
             raise ValueError(f"num_images is {self.total}, but there are {available} images to evaluate")
 
-    def batches(self, mine: Tensor, batch_size: int, device: torch.device) -> Iterator[FakeBatch]:
+    def batches(self, mine: Tensor, batch_size: int) -> Iterator[FakeBatch]:
         done = 0
         for batch in self.fake.batches("train", batch_size, indices=mine):
             index = mine[done : done + len(batch["image"])]

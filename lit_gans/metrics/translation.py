@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lit_gans.base.images import from_uint8, to_uint8
@@ -65,10 +64,10 @@ class TranslatedImages(Subject):
                 f"{self.direction!r}, and there is 1: take another split, or leave them out"
             )
 
-    def batches(self, mine: Tensor, batch_size: int, device: torch.device) -> Iterator[FakeBatch]:
+    def batches(self, mine: Tensor, batch_size: int) -> Iterator[FakeBatch]:
         source, target = self.direction[0], self.direction[1]
         for index in mine.split(batch_size) if len(mine) else ():
-            batch = {name: part.to(device) for name, part in self.samples.fetch(self.chosen[index]).items()}
+            batch = {name: part.to(self.model.device) for name, part in self.samples.fetch(self.chosen[index]).items()}
             images, others = _input(batch, source)
             made = self.model.translate(images, direction=self.direction, **others)
             self._check_finite(made, index)

@@ -84,6 +84,6 @@ def r_precision_of_run(
             f"R-precision needs a text-to-image run and a run of DAMSM, found a {type(gan).__name__} in {run} and a "
             f"{type(judge).__name__} in {encoder}"
         )
-    device = find_device("auto")
+    device = find_device("auto", double=True)
     data.setup("fit")
     return r_precision_of(gan.to(device), judge.to(device), data, num_images=num_images, candidates=candidates)

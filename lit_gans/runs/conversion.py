@@ -154,7 +154,7 @@ def model_around(folder: Path, network: nn.Module, *, trust: str | None = None) 
 
 def _official_name(folder: Path) -> str | None:
     path = folder / KEPT
-    return json.loads(path.read_text()).get("name") if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")).get("name") if path.is_file() else None
 
 
 def _save(
@@ -174,7 +174,7 @@ def _save(
     kept |= {"class_name": network.class_name, "init_args": list(network.init_args), "init_kwargs": network.init_kwargs}
     kept |= {"names": list(network.state), "buffers": sorted(network.buffers), "modules": network.modules}
     kept |= {"source_sha256": network.source_sha256, "converted": found is not None}
-    (folder / KEPT).write_text(json.dumps(kept, indent=2) + "\n")
+    (folder / KEPT).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     return Converted(
         class_path, arguments, network.num_parameters, network.fingerprint, own, source_sha256=network.source_sha256
     )
@@ -256,7 +256,7 @@ def _kept(folder: Path) -> dict[str, Any]:
             "holds its names and arguments"
         )
     try:
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     wanted = {"name": str, "class_name": str, "init_args": list, "init_kwargs": dict, "names": list, "buffers": list}

@@ -185,4 +185,4 @@ def run_config(path: str | os.PathLike) -> dict[str, Any]:
     run = path if path.is_dir() else path.absolute().parent.parent
     if not (run / "config.yaml").is_file():
         raise FileNotFoundError(f"no config.yaml in {run}: is it a run folder?")
-    return yaml.safe_load((run / "config.yaml").read_text())
+    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))

@@ -33,7 +33,7 @@ def run_id(run: Path) -> str:
     if identity is None:
         identity = secrets.token_hex(8)
         with lasting(path) as unfinished:
-            unfinished.write_text(identity)
+            unfinished.write_text(identity, encoding="utf-8")
     return identity
 
 

@@ -66,8 +66,8 @@ def save_pretrained(
     _check_same(state, rebuilt)
     with replacing(folder / WEIGHTS) as unfinished:
         save_file(state, unfinished, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    (folder / CARD).write_text(model_card(config, state, evaluations=evaluations, notes=notes))
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(model_card(config, state, evaluations=evaluations, notes=notes), encoding="utf-8")
     return folder
 
 
@@ -123,7 +123,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: is {folder} a folder of save_pretrained?")
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     kinds = {"class_path": str, "arguments": dict, "lit_gans": str, "images_seen": int}

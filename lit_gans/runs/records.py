@@ -155,18 +155,18 @@ def git_commit() -> str | None:
     """The commit of the source that is running, with "+" when it has uncommitted changes; None outside of git."""
     git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10)
-        status = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, timeout=10)
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, timeout=10)
+        status = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return commit.stdout.strip() + ("+" if status.stdout.strip() else "") if commit.returncode == 0 else None
+    return commit.stdout.decode().strip() + ("+" if status.stdout.strip() else "") if commit.returncode == 0 else None
 
 
 def cpu_name() -> str:
     """The processor's model and the number of cores this process may use."""
     name = platform.processor() or platform.machine()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     except OSError:
         pass

@@ -33,7 +33,8 @@ def write_page(run: Path) -> Path:
     texts = [(title, run / name) for title, name in (("Config", "config.yaml"), ("Starts", "run.json"))]
     return write_html(
         run / "index.html", "run.html", title=run.name, pictures=[p for p in pictures if p[1]], curves=_curves(lines),
-        evaluation=values, protocol=last.get("protocol"), files=[(t, p.read_text()) for t, p in texts if p.is_file()],
+        evaluation=values, protocol=last.get("protocol"),
+        files=[(t, p.read_text(encoding="utf-8")) for t, p in texts if p.is_file()],
     )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a line that a kill cut short is left out."""
     lines = []
     path = run / "metrics.jsonl"
-    for text in path.read_text(errors="replace").splitlines() if path.is_file() else []:
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):

@@ -82,7 +82,7 @@ def _read_run(folder: Path) -> Target:
 def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The lines that are JSON objects, and a note on the others: a kill can cut a line short."""
     lines, broken = [], 0
-    for text in path.read_text(errors="replace").split("\n"):
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             line = json.loads(text) if text.strip() else {}
         except (ValueError, RecursionError):
@@ -151,7 +151,7 @@ def _read_config(row: Target) -> dict[str, object]:
         row.notes.append("no config.yaml")
         return {}
     try:
-        config = dict(_flat("", yaml.safe_load(path.read_text(errors="replace")) or {}))
+        config = dict(_flat("", yaml.safe_load(path.read_text(encoding="utf-8", errors="replace")) or {}))
     except (yaml.YAMLError, RecursionError, ValueError):
         row.notes.append("config.yaml is not readable YAML")
         return {}
@@ -171,7 +171,7 @@ def _read_starts(row: Target) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        starts = json.loads(path.read_text(errors="replace"))["starts"]
+        starts = json.loads(path.read_text(encoding="utf-8", errors="replace"))["starts"]
         return [start for start in starts if isinstance(start, dict)]
     except (ValueError, KeyError, TypeError, RecursionError):
         row.notes.append("run.json is not readable")

@@ -343,9 +343,9 @@ def append(result: Benchmark, output: Path) -> list[Path]:
     output.parent.mkdir(parents=True, exist_ok=True)
     lines, rows = output.with_suffix(".jsonl"), output.with_suffix(".md")
     extra = {name: getattr(result, name) for name in ("img_per_s", "overhead_ms", "overhead_percent")}
-    with open(lines, "a") as f:
+    with open(lines, "a", encoding="utf-8") as f:
         f.write(json.dumps({**asdict(result), **extra}) + "\n")
     header = "" if rows.exists() else f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
-    with open(rows, "a") as f:
+    with open(rows, "a", encoding="utf-8") as f:
         f.write(header + markdown_row(result))
     return [lines, rows]

@@ -298,7 +298,7 @@ def _say_changes(cli: FitCLI, checkpoint: Path | None) -> None:
     before = checkpoint.resolve().parent.parent / "config.yaml" if checkpoint else None
     if before is not None and before.is_file():
         with suppress(yaml.YAMLError, OSError, UnicodeDecodeError):  # to say it is no reason to stop
-            changed = differences(yaml.safe_load(before.read_text()), _plain_config(cli))
+            changed = differences(yaml.safe_load(before.read_text(encoding="utf-8")), _plain_config(cli))
             if changed:
                 print(f"settings that differ from {before}, and hold from here on:", *changed, sep="\n  ")
 
