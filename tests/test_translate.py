@@ -178,7 +178,7 @@ def test_what_a_model_raises_is_the_failure_of_that_picture(
     assert out.startswith("2 pictures in ") and sorted(p.name for p in (tmp_path / "out").glob("*.png")) == [
         "a.png", "z.png",
     ]  # fmt: skip
-    first, last = err.splitlines()
+    first, last = (line for line in err.splitlines() if line.startswith("lit-gans translate: "))
     assert first.startswith("lit-gans translate: thin.png: the model fails at 4 x 120 px of it with RuntimeError: ")
     assert first.endswith("(LIT_GANS_TRACEBACK=1 shows where)")
     assert last == "lit-gans translate: 1 of 3 pictures were passed over"
