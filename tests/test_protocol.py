@@ -30,3 +30,12 @@ def test_what_forbids_ranking() -> None:
 )  # fmt: skip
 def test_direction(name: str, better: str | None) -> None:
     assert direction(name) == better
+
+
+def test_subsets_of_earlier_versions_are_those_that_were_drawn() -> None:
+    def told(**own: object) -> tuple[object, object]:
+        found = stamp({"n_real": 40, "n_fake": 30, **own, "numbers": {"kid": {"kid_subsets": 100}}}, "kid")
+        return found["kid_subset_size"], found["kid_subsets"]
+
+    assert told(kid_subset_size=1000) == told(kid_subset_size=30) == (30, 100)
+    assert told(kid_subset_size=1000, n_fake=40) == (40, 1) and told(kid_subset_size=20) == (20, 100)

@@ -16,7 +16,17 @@ def stamp(protocol: Mapping[str, object], name: str) -> dict[str, object]:
     """The whole protocol of one number: what all numbers of the evaluation share, and its own settings over that."""
     numbers = protocol.get("numbers")
     own = numbers.get(name, {}) if isinstance(numbers, Mapping) else {}
-    return {key: value for key, value in {**protocol, **own}.items() if key != "numbers"}
+    return _true_subsets({key: value for key, value in {**protocol, **own}.items() if key != "numbers"})
+
+
+def _true_subsets(own: dict[str, object]) -> dict[str, object]:
+    """Of a kernel distance of few images earlier versions told the subsets that were asked for, not those drawn."""
+    counts = [n for n in (own.get("n_real"), own.get("n_fake")) if isinstance(n, int)]
+    size = own.get("kid_subset_size")
+    if len(counts) == 2 and isinstance(size, int) and size > min(counts):
+        subsets = 1 if counts[0] == counts[1] else own["kid_subsets"]
+        return {**own, "kid_subset_size": min(counts), "kid_subsets": subsets}
+    return own
 
 
 def differing(stamps: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
