@@ -85,6 +85,9 @@ def test_types_say_how_words_are_read(argv: str, expected: dict, capsys: pytest.
         ("r", "the following arguments are required: --output"),
         ("r --output o --format x", "argument --format: invalid choice: 'x' (choose from 'gif', 'mp4')"),
         ("r --output o --batch_size x", "argument --batch_size: invalid int value: 'x'"),
+        ("r --output o --psi nan", "argument --psi: nan is no finite number"),
+        ("r --output o --psi=-inf", "argument --psi: -inf is no finite number"),
+        ("r --output o --psi x", "argument --psi: invalid finite value: 'x'"),
         ("r --output o --brush hard", "unrecognized arguments: --brush hard"),
     ],
 )

@@ -5,13 +5,14 @@ words for sequences; what may be one or several, `T | Sequence[T]`, is given aga
 """
 
 import errno
+import math
 import os
 import re
 import sys
 import sysconfig
 import traceback
 import warnings
-from argparse import SUPPRESS, ArgumentParser
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Sequence
 from inspect import Parameter, signature
 from pathlib import Path
@@ -131,8 +132,16 @@ def _reading(kind: Any) -> dict[str, Any]:
         return {**_reading(get_args(first)[0]), "nargs": len(get_args(first))}
     if get_origin(first) is Sequence:
         return {**_reading(get_args(first)[0]), "nargs": "+", "action": "extend"}
-    one = {"type": first if first in (int, float) else str}
+    one = {"type": {int: int, float: finite}.get(first, str)}
     return one | {"action": "append"} if GenericAlias(Sequence, first) in others else one
+
+
+def finite(word: str) -> float:
+    """A number of a command line; argparse says "invalid finite value" of what is none."""
+    value = float(word)
+    if not math.isfinite(value):
+        raise ArgumentTypeError(f"{word} is no finite number")
+    return value
 
 
 def words(argv: Sequence[str], options: Iterable[Parameter]) -> list[str]:
@@ -140,7 +149,7 @@ def words(argv: Sequence[str], options: Iterable[Parameter]) -> list[str]:
 
     argparse itself would take for one more whatever follows, a run for a psi.
     """
-    numbers = [f"--{o.name}" for o in options if _reading(o.annotation) == {"type": float, "action": "append"}]
+    numbers = [f"--{o.name}" for o in options if _reading(o.annotation) == {"type": finite, "action": "append"}]
     found: list[str] = []
     for word in underscored(argv):
         further = len(found) > 1 and found[-2] in numbers and re.fullmatch(r"-?\d*\.?\d+", word)
