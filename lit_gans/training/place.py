@@ -104,8 +104,11 @@ def _meet(trainer: Trainer) -> bool:
     strategy, launcher = trainer.strategy, trainer.strategy.launcher
     if trainer.world_size == 1:
         return False
-    if isinstance(launcher, _SubprocessScriptLauncher) and trainer.num_nodes > 1:
-        launcher.launch(lambda: None, trainer=trainer)
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        started = launcher.cluster_environment.creates_processes_externally  # by torchrun, SLURM, or Lightning before
+        if not started and trainer.num_nodes == 1:
+            return False
+        launcher.launch(lambda: None, trainer=trainer)  # of a machine of several, the others
         strategy._launcher = None  # it has done its work
     elif launcher is not None:
         return False
