@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from lit_gans import fit as verb
 from lit_gans.augment import AdaptiveAugment
+from lit_gans.convert import convert
+from lit_gans.editing.styles import noise_table
+from lit_gans.official import read_official
 from lit_gans.papers.stylegan3 import Generator, StyleGAN3, from_official_config
 from lit_gans.papers.stylegan3 import filtered_lrelu as operators
 from lit_gans.papers.stylegan3.filtered_lrelu import filtered_lrelu, plain
@@ -18,7 +21,11 @@ from lit_gans.papers.stylegan3.networks import lowpass_filter, modulated, schedu
 from lit_gans.papers.stylegan3.training import blurred
 from lit_gans.runs.configs import shipped_configs
 from lit_gans.runs.load import load_run
+from lit_gans.runs.pretrained import from_pretrained
 from tests.cases import BATCH, CASES, largest_difference, state, train
+from tests.official.layout import official_modules, stylegan3_state, tree, written
+
+__all__ = ["official_modules"]
 
 SMALL = {"resolution": 16, "num_layers": 4, "margin_px": 4, "channel_base": 64, "channel_max": 4}
 
@@ -225,6 +232,29 @@ def test_real_logits_of_both_steps_are_observed_and_sampling_needs_no_augment(tm
     assert again.augment is None and torch.equal(again.sample([1, 2]), gan.sample([1, 2]))
 
 
+# ---- released files --------------------------------------------------------------------------------------------------
+
+BUFFERS = ("freqs", "phases", "transform", "w_avg", "magnitude_ema", "up_filter", "down_filter")
+
+
+def test_a_released_pickle_goes_both_ways(tmp_path: Path, official_modules: None) -> None:
+    config = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 16, "img_channels": 3, "num_layers": 4}
+    config |= {"mapping_kwargs": {"num_layers": 2}, "margin_size": 4, "channel_base": 64, "channel_max": 4}
+    config |= {"magnitude_ema_beta": 0.99, "conv_kernel": 1, "use_radial_filters": True, "num_fp16_res": 4}
+    network = generator(conv_kernel=1, radial_filters=True)
+    network.mapping.w_avg.normal_()
+    official = stylegan3_state(network)
+    contents = {"G_ema": tree("Generator", official, buffers=BUFFERS.__contains__, arguments=config)}
+    convert(written(tmp_path / "official.pkl", contents), tmp_path / "ours")
+    z = torch.randn(2, 8)
+    assert torch.allclose(from_pretrained(tmp_path / "ours")(z, psi=0.5), network(z, psi=0.5), atol=1e-5)
+    assert isinstance(gan := load_run(tmp_path / "ours"), StyleGAN3) and gan.sample([1]).shape == (1, 3, 16, 16)
+    convert(tmp_path / "ours", tmp_path / "again.pkl", to="official")
+    first, second = (read_official(tmp_path / f"{name}.pkl").networks["G_ema"] for name in ("official", "again"))
+    assert list(second.state) == list(first.state) and second.fingerprint == first.fingerprint
+    assert second.buffers == first.buffers and second.init_kwargs == first.init_kwargs
+
+
 # ---- sampling, bad input, experiments --------------------------------------------------------------------------------
 
 
@@ -249,11 +279,16 @@ def test_a_generator_alone_is_a_model() -> None:
     assert torch.allclose(gan.sample([5], labels=torch.tensor([1])), expected, atol=1e-6)
 
 
+def test_without_noise_there_is_no_table_of_it() -> None:
+    with pytest.raises(ValueError, match="needs layers with noise, and a StyleGAN3 has none"):
+        noise_table(tiny(), [0, 1])
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: schedule(48, channels=3), "resolution 48 is not a power of two.*use 16, 32"),
-        (lambda: schedule(32, channels=3, num_layers=2), "num_critical 2 of num_layers 2: some layers must come before"),
+        (lambda: schedule(32, channels=3, num_layers=2), "num_critical 2 of num_layers 2: some layers must come"),
         (lambda: generator(conv_kernel=2), "conv_kernel 2 must be odd"),
         (lambda: generator(half_dtype="fp16"), "half_dtype 'fp16' is not one of"),
         (lambda: tiny(configuration="S"), "configuration 'S' is not one of T, R"),

@@ -211,8 +211,7 @@ def test_experiments_have_the_published_numbers(name: str) -> None:
     batch = str(data["batch_size"])
     assert model["resolution"] == data["resolution"] and data["mirror"]
     assert plan["ema"]["half_life_kimg"] == expected["ema_kimg"][batch]
-    if model["configuration"] == "R" and model["total_kimg"] == 25000:
-        assert (model["blur_sigma"], model["blur_kimg"]) == (10, int(batch) * 200 / 32)
-    else:  # T, and what goes on from another model, blurs nothing
-        assert "blur_sigma" not in model
-
+    assert model["total_kimg"] == 25000 and model["mapping_layers"] == expected["map_layers"]
+    assert (model["lr_g"], model["lr_d"]) == (expected["G_lr"], 0.0025 if "256" in name else expected["D_lr"])
+    assert model.get("blur_sigma", 0) == (10 if model["configuration"] == "R" else 0)
+    assert model.get("blur_kimg", int(batch) * 200 / 32) == int(batch) * 200 / 32
