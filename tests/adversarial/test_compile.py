@@ -9,7 +9,7 @@ from tests.cases import CASES, largest_difference, state, train
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dcgan-r1", "wgan-gp-mlp", "stylegan2", "pggan", "stylegan1", "stylegan3-t"])
+@pytest.mark.parametrize("name", ["dcgan-r1", "wgan-gp-mlp", "stylegan2", "pggan", "stylegan1"])
 def test_compiled_training_equals_eager(name: str, tmp_path: Path) -> None:
     eager, compiled = CASES[name](), CASES[name](compile=True)
     one = state(eager, train(eager, tmp_path / "a", batches=4))
