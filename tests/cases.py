@@ -15,7 +15,7 @@ from lit_gans.data import Digits
 
 BATCH = 16
 # Run in as many parts on one process as on two.
-IN_PARTS = ("gan-minimax", "msg-gan", "msg-gan-wgan", "msg-gan-style", "pggan", "stylegan1", "stylegan2")
+IN_PARTS = ("gan-minimax", "msg-gan", "msg-gan-wgan", "msg-gan-style", "pggan", "stylegan1", "stylegan2", "stylegan3-t")
 
 
 def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:
@@ -46,6 +46,9 @@ def varied(build: Callable[..., GAN]) -> Callable[..., GAN]:
 def stylegan1(**arguments: Any) -> Callable[..., GAN]:
     return varied(tiny(papers.StyleGAN1, w_dim=8, num_layers=2, channel_base=64, channel_max=8, **arguments))
 
+
+STYLEGAN3 = {"w_dim": 8, "num_layers": 4, "margin_px": 4, "channel_base": 64, "channel_max": 4, "resolution": 16}
+STYLEGAN3["mbstd_group_size"] = None
 
 CASES: dict[str, Callable[..., GAN]] = {
     "gan": tiny(papers.VanillaGAN, hidden=16, units=8, pieces=2, r1_gamma=0.1),
@@ -110,6 +113,16 @@ CASES: dict[str, Callable[..., GAN]] = {
     ),
     "stylegan1": stylegan1(resolution=16, num_classes=10, mbstd_group_size=None),
     "stylegan1-wgan-gp": stylegan1(resolution=8, fused_scale=True, mbstd_channels=0, objective="wgan_gp"),
+    "stylegan3-t": tiny(papers.StyleGAN3, **STYLEGAN3, num_classes=10, r1_interval=3),
+    "stylegan3-r": lambda **overrides: tiny(
+        papers.StyleGAN3,
+        **STYLEGAN3,
+        configuration="R",
+        mbstd_channels=0,
+        blur_sigma=2,
+        blur_kimg=0.1,
+        augment=AdaptiveAugment(p=0.5, xflip=1, rotate=1, brightness=1),
+    )(**overrides),
     "wgan-gp-mlp": tiny(papers.WGANGP, networks="mlp", width=16, n_critic=2, schedule="linear"),
 }
 

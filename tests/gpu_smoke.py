@@ -45,6 +45,7 @@ class Run:
 
 GREY = {"resolution": 16, "channels": 1, "z_dim": 16}
 STYLES = {**GREY, "w_dim": 16, "num_layers": 2, "channel_base": 128, "channel_max": 16}
+STYLES3 = {**GREY, "w_dim": 16, "num_layers": 4, "channel_base": 128, "channel_max": 16}
 GROWTH = {"fade_in.start_px": 4, "fade_in.stabilise_kimg": 0.1, "fade_in.fade_kimg": 0.1}  # to the last stage in time
 NO_AVERAGE = {"ema.half_life_kimg": "null"}
 NO_LATENTS = {**NO_AVERAGE, "health.diversity_every_kimg": 0}
@@ -68,6 +69,8 @@ RUNS = {
          "augment.brightness": 1},
         options={"adaptive_augmentation.interval": 4},
     ),
+    "stylegan3": Run("StyleGAN3", {**STYLES3, "num_half_res": 2}),
+    "stylegan3_r": Run("StyleGAN3", {**STYLES3, "configuration": "R", "blur_sigma": 2, "blur_kimg": 0.1}),
     "pix2pix": Run("Pix2Pix", {"width": 8, "levels": 5, "discriminator_width": 8}, "ShapePairs", PAIRS, NO_LATENTS),
     "cyclegan": Run("CycleGAN", {"width": 8, "blocks": 1, "discriminator_width": 8}, "ShapeDomains", PAIRS, NO_LATENTS),
     "pix2pixhd": Run(

@@ -15,6 +15,7 @@ from lit_gans.adversarial.capabilities import class_labels, require
 from lit_gans.adversarial.preview import draw
 from lit_gans.base.images import to_uint8
 from lit_gans.base.random import Draws, drawing
+from lit_gans.editing.projector import noise_maps
 from lit_gans.metrics.sources import FromLatents, HasStyles, Samples
 
 # Two layers at each size (Karras et al., 2019, Sec. 3.1): pose and shape; hair, eyes; colours. No model has over 32.
@@ -95,9 +96,11 @@ def noise_table(
     """uint8 [3, seeds, C, H, W]: the same seeds without noise, with the constant maps, and with noise drawn anew.
 
     What differs between the rows is what the noise decides (Fig. 4 and 5); label as for `styles_of`. ValueError for a
-    model without W.
+    model without W, or without noise.
     """
     require(gan, HasStyles, "a table of noise")
+    if not noise_maps(gan):
+        raise ValueError(f"a table of noise needs layers with noise, and a {type(gan).__name__} has none")
     ws = styles_of(gan, seeds, label=label, psi=psi, ema=ema)
     rows = []
     for noise in NOISES:

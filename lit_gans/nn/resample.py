@@ -69,7 +69,7 @@ def upfirdn2d(
     Raises:
         ValueError: x or f has the wrong dimensions, a factor is below 1, or the padded x is smaller than f.
     """
-    up, down, (x0, x1, y0, y1) = _factors(up, "up"), _factors(down, "down"), _padding(padding)
+    up, down, (x0, x1, y0, y1) = _factors(up, "up"), _factors(down, "down"), as_padding(padding)
     f = x.new_ones(1, 1) if f is None else f
     if x.dim() != 4 or f.dim() not in (1, 2):
         shapes = f"{tuple(x.shape)} and {tuple(f.shape)}"
@@ -87,7 +87,7 @@ def filter2d(
 ) -> Tensor:
     """x [N, C, H, W] filtered to its own size, plus `padding` (see `upfirdn2d`)."""
     kw, kh = _filter_size(f)
-    p = _added(_padding(padding), (kw // 2, (kw - 1) // 2, kh // 2, (kh - 1) // 2))
+    p = _added(as_padding(padding), (kw // 2, (kw - 1) // 2, kh // 2, (kh - 1) // 2))
     return upfirdn2d(x, f, padding=p, flip_filter=flip_filter, gain=gain)
 
 
@@ -102,7 +102,7 @@ def upsample2d(
 ) -> Tensor:
     """x [N, C, H, W] -> [N, C, H * up, W * up], plus `padding` in output pixels; keeps the mean (see `upfirdn2d`)."""
     factors = _factors(up, "up")
-    p = _added(_padding(padding), _up_padding(_filter_size(f), factors))
+    p = _added(as_padding(padding), _up_padding(_filter_size(f), factors))
     return upfirdn2d(x, f, up=factors, padding=p, flip_filter=flip_filter, gain=gain * factors[0] * factors[1])
 
 
@@ -117,7 +117,7 @@ def downsample2d(
 ) -> Tensor:
     """x [N, C, H, W] -> [N, C, H / down, W / down]; `padding` is in input pixels (see `upfirdn2d`)."""
     factors = _factors(down, "down")
-    p = _added(_padding(padding), _down_padding(_filter_size(f), factors))
+    p = _added(as_padding(padding), _down_padding(_filter_size(f), factors))
     return upfirdn2d(x, f, down=factors, padding=p, flip_filter=flip_filter, gain=gain)
 
 
@@ -144,7 +144,7 @@ def conv2d_resample(
     """
     (kh, kw), taps = w.shape[2:], _filter_size(f)
     up2, down2 = _factors(up, "up"), _factors(down, "down")
-    p = _padding(padding)
+    p = as_padding(padding)
     p = _added(p, _up_padding(taps, up2)) if up > 1 else p
     p = _added(p, _down_padding(taps, down2)) if down > 1 else p
     w = w.to(x.dtype)
@@ -197,16 +197,16 @@ def _conv_transpose(x: Tensor, w: Tensor, *, stride: int, groups: int, flip_weig
 
 def _filtered(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor:
     # Filters are constants but for those who learn them; torch.compile refuses functions with forward-mode derivatives.
-    run = _fir if f.requires_grad or torch.compiler.is_compiling() else _Fir.apply
+    run = fir if f.requires_grad or torch.compiler.is_compiling() else _Fir.apply
     return run(x, f, up, down, padding)
 
 
 class _Fir(torch.autograd.Function):
-    """`_fir` whose gradient is `_fir`, at every order. torch's own takes the gradient of the filter along."""
+    """`fir` whose gradient is `fir`, at every order. torch's own takes the gradient of the filter along."""
 
     @staticmethod
     def forward(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor:
-        return _fir(x, f, up, down, padding)
+        return fir(x, f, up, down, padding)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Pair, Pair, Padding], output: Tensor) -> None:
@@ -217,15 +217,8 @@ class _Fir(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (f,), (up, down, padding), ((h, w), (to_h, to_w)) = ctx.saved_tensors, ctx.geometry, ctx.sizes
-        x0, _, y0, _ = padding
-        kh, kw = f.shape
-        opposite = (
-            kw - 1 - x0,
-            w * up[0] - to_w * down[0] + x0 - up[0] + 1,
-            kh - 1 - y0,
-            h * up[1] - to_h * down[1] + y0 - up[1] + 1,
-        )
+        (f,), (up, down, padding) = ctx.saved_tensors, ctx.geometry
+        opposite = opposite_padding(f, up, down, padding, *ctx.sizes)
         return _Fir.apply(grad, f.flip((0, 1)), down, up, opposite), None, None, None, None
 
     @staticmethod
@@ -241,15 +234,9 @@ class _Fir(torch.autograd.Function):
         return _Fir.apply(x.flatten(0, 1), f, *geometry).unflatten(0, x.shape[:2]), 0  # [V, N, ...] as [V N, ...]
 
 
-def _fir(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor:
+def fir(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor:
     """`upfirdn2d` by correlation with f [kh, kw]: one kernel, or one depthwise convolution, transposed to upsample."""
-    n, c, h, w = x.shape
-    h, w = _size(h, f.shape[0], up[1], down[1], padding[2:]), _size(w, f.shape[1], up[0], down[0], padding[:2])
-    if h < 1 or w < 1:
-        raise ValueError(
-            f"x of shape {tuple(x.shape)}, with up {list(up)} and padding {list(padding)} (x before, x after, y "
-            f"before, y after), is smaller than the filter {tuple(f.shape)}: pad more"
-        )
+    (n, c), (h, w) = x.shape[:2], filtered_size(x, f, up=up, down=down, padding=padding)
     if kernels.available(x, f):
         return kernels.fir(x, f, up=up, down=down, padding=padding)
     if n > 1 and c % 16 and x.is_contiguous():  # CPUs take channels in blocks: RGB is faster as one image of N * C
@@ -298,8 +285,32 @@ def _planes(f: Tensor, x: Tensor) -> Tensor:
     return f.expand(x.shape[1], 1, -1, -1)
 
 
-def _size(size: int, taps: int, up: int, down: int, padding: Pair) -> int:
-    return (size * up + sum(padding) - taps) // down + 1
+def filtered_size(
+    x: Tensor, f: Tensor, *, up: Pair = (1, 1), down: Pair = (1, 1), padding: Sequence[int] = (0, 0, 0, 0)
+) -> Pair:
+    """(height, width) of x [..., H, W] that f [kh, kw] or [k] has filtered. ValueError where nothing is left."""
+    (kw, kh), (x0, x1, y0, y1) = _filter_size(f), padding
+    height = (x.shape[-2] * up[1] + y0 + y1 - kh) // down[1] + 1
+    width = (x.shape[-1] * up[0] + x0 + x1 - kw) // down[0] + 1
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"x of shape {tuple(x.shape)}, with up {list(up)} and padding {list(padding)} (x before, x after, y "
+            f"before, y after), is smaller than the filter ({kh}, {kw}): pad more"
+        )
+    return height, width
+
+
+def opposite_padding(
+    f: Tensor, up: Pair, down: Pair, padding: Sequence[int], size: Sequence[int], to_size: Sequence[int]
+) -> Padding:
+    """Of the gradient, which goes from `to_size` (height, width) back to `size`: up by `down`, down by `up`."""
+    (kw, kh), (x0, _, y0, _), (h, w), (to_h, to_w) = _filter_size(f), padding, size, to_size
+    return (
+        kw - 1 - x0,
+        w * up[0] - to_w * down[0] + x0 - up[0] + 1,
+        kh - 1 - y0,
+        h * up[1] - to_h * down[1] + y0 - up[1] + 1,
+    )
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager:
@@ -318,7 +329,8 @@ def _factors(value: int | Sequence[int], name: str) -> Pair:
     return x, y
 
 
-def _padding(value: int | Sequence[int]) -> Padding:
+def as_padding(value: int | Sequence[int]) -> Padding:
+    """(x before, x after, y before, y after). ValueError for another number of numbers than 1, 2 or 4."""
     p = (value,) if isinstance(value, int) else tuple(value)
     if len(p) not in (1, 2, 4):
         raise ValueError(f"padding {value} has {len(p)} numbers: expected one, [x, y] or [x0, x1, y0, y1]")

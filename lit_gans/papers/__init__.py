@@ -14,6 +14,7 @@ from lit_gans.papers.stackgan import StackGAN
 from lit_gans.papers.stackgan2 import StackGAN2
 from lit_gans.papers.stylegan1 import StyleGAN1
 from lit_gans.papers.stylegan2 import StyleGAN2
+from lit_gans.papers.stylegan3 import StyleGAN3
 from lit_gans.papers.wgan_gp import WGAN, WGANGP
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "StackGAN2",
     "StyleGAN1",
     "StyleGAN2",
+    "StyleGAN3",
     "VanillaGAN",
 ]

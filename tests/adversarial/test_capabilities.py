@@ -22,6 +22,7 @@ from tests.cases import CASES
 ABLE = {
     "dcgan": {Samples, FromLatents, Averages, Previews},
     "stylegan2": {Samples, FromLatents, HasStyles, Averages, Previews},
+    "stylegan3-t": {Samples, FromLatents, HasStyles, Averages, Previews},
     "pggan": {Samples, FromLatents, Grows, Averages, Previews},
     "stylegan1": {Samples, FromLatents, HasStyles, Grows, Averages, Previews},
 }

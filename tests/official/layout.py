@@ -12,6 +12,7 @@ import pytest
 from torch import Tensor, nn
 
 from lit_gans.nn.resample import fir_filter
+from lit_gans.papers import stylegan3
 
 SOURCE = "class Generator: pass\n"
 
@@ -114,6 +115,20 @@ def stylegan2_state(ours: dict[str, Tensor], *, resample_filter: Sequence[float]
         resamples = layer.endswith((".skip", ".conv0" if layer.startswith("synthesis.") else ".conv1"))
         filters[f"{layer}.resample_filter"] = fir_filter(resample_filter if resamples else (1, 3, 3, 1))
     return official | filters
+
+
+def stylegan3_state(generator: stylegan3.Generator) -> dict[str, Tensor]:
+    """Our tensors of a StyleGAN3 generator under the names of NVlabs/stylegan3, with the filters that it keeps."""
+    state, network = dict(generator.state_dict()), generator.synthesis
+    for i, layer in enumerate(network.layers):
+        filters = {name: f for name, f in layer.named_buffers() if name.endswith("_filter")}
+        state |= {f"synthesis.layers.{i}.{name}": f for name, f in filters.items()}
+    named = {str(i): f"L{i}_{signal.size}_{signal.channels}" for i, signal in enumerate(network.signals)}
+    state = {re.sub(r"^mapping\.layers\.(\d+)", r"mapping.fc\1", name): tensor for name, tensor in state.items()}
+    return {
+        re.sub(r"^synthesis\.layers\.(\d+)", lambda m: f"synthesis.{named[m[1]]}", name): tensor
+        for name, tensor in state.items()
+    }
 
 
 def written(path: Path, contents: object, protocol: int = pickle.DEFAULT_PROTOCOL) -> Path:

@@ -13,11 +13,13 @@ from lit_gans.augment import ImagePool
 from lit_gans.callbacks import EMA, AdaptiveAugmentation, FadeIn
 from lit_gans.papers.stylegan1 import MappingNetwork
 from lit_gans.papers.stylegan2.networks import MappingNetwork as MappingNetwork2
+from lit_gans.papers.stylegan3 import Generator as Generator3
 from tests.papers.games import GANS, OTHERS
 
 GAMES = GANS | OTHERS
 HALF = (0.5, 0.999)  # Adam's, since DCGAN (Sec. 4)
 LOSSES = "lit_gans.adversarial.losses."
+PLAYERS = ("lr_g", "lr_d")  # where each has a learning rate of its own
 
 # Sources: sections of the paper named by the class, or options of its official code.
 PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
@@ -70,6 +72,14 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "pl_interval": 4, "pl_shrink": 2, "pl_decay": 0.01, "style_mixing": 0.9, "noise": "random",
     },
     MappingNetwork2: {"w_avg_decay": 0.995},  # stylegan2-ada-pytorch, networks.py
+    # stylegan3, train.py: --cfg=stylegan3-t, --cbase, --cmax, --glr, --dlr, --map-depth, --mbstd-group; configs.md:
+    # gamma at 256 px; networks_stylegan3.py: layers, margin, clamp.
+    papers.StyleGAN3: {
+        "z_dim": 512, "w_dim": 512, "mapping_layers": 2, "num_layers": 14, "num_critical": 2, "margin_px": 10,
+        "channel_base": 32768, "channel_max": 512, "conv_clamp": 256, "mbstd_group_size": 4, "mbstd_channels": 1,
+        "lr_g": 0.0025, "lr_d": 0.002, "betas": (0.0, 0.99), "r1_gamma": 2.0, "r1_interval": 16, "blur_sigma": 0.0,
+    },
+    Generator3: {"mapping_layers": 2, "lr_multiplier": 0.01, "w_avg_decay": 0.998},
     # cfg/birds_s1.yml, birds_s2.yml: Z_DIM, CONDITION_DIM, GF_DIM 192 of COCO and 128, DF_DIM, R_NUM, COEFF.KL,
     # LR_DECAY_EPOCH 100 and MAX_EPOCH 600, of 8855 pictures.
     papers.StackGAN: {
@@ -139,10 +149,12 @@ def test_learning_rates_and_betas_reach_the_optimisers(name: str) -> None:
     given = game.hparams
     optimizers = game.configure_optimizers()
     # StyleGAN2, App. B: a player that is regularised every k-th batch is slowed down by k / (k + 1).
-    intervals = [given.get("pl_interval"), given.get("r1_interval") if "pl_interval" in given else None]
-    for optimizer, k in zip(optimizers if isinstance(optimizers, list) else [optimizers], intervals, strict=False):
+    lazy, rates = "pl_interval" in given or "lr_d" in given, [given.get(name, given.get("lr")) for name in PLAYERS]
+    intervals = [given.get("pl_interval"), given.get("r1_interval") if lazy else None]
+    optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+    for optimizer, lr, k in zip(optimizers, rates, intervals, strict=False):
         (group,), ratio = optimizer.param_groups, k / (k + 1) if k else 1.0
-        assert group["lr"] == pytest.approx(given["lr"] * ratio)
+        assert group["lr"] == pytest.approx(lr * ratio)
         if "betas" in group:
             assert group["betas"] == pytest.approx([beta**ratio for beta in given.get("betas", HALF)])
         elif isinstance(optimizer, torch.optim.SGD):

@@ -16,7 +16,7 @@ from tests.papers.games import GANS, OTHERS
 
 BATCH, PARTS = 32, 4
 SHARED = ("dcgan", "dcgan-r1", "pix2pix-batch", "stackgan", "stackgan2-captions", "stackgan2-none", "attngan")
-OWN = ("cgan-conv", "msg-gan", "pggan", "stylegan2", "cyclegan-usual", "pix2pixhd", "damsm-lstm")
+OWN = ("cgan-conv", "msg-gan", "pggan", "stylegan2", "stylegan3-t", "cyclegan-usual", "pix2pixhd", "damsm-lstm")
 STAGE2 = {"stackgan": {"stage1_kimg": 0.0}}
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random weights and is not trained.*")

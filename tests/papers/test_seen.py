@@ -142,7 +142,7 @@ class Shift(AdaptiveAugment):
         return self.made[-1]
 
 
-@pytest.mark.parametrize("name", ["stylegan2", "stylegan2-ada"])
+@pytest.mark.parametrize("name", ["stylegan2", "stylegan2-ada", "stylegan3-t"])
 def test_the_discriminator_sees_nothing_that_is_not_augmented(name: str, tmp_path: Path) -> None:
     augment = Shift()
     calls, batch = calls_of(name, tmp_path, "discriminator", augment=augment)
@@ -249,7 +249,7 @@ def test_cyclegans_cycle_and_identity_of_a_domain_have_its_own_weight(domain: in
 # ---- penalties -------------------------------------------------------------------------------------------------------
 
 PENALISED = {
-    "gan": "r1", "dcgan-r1": "r1", "cgan-conv": "r1", "stylegan1": "r1", "stylegan2": "r1",
+    "gan": "r1", "dcgan-r1": "r1", "cgan-conv": "r1", "stylegan1": "r1", "stylegan2": "r1", "stylegan3-t": "r1",
     "wgan-gp": "gp", "pggan": "gp", "stylegan1-wgan-gp": "gp",
 }  # fmt: skip
 

@@ -70,6 +70,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("sg2-d-orig", {"block_kwargs": {"freeze_layers": 2}}, "freeze_layers is 2"),
     ("sg2-loss", {"loss": {"style_mixing_prob": 0.9}}, "style_mixing_prob is 0.9"),
     ("sg2-loop", {"augment_p": 0.1}, "'augment_p' is no argument"),
+    ("sg3-g", {"lrelu_upsampling": 4}, "lrelu_upsampling is 4"),
+    ("ops-flrelu", {"cases": {"a": {"fu": "fu", "fd": "fd", "dilate": 2}}}, "dilate"),
     ("pggan-generator", {"use_wscale": False}, "use_wscale is False"),
     ("stylegan-generator", {"noise_type": "vertex"}, "noise_type is 'vertex'"),
     ("msg-d", {"use_spectral_norm": True}, "'use_spectral_norm' is no argument"),

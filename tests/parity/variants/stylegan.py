@@ -12,8 +12,9 @@ from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedLinear
 from lit_gans.nn.minibatch_std import minibatch_std
 from lit_gans.nn.modulated import modulated_conv2d
-from lit_gans.papers import stylegan2
-from tests.official.layout import stylegan2_state
+from lit_gans.papers import stylegan2, stylegan3
+from lit_gans.papers.stylegan3 import filtered_lrelu
+from tests.official.layout import stylegan2_state, stylegan3_state
 from tests.parity.golden import weighted_sum
 from tests.parity.variants import Recorder, Tensors, gradient
 
@@ -182,4 +183,45 @@ def stylegan2_loop(r: Recorder) -> None:
     r.write("sg2-loop", kind, config, inputs=inputs, state=state, outputs=outputs)
 
 
-FAMILIES = (augmentation, operations, stylegan2_networks, stylegan2_loss, stylegan2_loop)
+# ---- StyleGAN3 -------------------------------------------------------------------------------------------------------
+
+
+def stylegan3_files(r: Recorder) -> None:
+    """Other sizes, rates and filters; a conditional generator, whose averages move or not."""
+    r.source = "github.com/NVlabs/stylegan3 @ c233a91"
+    x, b, fu, fd = r.normal(2, 3, 7, 9), r.normal(3), r.normal(6), r.normal(4, 4)
+    arguments = {"up": 2, "down": 2, "padding": [4, 3, 5, 2], "gain": 0.9, "slope": 0.3, "clamp": 0.5}
+    y = filtered_lrelu.plain(x, fu, fd, b, flip_filter=False, **arguments)
+    outputs = {"a": y, "grad/x/a": gradient(weighted_sum(y), x), "grad/b/a": gradient(weighted_sum(y), b)}
+    inputs, config = {"x": x, "b": b, "fu": fu, "fd": fd}, {"cases": {"a": {"fu": "fu", "fd": "fd", **arguments}}}
+    r.write("ops-flrelu", "torch_utils.ops.filtered_lrelu", config, inputs=inputs, outputs=outputs)
+
+    x, w, s, arguments = r.normal(2, 3, 6, 6), r.normal(4, 3, 3, 3), r.normal(2, 3), {"padding": 1}
+    y = modulated_conv2d(x, w, s, **arguments)
+    config, inputs = {"cases": {"plain": {"w": "w", **arguments}}}, {"x": x, "w": w, "s": s}
+    kind = "training.networks_stylegan3.modulated_conv2d"
+    r.write("ops-mod3", kind, config, inputs=inputs, outputs={"plain": y, "grad/s/plain": gradient(weighted_sum(y), s)})
+
+    images = r.normal(1, 2, 9, 9)
+    taps = torch.tensor([2 ** -((k / 0.5) ** 2) for k in (-1, 0, 1)])
+    blur = {"sigma_0.5": resample.filter2d(images, taps / taps.sum())}
+    kind = "training.loss.StyleGAN2Loss.run_D (blur only)"
+    r.write("sg3-blur", kind, {"sigmas": [0.5]}, inputs={"img": images}, outputs=blur)
+
+    ours = {"resolution": 16, "num_layers": 3, "num_critical": 1, "channel_base": 64, "channel_max": 5}
+    ours |= {"margin_px": 3, "conv_kernel": 1, "radial_filters": True, "filter_size": 4, "output_scale": 0.5}
+    g = r.filled(stylegan3.Generator(z_dim=5, w_dim=6, c_dim=2, channels=2, mapping_layers=1, **ours))
+    for layer in g.synthesis.layers:
+        layer.magnitude_ema.abs_()
+    z, c = r.normal(4, 5), r.normal(4, 2)
+    image = g(z, c, psi=0.6, cutoff=2)
+    outputs = {"img": image, "ws": g.mapping(z, c, psi=0.6, cutoff=2), "grad/z": gradient(weighted_sum(image), z)}
+    names = {"resolution": "img_resolution", "margin_px": "margin_size", "radial_filters": "use_radial_filters"}
+    config = {names.get(name, name): value for name, value in ours.items()}
+    config |= {"z_dim": 5, "w_dim": 6, "c_dim": 2, "img_channels": 2, "mapping_kwargs": {"num_layers": 1}}
+    call, kind = {"kwargs": {"truncation_psi": 0.6, "truncation_cutoff": 2}}, "training.networks_stylegan3.Generator"
+    shared = {"inputs": {"z": z, "c": c}, "state": stylegan3_state(g)}
+    r.write("sg3-g", kind, config, outputs=outputs, call=call, **shared)
+
+
+FAMILIES = (augmentation, operations, stylegan2_networks, stylegan2_loss, stylegan2_loop, stylegan3_files)
