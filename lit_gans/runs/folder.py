@@ -20,7 +20,7 @@ if sys.platform != "win32":
 
 LOCK = ".lock"
 PATIENCE_S, PATIENCE_ELSEWHERE_S = 5.0, 120.0  # a file server keeps the locks of a dead machine for a while
-FROM_THE_START = {"config.yaml", "run.json", "index.html", "checkpoints", LOCK}
+FROM_THE_START = {"config.yaml", "run.json", "data.json", "index.html", "checkpoints", LOCK}
 WRITTEN_TO = ("checkpoints", "samples", "csv", "tensorboard")
 
 
