@@ -111,6 +111,7 @@ def build_logger(kind: LoggerName, run: Path, *, project: str = "lit_gans") -> L
 
 def _wandb(run: Path, mode: str, *, project: str) -> WandbLogger:
     """W&B's own variables win over our defaults. Where it cannot be reached, offline, with a line that says so."""
+    import wandb
     from wandb.errors import Error
 
     asked = os.environ.get
@@ -132,6 +133,7 @@ def _wandb(run: Path, mode: str, *, project: str) -> WandbLogger:
             f"Weights & Biases: offline ({reason}); training goes on, and --logger=csv needs no network",
             file=sys.stderr,
         )
+        wandb.teardown()  # its service holds the run's id, though there is no run
         return _wandb(run, "offline", project=project)
     return logger
 
