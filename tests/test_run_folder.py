@@ -40,8 +40,14 @@ def test_a_folder_that_is_there_is_not_taken(there: str, tmp_path: Path, capsys:
     assert new_run_folder(run).name == "run-4"
 
 
+def test_an_empty_folder_is_taken_once(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    assert [RunFolder.new(tmp_path / "run").path.name for _ in range(3)] == ["run", "run-2", "run-3"]
+
+
 def test_a_name_of_dots_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "notes.txt").touch()
     monkeypatch.chdir(tmp_path / "here")
     assert RunFolder.new(Path(".")).path == tmp_path / "here-2"
 

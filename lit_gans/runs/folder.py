@@ -25,8 +25,8 @@ WRITTEN_TO = ("checkpoints", "samples", "csv", "tensorboard")
 
 
 def new_run_folder(wanted: Path) -> Path:
-    """`wanted`, or `wanted-2`, `wanted-3`, ...: the first that is not there. `RunFolder.new` takes it."""
-    return next(p for p in _numbered(wanted) if not os.path.lexists(p))
+    """`wanted`, or `wanted-2`, `wanted-3`, ...: the first that is not there, or empty. `RunFolder.new` takes it."""
+    return next(p for p in _numbered(wanted) if not os.path.lexists(p) or (p.is_dir() and not any(p.iterdir())))
 
 
 def last_run_folder(wanted: Path) -> Path:
@@ -88,14 +88,12 @@ class RunFolder:
 
     @classmethod
     def new(cls, wanted: Path) -> RunFolder:
-        """`wanted`, or the first of `wanted-2`, ... that is not there, whatever those hold that are; it is made."""
+        """`wanted`, or the first of `wanted-2`, ... that is not there, or empty; it is made."""
         wanted.parent.mkdir(parents=True, exist_ok=True)
         for path in _numbered(wanted):
-            try:
-                path.mkdir()
-            except FileExistsError:
+            if not _claimed(path):
                 continue
-            if path != wanted:
+            if path.resolve() != wanted.resolve():
                 print(f"{wanted} is there already: this start writes to {path}", file=sys.stderr)
             return cls(path, fresh=True)
         raise AssertionError
@@ -108,6 +106,18 @@ class RunFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _claimed(path: Path) -> bool:
+    """Whether an empty folder, made if it is not there, is this start's: whoever first makes a file in it has it."""
+    try:
+        path.mkdir(exist_ok=True)
+        if any(path.iterdir()):
+            return False
+        os.close(os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+    except (FileExistsError, NotADirectoryError):
+        return False
+    return True
 
 
 def _lock(path: Path) -> int | None:
