@@ -61,7 +61,9 @@ def test_torchrun_goes_on_where_a_worker_was_killed(config: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", [[], ["--ckpt_path=auto"]])
+@pytest.mark.parametrize(
+    "option", [[], ["--ckpt_path=auto", "--model.init_args.total_kimg=24"]]
+)  # more than a lock's wait
 def test_simultaneous_starts_share_no_folder(option: list[str], config: Path, tmp_path: Path) -> None:
     """New ones take a folder each; of those that mean one and the same, one trains and the others say why not."""
     command = ["-m", "lit_gans.fit", "--config", str(config), f"--run_folder={tmp_path / 'run'}", *option]
