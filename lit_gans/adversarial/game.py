@@ -91,8 +91,8 @@ class Game(pl.LightningModule, ABC):
         self._updates_this_batch = 0
         self._part, self._parts = 0, 1  # the micro-batch being processed, out of how many
         self.reports = Reports()
-        self.optimizer_options: Options = []  # what the optimisers were built with; in the run before, where resumed
-        self.saved_options: Options | None = None
+        self.optimizer_options: Options = []  # what the optimisers were built with
+        self.saved_options: Options | None = None  # the same of the run that is resumed
         self._plain = False
         self._broken: dict[Optimizer, Tensor] = {}
         self._parameters_of_others: dict[Optimizer, list[nn.Parameter]] = {}
@@ -252,7 +252,7 @@ class Game(pl.LightningModule, ABC):
         hooked |= any(is_overridden(h, c, pl.Callback) for c in trainer.callbacks for h in hooks)  # type: ignore[attr-defined]
         simple = isinstance(trainer.strategy, (SingleDeviceStrategy, SyncAtStep))
         self._plain = simple and not hooked and trainer.precision in ("32-true", "64-true", "bf16-mixed")
-        self._parameters_of_others = {}
+        self._parameters_of_others, self._broken = {}, {}
         if self._compile:  # in place: state-dict names stay, and a module's own `forward` stays eager
             for network in self.networks():
                 network.compile(dynamic=False)

@@ -105,7 +105,7 @@ class Health(EveryKimg):
     # ---- divergence --------------------------------------------------------------------------------------------------
 
     def act(self, trainer: Trainer, game: Game) -> None:
-        figures = self._report.latest
+        figures = self._judged = self._report.latest
         self._judge(trainer, game, figures)
         self._judge_gradients(trainer, game)
         if {"real_sign", "fake_sign"} <= figures.keys():

@@ -85,6 +85,17 @@ def test_gradients_that_were_broken_once_are_forgotten(tmp_path: Path) -> None:
     assert gan.broken_gradients() == {}
 
 
+def test_a_second_training_forgets_the_gradients_of_the_first(tmp_path: Path) -> None:
+    gan = tiny_gan(total_kimg=0.032)
+    hook = gan.generator.layers[-1].bias.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.warns(UserWarning, match="gradients of generator"):
+        fit(tmp_path / "first", gan, Report(0.016), Health(0.016))
+    hook.remove()
+    gan.total_kimg = 0.064
+    fit(tmp_path / "second", gan, Report(0.016), Health(0.016))
+    assert gan.broken_gradients() == {}
+
+
 def test_logits_that_run_away_are_seen_and_the_limit_is_named(tmp_path: Path) -> None:
     with pytest.raises(DivergenceError, match=r"fake_logits 2e\+05, real_logits 2e\+05 .*health.divergence=10000"):
         fit(tmp_path, tiny_gan(total_kimg=1, lr=1e-9), Break(2e5, batch=0), Report(0.016), Health(0.016))

@@ -4,8 +4,8 @@ Rectified at a higher sampling rate, and filtered on the way down, a signal grow
 cannot hold. `plain` is the definition. On a CPU an operator of `torch.library` stands in for it: it takes some
 channels at a time, so that the samples in between, 4 or 16 times as many, are not all there at once, upsamples them
 in both directions together, and keeps one byte of each for the backward pass. Its gradient is linear and of the same
-kind (up, scale, down), so that one further operator serves all derivatives. A fused kernel for another device is
-registered for these two operators (`register_kernel`).
+kind (up, scale, down), so that one further operator serves all derivatives. They are what a fused kernel of another
+device would be registered for; there is none yet, and `filtered_lrelu` takes them on a CPU alone.
 """
 
 from __future__ import annotations
