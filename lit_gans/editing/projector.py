@@ -110,7 +110,7 @@ def render(model: GAN, ws: Tensor, noise: Mapping[str, Tensor], *, ema: bool = T
     ValueError for a name or shape that the model has not.
     """
     require(model, HasStyles, "rendering styles")
-    own = dict(model.named_buffers())
+    own = dict(model.named_buffers(remove_duplicate=False))
     wrong = [name for name, one in noise.items() if name not in own or own[name].shape != one.shape]
     if wrong:
         raise ValueError(
@@ -125,7 +125,7 @@ def noise_maps(model: GAN, *, ema: bool = True) -> dict[str, Tensor]:
     player = "generator_ema" if ema and model.generator_ema is not None else "generator"
     return {
         name: buffer
-        for name, buffer in model.named_buffers()
+        for name, buffer in model.named_buffers(remove_duplicate=False)  # of a released one both players are one
         if name.startswith(f"{player}.") and name.rpartition(".")[2] == NOISE_BUFFER
     }
 

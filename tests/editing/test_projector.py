@@ -264,3 +264,15 @@ def test_noise_of_either_generator(gan: StyleGAN2) -> None:
     changed = render(gan, gan.styles(gan.seeded_latents([1])), {name: -own_map})
     assert not torch.allclose(changed, gan.synthesize(gan.styles(gan.seeded_latents([1]))))
     assert isinstance(own_map, Tensor) and not isinstance(own_map, nn.Parameter)
+
+
+def test_noise_of_a_released_generator_which_is_both_players(gan: StyleGAN2) -> None:
+    released = StyleGAN2.from_generator(gan.generator_ema)
+    for ema, player in ((True, "generator_ema"), (False, "generator")):
+        maps = noise_maps(released, ema=ema)
+        assert len(maps) == 5 and all(name.startswith(f"{player}.") for name in maps)
+        ws = released.styles(released.seeded_latents([5]))
+        with torch.no_grad():
+            silent = render(released, ws, {name: torch.zeros_like(one) for name, one in maps.items()}, ema=ema)
+            assert torch.equal(silent, released.synthesize(ws, noise="none"))
+            assert torch.equal(render(released, ws, {}, ema=ema), gan.synthesize(ws))
