@@ -27,6 +27,7 @@ def evaluate(
     batch_size: int | None = None,
     neighbours: int | None = None,
     path_samples: int | None = None,
+    equivariance_samples: int | None = None,
     seed: int = 0,
     psi: float = 1.0,
     raw: bool = False,
@@ -50,9 +51,8 @@ def evaluate(
 ) -> "Evaluation":
     """Measures a run, a checkpoint or a folder of images: the values, with the protocol of each.
 
-    What is left out is as the run was configured, else 50,000 images through Inception; a folder is taken whole. A run
-    of a translator is measured as its EvaluateTranslation callback would, in all its directions. In a process group
-    all processes call it, and share the work.
+    What is left out is as the run was configured, else 50,000 images through Inception; a folder is taken whole. A
+    translator's run is measured as its EvaluateTranslation callback would. Processes of a group share the work.
 
     Args:
         target: run folder, .ckpt file, pretrained folder, or folder (or zip) of images.
@@ -66,6 +66,7 @@ def evaluate(
         batch_size: images at a time.
         neighbours: k of precision, recall, density and coverage, by default 5.
         path_samples: paths of each perceptual path length, by default 50,000.
+        equivariance_samples: of eq_t, eq_t_frac and eq_r each, by default 50,000.
         seed: which samples: image i has seed SEED * 10^9 + i.
         psi: truncation; 1 is none.
         raw: the generator itself, not its average.
@@ -99,12 +100,11 @@ def evaluate(
     if not target.exists():
         raise FileNotFoundError(f"{target} does not exist: give a run folder, a .ckpt file or a folder of images")
     given = {
-        "num_images": num_images, "extractor": extractor, "metrics": metrics, "batch_size": batch_size,
-        "split": split, "num_real": num_real, "neighbours": neighbours, "path_samples": path_samples,
-        "weights_path": weights_path, "seed": seed, "psi": psi, "ema": not raw, "lpips": lpips,
-        "lpips_weights": lpips_weights, "clip": clip, "clip_folder": clip_folder, "directions": directions,
-        "segmenter": measured.imported(segmenter) if isinstance(segmenter, str) else segmenter,
-        "num_segments": num_segments,
+        "num_images": num_images, "extractor": extractor, "metrics": metrics, "batch_size": batch_size, "split": split,
+        "num_real": num_real, "neighbours": neighbours, "path_samples": path_samples, "weights_path": weights_path,
+        "equivariance_samples": equivariance_samples, "ema": not raw, "lpips": lpips, "lpips_weights": lpips_weights,
+        "seed": seed, "psi": psi, "clip_folder": clip_folder, "directions": directions, "num_segments": num_segments,
+        "clip": clip, "segmenter": measured.imported(segmenter) if isinstance(segmenter, str) else segmenter,
     }  # fmt: skip
     cache, pictures = (None if path is None else Path(path) for path in (cache_dir, plots))
     where = measured.Where(find_device(device, double=True), cache, pictures, trust)

@@ -26,6 +26,8 @@ def sample(
     mix: tuple[str | Sequence[int], str | Sequence[int]] | None = None,
     mix_layers: str | Sequence[int] | None = None,
     noise: bool = False,
+    transform: Literal["translate", "rotate"] | None = None,
+    sticking: bool = False,
     frames: int = 60,
     format: Literal["gif", "mp4"] | None = None,
     fps: int = 25,
@@ -61,7 +63,9 @@ def sample(
         mix_layers: numbers such as 0-3, or "coarse" (4 and 8 px, the default), "middle" (16 and 32 px), "fine" (from
             64 px).
         noise: a table of the seeds without noise, with the constant noise, and with noise drawn anew.
-        frames: of the whole film.
+        transform: a film in which the image (with grid, each) moves on a circle, or turns, for StyleGAN2 and StyleGAN3.
+        sticking: a sheet of what sticks to the pixels: an image per seed, its neighbours' mean, and streaks on a walk.
+        frames: of the whole film or walk.
         format: of the film, by default the output's suffix, else gif; mp4 needs the extra `video`.
         fps: frames per second.
         device: cpu, cuda, cuda:1, ...; "auto" is the accelerator where there is one.
@@ -72,12 +76,13 @@ def sample(
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
     from lit_gans.adversarial.capabilities import Named, Samples, can, require
+    from lit_gans.base.images import save_png
     from lit_gans.base.processes import find_device
     from lit_gans.base.video import save_film
     from lit_gans.editing import sampling
     from lit_gans.editing.captions import captions_to_draw, save_attention, save_captioned, save_sentences
     from lit_gans.editing.films import film
-    from lit_gans.editing.styles import noise_table, style_mixing, truncation_sweep
+    from lit_gans.editing.styles import noise_table, sticking_sheet, style_mixing, truncation_sweep
     from lit_gans.runs.folder import check_output
     from lit_gans.runs.load import load_run
 
@@ -88,7 +93,7 @@ def sample(
     sampling.check_counts(seeds, interpolate, between=walks and said, frames=frames, fps=fps, batch_size=batch_size)
     form = sampling.form_of(
         psis, grid=grid, film=walks and not said, sentences=walks and said, mixing=mix is not None, noise=noise,
-        attention=attention,
+        attention=attention, moving=transform is not None, sticking=sticking,
     )  # fmt: skip
     layers, mix = sampling.mixed(mix, mix_layers)
     if space == "w" and form != "film":
@@ -111,8 +116,8 @@ def sample(
     if asked:
         sampling.check_captioned(form)
         return save_captioned(model, seeds, asked, target, grid=form == "grid", **draw)
-    if form == "film":
-        walk = {"count": interpolate, "frames": frames, "grid": grid, "space": space}
+    if form in sampling.FILMS:
+        walk = {"count": interpolate, "move": transform, "frames": frames, "grid": grid, "space": space}
         images, columns = film(model, seeds, classes, **walk, **draw)
         return [save_film(images, target, frames=frames, columns=columns, fps=fps)]
     if form == "grid":
@@ -120,6 +125,8 @@ def sample(
     if form == "singles":
         return sampling.save_singles(model, seeds, classes, target, **draw)
     draw["label"] = sampling.one_class(classes)
+    if form == "sticking":
+        return [save_png(sticking_sheet(model, seeds, steps=frames, **draw), target)]
     if form == "mixing":
         images = style_mixing(model, *mix, layers=layers, **draw)
     elif form == "noise":

@@ -13,11 +13,11 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from lit_gans.metrics.sources import Averages, Captioned, FromLatents, HasStyles, Input, Samples, Translates
+from lit_gans.metrics.sources import Averages, Captioned, FromLatents, HasStyles, Input, Samples, Transforms, Translates
 
 __all__ = [
     "Attends", "Averages", "Captioned", "FromLatents", "Grows", "HasStyles", "Input", "Kept", "Named", "Previews",
-    "Samples", "Translates", "can", "class_labels", "require",
+    "Samples", "Transforms", "Translates", "can", "class_labels", "require",
 ]  # fmt: skip
 
 C = TypeVar("C")
@@ -73,6 +73,7 @@ MAKES: dict[type, str] = {
     Samples: "draws images from seeds",
     FromLatents: "draws images of latents",
     HasStyles: "has styles (W) between latents and images",
+    Transforms: "moves and turns its input",
     Captioned: "draws what captions say",
     Attends: "attends to the words of captions",
     Translates: "translates images",

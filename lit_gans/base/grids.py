@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -61,5 +62,16 @@ def readable_grid(images: Tensor, columns: int) -> Tensor:
     if side >= READABLE_CELL_PX:
         return grid(images, columns)
     factor = max(min(-(-READABLE_CELL_PX // side), READABLE_WIDTH_PX // (columns * side)), 1)
-    large = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    large = torch.stack(_large(images, factor))
     return grid(F.pad(large, (0, LINE_PX, 0, LINE_PX), value=128), columns)[:, :-LINE_PX, :-LINE_PX]
+
+
+def joined(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Rows of uint8 images [C, H, W], of one height and any widths, as one image, parted like `readable_grid`."""
+    factor = max(-(-READABLE_CELL_PX // rows[0][0].shape[-2]), 1)
+    lines = [torch.cat([F.pad(image, (0, LINE_PX), value=128) for image in _large(row, factor)], 2) for row in rows]
+    return torch.cat([F.pad(line, (0, 0, 0, LINE_PX), value=128) for line in lines], 1)[:, :-LINE_PX, :-LINE_PX]
+
+
+def _large(images: Sequence[Tensor] | Tensor, factor: int) -> list[Tensor]:
+    return [image.repeat_interleave(factor, -1).repeat_interleave(factor, -2) for image in images]

@@ -30,7 +30,7 @@ class Evaluate(EveryKimg):
         extractor: as for `lit_gans.metrics.build_extractor`; only Inception's distance is called fid.
         metrics: some of `lit_gans.metrics.METRICS`; "separability" is a callback of its own, which needs classifiers.
         neighbours: k of precision, recall, density and coverage.
-        path_samples: paths of each perceptual path length.
+        path_samples: paths of each perceptual path length. equivariance_samples: of eq_t, eq_t_frac and eq_r each.
         batch_size: images at a time, per process.
         split: of the datamodule, to compare with.
         num_real: how many of its images; None for all.
@@ -55,6 +55,7 @@ class Evaluate(EveryKimg):
         metrics: Sequence[str] = DEFAULT_METRICS,
         neighbours: int = 5,
         path_samples: int = 10_000,
+        equivariance_samples: int = 10_000,
         batch_size: int = 100,
         split: str = "train",
         num_real: int | None = None,
@@ -65,7 +66,8 @@ class Evaluate(EveryKimg):
     ) -> None:
         settings = Settings(
             metrics=metrics, num_images=num_images, batch_size=batch_size, split=split, num_real=num_real,
-            neighbours=neighbours, path_samples=path_samples, extractor=extractor, weights_path=weights_path,
+            neighbours=neighbours, path_samples=path_samples, equivariance_samples=equivariance_samples,
+            extractor=extractor, weights_path=weights_path,
         )  # fmt: skip
         self._start(every_kimg, settings, at_start=at_start, at_end=at_end, cache_dir=cache_dir)
 

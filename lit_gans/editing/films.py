@@ -1,4 +1,4 @@
-"""Films of a walk through latents or styles, from seed to seed and back to the first."""
+"""Films of a walk through latents or styles, from seed to seed and back to the first; films of images that move."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lit_gans.adversarial.capabilities import FromLatents, HasStyles
+from lit_gans.adversarial.capabilities import FromLatents, HasStyles, Transforms
 from lit_gans.base.interpolation import arc, lerp
 from lit_gans.editing.sampling import rows_of
 from lit_gans.editing.styles import draw_latents, draw_styles, styles_of
+from lit_gans.metrics.equivariance import TRANSLATE_MAX, rotation, translation
 from lit_gans.metrics.path_length import check_space
 
 
@@ -21,7 +22,8 @@ def film(
     seeds: Sequence[int],
     classes: Sequence[int] | None,
     *,
-    count: int,
+    count: int | None,
+    move: Literal["translate", "rotate"] | None = None,
     frames: int,
     grid: bool,
     space: Literal["z", "w"],
@@ -31,8 +33,13 @@ def film(
 ) -> tuple[Tensor, int]:
     """(uint8 [frames * cells, C, H, W], columns): all cells of a frame, then the next; `count` seeds for each cell.
 
-    ValueError for a walk in W through a model without.
+    With `move`, that of `moving_film`. ValueError for a walk in W through a model without.
     """
+    if move is not None:
+        return moving_film(
+            model, seeds, classes, move=move, frames=frames, grid=grid, psi=psi, ema=ema, batch_size=batch_size
+        )
+    assert count is not None
     check_space(model, space)
     groups = [seeds[i : i + count] for i in range(0, len(seeds) - count + 1, count)]
     if not grid:
@@ -48,6 +55,38 @@ def film(
     z = paths.repeat(len(rows), 1, 1).transpose(0, 1)  # [frames, rows * groups, Z]
     labels = torch.tensor(rows).repeat_interleave(len(groups)).repeat(frames) if model.num_classes else None
     return draw_latents(model, z.flatten(0, 1), labels=labels, psi=psi, ema=ema, batch_size=batch_size), columns
+
+
+MOVES = {
+    "translate": lambda t: translation(TRANSLATE_MAX * math.cos(t), TRANSLATE_MAX * math.sin(t)),
+    "rotate": rotation,
+}
+"""How an image has moved at angle t of a round, from 0 to 2 pi: on a circle of 1/8 of its side, or about its middle."""
+
+
+def moving_film(
+    model: Transforms,
+    seeds: Sequence[int],
+    classes: Sequence[int] | None,
+    *,
+    move: Literal["translate", "rotate"],
+    frames: int,
+    grid: bool,
+    psi: float,
+    ema: bool,
+    batch_size: int,
+) -> tuple[Tensor, int]:
+    """(uint8 [frames * cells, C, H, W], columns), as `film`: what the generator draws when its input makes one round.
+
+    In a perfect generator all details move with their image; what stays where it is sticks to the pixels.
+    """
+    rows = rows_of(model, classes) if grid else [None if classes is None else classes[0]]
+    seeds = seeds if grid else seeds[:1]
+    ws = torch.cat([styles_of(model, seeds, label=row, psi=psi, ema=ema) for row in rows])
+    columns = len(seeds) if len(rows) > 1 else math.ceil(math.sqrt(len(ws)))
+    turns = [MOVES[move](2 * math.pi * i / frames).inverse() for i in range(frames)]
+    drawn = [draw_styles(model, ws, transform=turn, ema=ema, batch_size=batch_size) for turn in turns]
+    return torch.cat(drawn), columns
 
 
 def style_loop(

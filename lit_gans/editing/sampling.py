@@ -11,14 +11,16 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lit_gans.adversarial.capabilities import Attends, Captioned, FromLatents, HasStyles, Samples
+from lit_gans.adversarial.capabilities import Attends, Captioned, FromLatents, HasStyles, Samples, Transforms
 from lit_gans.adversarial.preview import draw
 from lit_gans.base.grids import MAX_CLASSES, readable_grid, spread
 from lit_gans.base.images import save_png
 from lit_gans.data.described import listed_classes
 from lit_gans.editing.styles import GROUPS
 
-Form = Literal["singles", "grid", "film", "sentences", "attention", "mixing", "truncation", "noise"]
+Form = Literal[
+    "singles", "grid", "film", "sentences", "attention", "mixing", "truncation", "noise", "moving", "sticking"
+]  # fmt: skip
 SEED_LIMIT = 2**63
 
 
@@ -39,7 +41,10 @@ FORMS: dict[Form, Kind] = {
     "mixing": Kind("a table of mixed styles", "mixing.png", HasStyles),
     "truncation": Kind("a table of psi", "truncation.png", Samples),
     "noise": Kind("a table of noise", "noise.png", HasStyles),
+    "moving": Kind("a film of moves", "moving.gif", Transforms),
+    "sticking": Kind("a sheet of texture sticking", "sticking.png", FromLatents),
 }
+FILMS: tuple[Form, ...] = ("film", "moving")
 
 
 # ---- what is asked for -----------------------------------------------------------------------------------------------
@@ -143,16 +148,16 @@ def mixed(
 
 def target_of(output: Path, format: str | None, form: Form) -> Path:
     """The folder of single images, or the file of a picture or film."""
-    suffixes = () if form == "singles" else (".gif", ".mp4") if form == "film" else (".png",)
+    suffixes = () if form == "singles" else (".gif", ".mp4") if form in FILMS else (".png",)
     if output.suffix in (".png", ".gif", ".mp4") and not output.is_dir():
         if output.suffix not in suffixes:
             fits = f" or a file {' or '.join(suffixes)}" if suffixes else ""
             raise ValueError(f"output {output} does not fit {FORMS[form].what}: give a folder{fits}")
-        if format is not None and form == "film" and output.suffix != f".{format}":
+        if format is not None and form in FILMS and output.suffix != f".{format}":
             raise ValueError(f"output {output} and format {format!r} contradict each other: leave one out")
         return output
     file = output / FORMS[form].file
-    return file.with_suffix(f".{format}") if form == "film" and format else file
+    return file.with_suffix(f".{format}") if form in FILMS and format else file
 
 
 def check_classes(model: Samples, classes: Sequence[int] | None) -> None:

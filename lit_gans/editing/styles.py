@@ -13,10 +13,12 @@ from torch import Tensor
 
 from lit_gans.adversarial.capabilities import class_labels, require
 from lit_gans.adversarial.preview import draw
+from lit_gans.base.grids import joined
 from lit_gans.base.images import to_uint8
-from lit_gans.base.random import Draws, drawing
+from lit_gans.base.interpolation import arc, lerp
+from lit_gans.base.random import Draws, derive_seed, drawing
 from lit_gans.editing.projector import noise_maps
-from lit_gans.metrics.sources import FromLatents, HasStyles, Samples
+from lit_gans.metrics.sources import FromLatents, HasStyles, Samples, Transforms
 
 # Two layers at each size (Karras et al., 2019, Sec. 3.1): pose and shape; hair, eyes; colours. No model has over 32.
 GROUPS = {"coarse": range(4), "middle": range(4, 8), "fine": range(8, 32)}
@@ -128,9 +130,51 @@ def draw_latents(
     return _in_parts(render, len(z), batch_size)
 
 
-def draw_styles(gan: HasStyles, ws: Tensor, *, ema: bool = True, batch_size: int = 64) -> Tensor:
-    """ws [N, L, W] -> uint8 [N, C, H, W] on the CPU, `batch_size` at a time."""
-    return _in_parts(lambda part: gan.synthesize(ws[part], ema=ema), len(ws), batch_size)
+def draw_styles(
+    gan: HasStyles, ws: Tensor, *, transform: Tensor | None = None, ema: bool = True, batch_size: int = 64
+) -> Tensor:
+    """ws [N, L, W] -> uint8 [N, C, H, W] on the CPU, `batch_size` at a time; transform [3, 3] as for `Transforms`."""
+    if transform is None:
+        render = partial(gan.synthesize, ema=ema)
+    else:
+        moves = require(gan, Transforms, "a transform")
+        render = partial(moves.synthesize_transformed, transform=transform, ema=ema)
+    return _in_parts(lambda part: render(ws[part]), len(ws), batch_size)
+
+
+def sticking_sheet(
+    gan: FromLatents,
+    seeds: Sequence[int],
+    *,
+    label: int | None = None,
+    steps: int = 60,
+    neighbours: int = 64,
+    reach: float = 0.2,
+    psi: float = 1.0,
+    ema: bool = True,
+    batch_size: int = 64,
+) -> Tensor:
+    """Texture that sticks to the pixels (Karras et al., 2021, Fig. 1): one uint8 image [C, H', W'], a row per seed.
+
+    The seed's image; the mean of `neighbours` images whose latents lie `reach` of the way to others, where what moves
+    with the image is blurred and what sticks stays sharp; and the middle columns [C, H, steps] of the images on a way
+    to another latent, beside each other, where what sticks makes streaks. label as for `styles_of`.
+    """
+    require(gan, FromLatents, "a sheet of texture sticking")
+    blend = arc if gan.prior.spherical else lerp
+    rows = []
+    for seed in seeds:
+        own = gan.seeded_latents([seed])
+        end, *_ = others = gan.seeded_latents([derive_seed("sticking", seed, i) for i in range(1 + neighbours)])
+        t = torch.linspace(0, 1, steps, device=own.device, dtype=own.dtype)[:, None]
+        walk = blend(own.expand(steps, -1), end.expand(steps, -1), t)
+        near = blend(own.expand(neighbours, -1), others[1:], torch.full_like(others[1:, :1], reach))
+        labels = _labels(gan, [seed], label)
+        labels = None if labels is None else labels.expand(steps + neighbours)
+        images = draw_latents(gan, torch.cat([walk, near]), labels=labels, psi=psi, ema=ema, batch_size=batch_size)
+        columns = images[:steps, :, :, images.shape[-1] // 2].permute(1, 2, 0)
+        rows.append([images[0], images[steps:].double().mean(0).round().to(torch.uint8), columns])
+    return joined(rows)
 
 
 def _in_parts(render: Callable[[slice], Tensor], count: int, batch_size: int) -> Tensor:

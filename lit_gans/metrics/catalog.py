@@ -17,7 +17,7 @@ Better = Literal["lower", "higher"]
 CLIP = "openai/clip-vit-base-patch16"  # of clip_score, unless another is named
 OFFERS: Mapping[str, frozenset[str]] = {
     "samples": frozenset({"features", "spatial", "logits", "sets", "classes", "reals", "latents", "styles", "lpips",
-                          "classifiers"}),
+                          "transforms", "classifiers"}),
     "images": frozenset({"features", "spatial", "logits", "sets", "classes", "reals"}),
     "translations": frozenset({"features", "sets", "pairs", "lpips", "segmenter"}),
     "pairs": frozenset({"pairs", "lpips", "pd"}),
@@ -34,9 +34,9 @@ class Metric:
         name: what it is asked for by; `also`: other names for it.
         numbers: the beginnings of its numbers' names, with the better direction: "kid" also stands for "kid_ba".
         needs: what it looks at. "features" of the extractor that is chosen, its "spatial" ones and "logits", whole
-            "sets" of features and not moments alone, the real images themselves ("reals"), their "classes"; "latents"
-            and "styles" of a generator; "pairs" of pictures; "captions"; the networks "lpips", "pd", "clip",
-            "segmenter" and "classifiers"; "retrieval", which no evaluation has: it is taken in Python.
+            "sets" of features and not moments alone, the real images themselves ("reals"), their "classes"; "latents",
+            "styles" and "transforms" of a generator; "pairs" of pictures; "captions"; the networks "lpips", "pd",
+            "clip", "segmenter" and "classifiers"; "retrieval", which no evaluation has: it is taken in Python.
         help: what it says, in a line.
         build: "module:function" in `lit_gans.metrics`; function(context, **options) gives the `Measure`, or None where
             the context says why there is none.
@@ -87,6 +87,11 @@ def _path(space: str, sampling: str, crop: bool) -> Metric:
     )
 
 
+def _equivariance(name: str, help: str) -> Metric:
+    build, needs = "equivariance:EquivarianceMeasure", "latents styles transforms"
+    return _metric(name, build, needs, f"equivariance to {help}, in dB", "higher", options={"kind": name})
+
+
 CATALOG: Mapping[str, Metric] = {metric.name: metric for metric in (
     _metric("frechet", "frechet:FrechetMeasure", "features", "Fréchet distance of features", also=("fid",),
             numbers={"fid": "lower", "frechet": "lower"}, default=("samples", "translations")),
@@ -114,6 +119,9 @@ CATALOG: Mapping[str, Metric] = {metric.name: metric for metric in (
     _metric("modes", "modes:ModeMeasure", "features logits classes", "of StackedMNIST's 1000 modes, those drawn",
             numbers={"modes": "higher", "mode_divergence": "lower"}),
     *(_path(space, sampling, crop) for space in ("z", "w") for sampling in ("full", "end") for crop in (False, True)),
+    _equivariance("eq_t", "translation by whole pixels"),
+    _equivariance("eq_t_frac", "translation by fractions of pixels"),
+    _equivariance("eq_r", "rotation"),
     _metric("separability", "separability:SeparabilityMeasure", "latents classifiers",
             "linear separability of attributes (from Python)", "lower"),
     _of_pairs("psnr", "pairs", "peak signal-to-noise ratio, in dB", "higher", default=("translations",)),

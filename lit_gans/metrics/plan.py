@@ -24,6 +24,7 @@ class Plan:
         neighbours: k of precision, recall, density and coverage (3 in Kynkäänniemi et al., 5 in Naeem et al.).
         seed, psi, ema: which samples, how truncated, of the averaged generator or of the generator itself.
         path_samples: paths of each perceptual path length; published ones have 50,000 or 100,000.
+        equivariance_samples: of each of the metrics of equivariance; published 50,000.
         separability_samples: of which the half with the surest labels is used; published 200,000.
         num_segments, ignored: classes of the segmenter, and the true label that is not judged.
     """
@@ -39,6 +40,7 @@ class Plan:
     psi: float = 1.0
     ema: bool = True
     path_samples: int = 50_000
+    equivariance_samples: int = 50_000
     separability_samples: int = 200_000
     num_segments: int = 0
     ignored: int | None = IGNORED
@@ -47,7 +49,7 @@ class Plan:
         object.__setattr__(self, "metrics", chosen(self.metrics, self.kind))
         if self.kind == "samples" and (self.num_images is None or self.num_images < 2):
             raise ValueError(f"num_images is {self.num_images}; a distance needs 2 or more")
-        for name in ("batch_size", "neighbours", "path_samples", "separability_samples"):
+        for name in ("batch_size", "neighbours", "path_samples", "equivariance_samples", "separability_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
 

@@ -41,6 +41,7 @@ class Settings:
     num_real: int | None = None
     neighbours: int = 5
     path_samples: int = 50_000
+    equivariance_samples: int = 50_000
     seed: int = 0
     psi: float = 1.0
     ema: bool = True

@@ -82,6 +82,18 @@ class HasStyles(FromLatents, Protocol):
         """ws [N, L, W] -> images [N, C, R, R], not clamped; differentiable."""
 
 
+@runtime_checkable
+class Transforms(HasStyles, Protocol):
+    """A style-based generator whose input can be moved and turned, and the image with it."""
+
+    def synthesize_transformed(self, ws: Tensor, transform: Tensor, *, ema: bool = True) -> Tensor:
+        """As `synthesize`, with its input seen through `transform` [3, 3].
+
+        It leads from places in the picture, which is 1 wide and 1 high, with its middle at 0 and y down, to places in
+        what the picture is made of: the inverse of what happens to the picture.
+        """
+
+
 class Input(NamedTuple):
     """What a translator takes: pictures of so many channels, or label maps, whose grey values are classes."""
 

@@ -18,7 +18,7 @@ from lit_gans.metrics.measures import Context, FakeBatch
 from lit_gans.metrics.path_length import SEED_STRIDE, check_space
 from lit_gans.metrics.plan import Plan
 from lit_gans.metrics.reals import RealImages, Reals
-from lit_gans.metrics.sources import Averages, FromLatents, Samples
+from lit_gans.metrics.sources import Averages, FromLatents, Samples, Transforms
 from lit_gans.metrics.text import read_captions
 
 _SENSIBLE_REACH = 8.0  # networks without a last tanh overshoot by far less
@@ -163,6 +163,8 @@ def _check_model(model: Samples, plan: Plan) -> None:
     """ValueError for metrics of a latent space that the model has not."""
     if (names := plan.looking_at("latents")) and not isinstance(model, FromLatents):
         raise ValueError(f"{', '.join(names)} walk from latent to latent; a {type(model).__name__} draws from none")
+    if (names := plan.looking_at("transforms")) and not isinstance(model, Transforms):
+        raise ValueError(f"{', '.join(names)} move what an image is made of; a {type(model).__name__} cannot")
     if plan.looking_at("styles"):
         check_space(model, "w")
 

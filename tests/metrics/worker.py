@@ -11,8 +11,10 @@ from lit_gans.base.processes import first_on_rank_zero
 from lit_gans.data import Digits
 from lit_gans.metrics import Plan, build_extractor, classifiers, evaluate_gan, extractors
 from lit_gans.metrics.classifiers import Training
+from lit_gans.metrics.equivariance import measure_equivariance
 
 from .common import PixelFeatures, SpatialFeatures, brightness, conditional, digits, squared
+from .waves import KINDS, Waves
 
 
 def fail() -> None:
@@ -72,7 +74,8 @@ def everything(rank: int = 0, world: int = 1) -> dict[str, float]:
     )  # fmt: skip
     assert len(seen) == (rank == 0) and all(shown.images.shape == (61, 1, 16, 16) for shown in seen)
     pictures = {"pictures": float(seen[0].images.double().mean())} if seen else {}
-    return {**evaluation.values, **pictures}
+    moves = {k: measure_equivariance(Waves(16, "stay"), k, num_samples=21, rank=rank, world=world) for k in KINDS}
+    return {**evaluation.values, **pictures, **moves}
 
 
 def train_one() -> str:

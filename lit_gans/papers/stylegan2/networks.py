@@ -267,6 +267,23 @@ class SynthesisBlock(nn.Module):
         return x, image
 
 
+def seen_through(const: Tensor, transform: Tensor) -> Tensor:
+    """const [C, S, S] -> the same at the places to which `transform` [3, 3] leads: see `Transforms`.
+
+    The constant is 1 wide and high, with its middle at 0, and goes on periodically; between its points it is the sum of
+    waves that goes through them.
+    """
+    size = const.shape[-1]
+    line = (torch.arange(size, dtype=torch.float64) + 0.5) / size - 0.5
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    places = torch.stack([x, y, torch.ones_like(x)], 2) @ transform.cpu().double()[:2].T  # [S, S, 2]
+    waves = torch.arange(size // 2 + 1, dtype=torch.float64)  # both ways, the fastest, its own mirror, once
+    often = (2.0 - ((waves == 0) | (waves == size // 2)).double()) / size
+    phases = 2 * math.pi * (places[..., None] - line)[..., None] * waves  # [S, S, 2, S, waves]
+    along_x, along_y = (phases.cos() @ often).to(const).unbind(2)  # [S, S, S]: what each point gives to each place
+    return torch.einsum("crs,yxs,yxr->cyx", const, along_x, along_y)
+
+
 class SynthesisNetwork(nn.Module):
     """ws [N, L, W] -> images [N, C, R, R], around [-1, 1] but not confined to it; L is `num_ws`."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from lit_gans.adversarial import GAN, lazy_adam
@@ -15,7 +16,7 @@ from lit_gans.augment import AdaptiveAugment
 from lit_gans.base.processes import mean_over_processes
 from lit_gans.base.random import Draws
 from lit_gans.nn.mode import evaluating
-from lit_gans.papers.stylegan2.networks import Architecture, Discriminator, Generator, Half, Noise
+from lit_gans.papers.stylegan2.networks import Architecture, Discriminator, Generator, Half, Noise, seen_through
 
 
 class StyleGAN2(GAN):
@@ -263,3 +264,12 @@ class StyleGAN2(GAN):
     def synthesize(self, ws: Tensor, *, ema: bool = True, noise: Noise = "const") -> Tensor:
         """ws [N, L, W] -> images [N, C, H, W] in single precision, not clamped; differentiable."""
         return self.player(ema=ema).synthesis(ws, noise=noise, force_fp32=True)
+
+    def synthesize_transformed(self, ws: Tensor, transform: Tensor, *, ema: bool = True) -> Tensor:
+        """As `synthesize`, with the learned constant seen through `transform` [3, 3], as a periodic picture.
+
+        The paper moves nothing; it is here to be compared with StyleGAN3. Noise maps stay where they are.
+        """
+        synthesis = self.player(ema=ema).synthesis
+        moved = {"blocks.4.const": seen_through(synthesis.blocks["4"].const, transform)}
+        return functional_call(synthesis, moved, ws, {"noise": "const", "force_fp32": True})

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from lit_gans.adversarial import GAN, lazy_adam
@@ -242,6 +243,11 @@ class StyleGAN3(GAN):
     def synthesize(self, ws: Tensor, *, ema: bool = True) -> Tensor:
         """ws [N, L, W] -> images [N, C, H, W] in single precision, not clamped; differentiable."""
         return self.player(ema=ema).synthesis(ws, force_fp32=True)
+
+    def synthesize_transformed(self, ws: Tensor, transform: Tensor, *, ema: bool = True) -> Tensor:
+        """As `synthesize`, with `transform` [3, 3] in place of the input's own: see `SynthesisInput`."""
+        moved = {"input.transform": transform.to(ws)}
+        return functional_call(self.player(ema=ema).synthesis, moved, ws, {"force_fp32": True})
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:
