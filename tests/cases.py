@@ -1,10 +1,11 @@
 """Every paper at a size that trains in seconds: what the battery, resume and distributed tests run over."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import pytest
 import torch
 
 from lit_gans import papers
@@ -14,8 +15,15 @@ from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.data import Digits
 
 BATCH = 16
+# Another case stands for their paper where all cases would take long; they are run with the slow tests.
+VARIANTS = ("msg-gan-wgan", "msg-gan-style", "pggan-classes", "stylegan1-wgan-gp", "stylegan3-t")
 # Run in as many parts on one process as on two.
 IN_PARTS = ("gan-minimax", "msg-gan", "msg-gan-wgan", "msg-gan-style", "pggan", "stylegan1", "stylegan2", "stylegan3-t")
+
+
+def each(names: Iterable[str], *, slow: Sequence[str] = VARIANTS) -> list:
+    """The names as parameters of a test, those of `slow` marked so."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
 
 
 def tiny(cls: type[GAN], **arguments: Any) -> Callable[..., GAN]:

@@ -158,6 +158,7 @@ def test_pictures_of_the_evaluation(run: Path, tmp_path: Path, capsys: pytest.Ca
     assert str(tmp_path / "plots" / "tsne.png") in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_processes_share_the_work_and_find_the_same(run: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["evaluate"]["extractor"] = "random_inception"

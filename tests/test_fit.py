@@ -496,7 +496,11 @@ def wait_for(folder: Path, kimg: float, process: subprocess.Popen, *, timeout_s:
 
 @pytest.mark.parametrize(
     ("number", "devices"),
-    [(signal.SIGTERM, 1), pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow), (signal.SIGTERM, 2)],
+    [
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_stop_signals_save_and_the_run_continues_exactly(
     number: signal.Signals, devices: int, config: Path, tmp_path: Path

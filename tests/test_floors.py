@@ -98,6 +98,7 @@ def test_looking_for_a_process_does_not_end_it_on_windows(monkeypatch: pytest.Mo
     assert packing._is_running(str(os.getpid())) and not packing._is_running(str(2**22 + 1))
 
 
+@pytest.mark.slow
 def test_what_windows_lacks_is_not_needed_to_start() -> None:
     """Neither locks of files nor the sizes of processes, which only POSIX has."""
     code = """

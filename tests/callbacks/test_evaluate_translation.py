@@ -223,7 +223,8 @@ def everything(rank: int = 0, world: int = 1) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
 def test_processes_together_find_what_one_finds(world: int) -> None:
     outputs = run_processes(world, ["-m", "tests.callbacks.test_evaluate_translation"])
     expected = everything()

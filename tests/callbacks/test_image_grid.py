@@ -111,6 +111,6 @@ def test_of_a_game_that_shows_nothing_that_is_said(tmp_path: Path, capsys: pytes
         def configure_optimizers(self) -> list[torch.optim.Optimizer]:
             return [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)]
 
-    fit(tmp_path, Silent(), ImageGrid(0.016))
+    fit(tmp_path, Silent(total_kimg=0.032), ImageGrid(0.016))
     assert "no pictures are drawn: a Silent has no preview, nor samples" in capsys.readouterr().err
     assert not (tmp_path / "samples").exists()

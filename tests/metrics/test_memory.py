@@ -58,6 +58,7 @@ def mib(code: str) -> float:
     return float(done.stdout.split()[-1])
 
 
+@pytest.mark.slow
 def test_50000_features_are_held_once() -> None:
     once = 50_000 * 2048 * 4 / 2**20
     assert once < mib(FEATURES) < 1.15 * once
@@ -68,5 +69,6 @@ def test_overlap_of_10000_with_10000_stays_below_two_gigabytes() -> None:
     assert mib(OVERLAP.format(width=2048)) < 2048
 
 
+@pytest.mark.slow
 def test_overlap_needs_no_more_for_many_than_for_a_tile() -> None:
     assert mib(OVERLAP.format(width=8)) < 763  # all distances at once, and nothing else

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from lit_gans.adversarial import Game
 from lit_gans.base.random import drawing
-from tests.cases import StopAt, largest_difference, state
+from tests.cases import StopAt, each, largest_difference, state
 from tests.memory import StepMemory
 from tests.papers.games import GANS, OTHERS
 
 BATCH, PARTS = 32, 4
 SHARED = ("dcgan", "dcgan-r1", "pix2pix-batch", "stackgan", "stackgan2-captions", "stackgan2-none", "attngan")
 OWN = ("cgan-conv", "msg-gan", "pggan", "stylegan2", "stylegan3-t", "cyclegan-usual", "pix2pixhd", "damsm-lstm")
+QUICK = {"dcgan", "stackgan", "stylegan2", "pix2pix-batch"}  # the others are slow tests
 STAGE2 = {"stackgan": {"stage1_kimg": 0.0}}
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random weights and is not trained.*")
@@ -50,7 +51,7 @@ def kept(game: Game, make: Any, *inputs: Tensor | None) -> list[Any]:
     return made
 
 
-@pytest.mark.parametrize("name", [*SHARED, *OWN])
+@pytest.mark.parametrize("name", each([*SHARED, *OWN], slow={*SHARED, *OWN} - QUICK))
 def test_memory_falls_with_the_number_of_parts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To a quarter, but for gradients, of which there are as many as ever."""
     found = peak(name, tmp_path, parts=PARTS)

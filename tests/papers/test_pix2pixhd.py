@@ -234,6 +234,7 @@ def felt(game: Pix2PixHD) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in game.state_dict().items() if name not in void}
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(pictures: Path, tmp_path: Path) -> None:
     run_processes(2, ["-m", "tests.papers.test_pix2pixhd", str(pictures), str(tmp_path)])
     for name, build in CASES.items():

@@ -9,6 +9,7 @@ from lit_gans import fit
 from lit_gans.adversarial import GAN
 from lit_gans.runs.configs import shipped_configs
 from lit_gans.runs.load import load_run
+from tests.cases import each
 
 NAMES = [name for name in shipped_configs() if name.split("/")[0] in ("pix2pix", "cyclegan", "pix2pixhd")]
 LABELS = 11  # of ShapePairs' label maps
@@ -35,7 +36,7 @@ def arguments(name: str, *, folder: Path) -> list[str]:
     return argv
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each(NAMES, slow=["cyclegan/monet2photo", "pix2pixhd/cityscapes512", "pix2pix/maps"]))
 def test_every_shipped_config_trains_two_batches(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert fit.main(arguments(name, folder=tmp_path / "run")) == 0
     assert f"lit-gans translate {tmp_path / 'run'}" in capsys.readouterr().out

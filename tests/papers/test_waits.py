@@ -10,14 +10,15 @@ import torch
 
 from lit_gans.adversarial import Progressive
 from lit_gans.callbacks import EMA, AdaptiveAugmentation, FadeIn
-from tests.cases import BATCH
+from tests.cases import BATCH, each
 from tests.papers.games import GANS, OTHERS
 from tests.waits import DEVICE, waits_of
 
+QUICK = {"wgan-gp", "pggan", "stylegan2-ada", "pix2pix-batch", "stackgan"}  # the others are slow tests
 pytestmark = pytest.mark.filterwarnings("ignore:.*random weights and is not trained.*")
 
 
-@pytest.mark.parametrize("name", GANS)
+@pytest.mark.parametrize("name", each(GANS, slow=set(GANS) - QUICK))
 def test_steps_of_gans_wait_for_nothing(name: str, tmp_path: Path) -> None:
     build, data = GANS[name]
     game, callbacks = build(), [EMA(0.1)]
@@ -28,7 +29,7 @@ def test_steps_of_gans_wait_for_nothing(name: str, tmp_path: Path) -> None:
     assert waits_of(game, data(tmp_path), tmp_path, batches=4, callbacks=callbacks) == []
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", each(OTHERS, slow=set(OTHERS) - QUICK))
 def test_steps_of_other_games_wait_for_nothing(name: str, tmp_path: Path) -> None:
     build, data = OTHERS[name]
     game = build()

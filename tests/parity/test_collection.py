@@ -121,6 +121,7 @@ def test_what_is_not_understood_fails_by_name(written: Path, tmp_path: Path) -> 
         assert any(message in failure for failure in said), f"{stem}: {message!r} is not in {said}"
 
 
+@pytest.mark.slow
 def test_of_an_empty_folder_every_test_says_that_nothing_is_there(tmp_path: Path) -> None:
     (tmp_path / "golden").mkdir()
     found = outcomes(tmp_path / "golden", "-k", "absent")

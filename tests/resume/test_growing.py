@@ -41,6 +41,7 @@ def test_a_run_that_is_saved_while_it_fades_samples_as_it_stood(name: str, tmp_p
     assert torch.equal(loaded.sample(range(3)), gan.sample(range(3))) and loaded.sample([0]).shape[-1] == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_that_is_killed_in_the_middle_of_a_fade_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.resume.growing", str(tmp_path / "killed"), name]
@@ -55,6 +56,7 @@ def test_a_run_that_is_killed_in_the_middle_of_a_fade_goes_on_bit_for_bit(name: 
     assert largest_difference(unbroken, state(resumed, trainer)) == 0.0
 
 
+@pytest.mark.slow
 def test_two_processes_grow_as_one(tmp_path: Path) -> None:
     """Across all transitions, with another batch size at the last; each process's half is one of two parts here."""
     run_processes(2, ["-m", "tests.resume.growing", str(tmp_path)])

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from lit_gans.base.checkpoints import checkpoints
-from tests.cases import CASES, largest_difference, state, train
+from tests.cases import CASES, each, largest_difference, state, train
 from tests.distributed.launch import ROOT, run_processes
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", each(CASES))
 def test_ten_batches_are_five_and_five(name: str, tmp_path: Path) -> None:
     whole = CASES[name]()
     unbroken = state(whole, train(whole, tmp_path / "whole", batches=10))
@@ -35,6 +35,7 @@ def killed_run(folder: Path, how: str) -> list[Path]:
     return checkpoints(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "left_at_kimg"), [("after-batch-8", "kimg00000.096"), ("while-writing", "kimg00000.048")]
 )

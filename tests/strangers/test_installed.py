@@ -87,6 +87,7 @@ def test_what_a_package_cannot_add_is_told_and_left_out(site: Path, entry: str, 
     assert {cls.__name__ for cls in found} == {"Foreign", "ForeignStripes"}
 
 
+@pytest.mark.slow
 def test_a_file_of_the_working_folder_is_trained_by_the_command_in_two_processes(tmp_path: Path) -> None:
     command, work = tmp_path / "bin" / "lit-gans", tmp_path / "work"  # python sees the command's folder, not this one
     for folder in (command.parent, work):
