@@ -270,6 +270,18 @@ def test_styles_and_synthesis_are_the_two_halves_of_a_sample() -> None:
     assert torch.allclose(average[0], average[2], atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [{}, {"conv_kernel": 1, "radial_filters": True}], ids=["t", "r"])
+def test_a_generator_is_exported(shape: dict[str, Any]) -> None:
+    """By torch.export, for any number of images."""
+    torch.manual_seed(0)
+    network = Generator(resolution=16, z_dim=8, w_dim=8, num_layers=3, channel_base=64, channel_max=4, **shape)
+    network.eval().requires_grad_(False)
+    program = torch.export.export(network, (torch.randn(3, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    z = torch.randn(5, 8)
+    assert torch.allclose(program.module()(z), network(z), atol=1e-5)
+
+
 def test_a_generator_alone_is_a_model() -> None:
     network = generator(channels=1, c_dim=3)
     gan = StyleGAN3.from_generator(network)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from lit_gans.metrics import FrechetDistance, manifold_overlap
+from lit_gans.metrics.features import Moments
+from lit_gans.metrics.frechet import frechet_distance
 from lit_gans.metrics.kernel import squared_mmd
 from lit_gans.metrics.manifold import neighbour_radii
 from lit_gans.metrics.score import class_scores
@@ -53,6 +55,24 @@ def found_by_name(golden: Golden, functions: dict[str, Callable[..., Tensor]], *
     """For each recorded name that a pattern fits, its function of the inputs and of the pattern's groups."""
     matches = ((re.fullmatch(pattern, name), f) for name in golden.outputs for pattern, f in functions.items())
     return {match[0]: f(*inputs, *match.groups()) for match, f in matches if match}
+
+
+@pytest.mark.parametrize("golden", cases("metrics.metric_utils.FeatureStats"))
+def test_distances_with_the_covariance_of_stylegans_code(golden: Golden) -> None:
+    """Divided by the number of images, which is what our distances differ in; spatial ones flattened by channels."""
+    given, count = golden.config, golden.config["n"] - golden.config["drop"]
+
+    def taken(side: str) -> tuple[Tensor, Tensor]:
+        rows = golden.inputs[side][:count, :7].flatten(1) if side.endswith("_map") else golden.inputs[side][:count]
+        moments = Moments(rows.shape[1])
+        for part in rows.double().split(given["chunk"]):
+            moments.update(part)
+        _, mean, scatter = moments.compute()
+        return mean, scatter / count
+
+    real, fake, *maps = (taken(side) for side in ("real", "fake", "real_map", "fake_map"))
+    found = {"mu_real": real[0], "sigma_real": real[1], "fid_biased_cov": frechet_distance(*real, *fake)}
+    golden.compare(found | {"sfid": frechet_distance(*maps[0], *maps[1])}, tolerance=TOLERANCE)
 
 
 @pytest.mark.parametrize("golden", cases("metrics.prdc"))
