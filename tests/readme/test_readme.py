@@ -1,5 +1,6 @@
 """The README's commands and the notebooks run as they stand."""
 
+import json
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ from lit_gans.runs.configs import shipped_configs
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def commands() -> list[str]:
@@ -135,8 +137,17 @@ def test_python_snippet_runs(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr[-2000:]
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_imports_of_ours_is_there(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    imports = [line for line in code.splitlines() if line.strip().startswith("from lit_gans")]
+    assert imports
+    exec("\n".join(map(str.strip, imports)), {})
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request) -> None:
     import nbformat
     from nbclient import NotebookClient
