@@ -10,7 +10,7 @@ import torch
 
 from lit_gans import papers
 from lit_gans.adversarial import GAN
-from lit_gans.augment import AdaptiveAugment
+from lit_gans.augment import AdaptiveAugment, DiffAugment
 from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.data import Digits
 
@@ -112,6 +112,14 @@ CASES: dict[str, Callable[..., GAN]] = {
         r1_interval=3,
         pl_weight=0,
         augment=AdaptiveAugment(p=0.5, xflip=1, rotate=1, xfrac=1, brightness=1, hue=1),
+    )(**overrides),
+    "fastgan": lambda **overrides: tiny(
+        papers.FastGAN,
+        resolution=32,
+        width=2,
+        discriminator_width=2,
+        reconstruction="l1",
+        augment=DiffAugment(["color", "translation"]),
     )(**overrides),
     "pggan": tiny(
         papers.PGGAN, channel_base=64, channel_max=8, resolution=16, mbstd_group_size=None, n_critic=2, lr=3e-4

@@ -33,6 +33,7 @@ from lit_gans.adversarial.reports import Reports
 from lit_gans.adversarial.strategy import SyncAtStep, average_gradients
 from lit_gans.base.random import Draws, drawing
 from lit_gans.nn.mode import statistics_kept
+from lit_gans.nn.spectral_norm import Vectors, vectors_from, vectors_of
 
 Made = TypeVar("Made")
 LOOK_EVERY_BATCHES = 50  # at whether gradients are finite before they are repaired: a pass over all of them
@@ -236,7 +237,7 @@ class Game(pl.LightningModule, ABC):
         ]
 
     def _first_and_again(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        return drawing(self.draws("layers", 0)), _again(self, self.draws("layers", 0))
+        return drawing(self.draws("layers", 0)), _again(self, self.draws("layers", 0), vectors_of(self))
 
     def accumulate(self, loss: Tensor) -> None:
         """Adds the gradient of a micro-batch's mean loss to the step."""
@@ -385,8 +386,8 @@ class Game(pl.LightningModule, ABC):
 
 
 @contextmanager
-def _again(game: Game, draws: Draws) -> Iterator[None]:
-    with drawing(draws), statistics_kept(game):
+def _again(game: Game, draws: Draws, vectors: Vectors) -> Iterator[None]:
+    with drawing(draws), statistics_kept(game), vectors_from(vectors):
         yield
 
 

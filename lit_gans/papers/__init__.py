@@ -4,6 +4,7 @@ from lit_gans.papers.attngan import DAMSM, AttnGAN
 from lit_gans.papers.cgan import CGAN
 from lit_gans.papers.cyclegan import CycleGAN
 from lit_gans.papers.dcgan import DCGAN
+from lit_gans.papers.fastgan import FastGAN
 from lit_gans.papers.gan import VanillaGAN
 from lit_gans.papers.joint_embedding import JointEmbedding
 from lit_gans.papers.msg_gan import MSGGAN
@@ -27,6 +28,7 @@ __all__ = [
     "WGANGP",
     "AttnGAN",
     "CycleGAN",
+    "FastGAN",
     "JointEmbedding",
     "Pix2Pix",
     "Pix2PixHD",

@@ -40,7 +40,7 @@ def test_shapes_and_ranges(name: str, channels: int) -> None:
     assert torch.isfinite(images).all() and images.abs().max() <= 1
     labels = (torch.arange(5) % gan.num_classes,) if gan.num_classes else ()
     with evaluating(gan.discriminator):
-        assert gan.discriminator(images, *labels).shape == (5,)
+        assert len(gan.discriminator(images, *labels)) == 5  # one logit each, or those of several places
 
 
 @pytest.mark.parametrize("name", CASES)

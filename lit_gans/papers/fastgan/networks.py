@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -215,3 +216,92 @@ class Generator(nn.Module):
                 stored += own * (2 if self.embed is not None else 1)
         anew = noise == "random" or (noise is None and self.training)
         return random_noise(n, like=stored) if anew else stored
+
+
+# ---- the discriminator (Fig. 4) --------------------------------------------------------------------------------------
+
+ENTRY_PX, FEATURES_PX, REBUILT_PX = 256, 8, 128  # where its residual blocks begin and end, and the size decoders reach
+
+
+def judged_maps(px: int, *, width: int) -> int:
+    """Feature maps of the discriminator at so many pixels."""
+    return max(width * 64 // px, 1)
+
+
+def normed(fan_in: int, fan_out: int, kernel_size: int, stride: int = 1, padding: int = 0) -> nn.Sequential:
+    """Convolution, batch norm, leaky rectifier."""
+    conv = SpectralConv2d(fan_in, fan_out, kernel_size, stride, padding, bias=False)
+    return nn.Sequential(conv, BatchNorm(fan_out), nn.LeakyReLU(0.2))
+
+
+class DownBlock(nn.Module):
+    """x [N, I, R, R] -> [N, O, R / 2, R / 2]: the mean of a path of two convolutions and one of pooling."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(normed(fan_in, fan_out, 4, 2, 1), normed(fan_out, fan_out, 3, 1, 1))
+        self.direct = nn.Sequential(nn.AvgPool2d(2), normed(fan_in, fan_out, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.main(x) + self.direct(x)) / 2
+
+
+class Decoder(nn.Sequential):
+    """Features [N, I, 8, 8] -> images [N, C, P, P] in [-1, 1], P at most 128 (Sec. 3.2)."""
+
+    def __init__(self, fan_in: int, *, channels: int, width: int, px: int) -> None:
+        w = [fan_in, *(max(width * multiple // 2, 1) for multiple in (4, 2, 2, 1))]
+        w, layers = w[: (px // FEATURES_PX).bit_length()], list[nn.Module]()
+        for before, after in itertools.pairwise(w):
+            layers += [nn.Upsample(scale_factor=2), conv3x3(before, 2 * after), BatchNorm(2 * after), GLU()]
+        super().__init__(*layers, conv3x3(w[-1], channels), nn.Tanh())
+
+
+class Discriminator(nn.Module):
+    """Images [N, C, R, R] -> logits [N, 25], of 5 x 5 places; it is an encoder too, of which decoders make the images.
+
+    With quarters [N], numbers from 0 to 3, -> (logits, whole [N, C, P, P], part [N, C, P, P]): what the decoders make
+    of its features of 8 pixels, and of that quarter of its features of 16 pixels (Fig. 4); P is `rebuilt_px`.
+
+    The official code adds skip excitations, and a second discriminator of the image at 128 pixels with a decoder of its
+    own; the paper has neither.
+    """
+
+    def __init__(self, *, resolution: int, channels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        check_resolution(resolution)
+        self.rebuilt_px = min(resolution, REBUILT_PX)
+        entry, layers, w = min(resolution, ENTRY_PX), list[nn.Module](), channels
+        for px in (2**level for level in reversed(range(entry.bit_length(), resolution.bit_length()))):
+            # Strided convolutions down to 256 pixels (Fig. 4), the first without a norm.
+            after = judged_maps(px // 2, width=width)
+            first = [SpectralConv2d(w, after, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
+            layers += first if not layers else [normed(w, after, 4, 2, 1)]
+            w = after
+        if not layers:
+            w = judged_maps(entry, width=width)
+            layers = [SpectralConv2d(channels, w, 3, padding=1, bias=False), nn.LeakyReLU(0.2)]
+        self.entry = nn.Sequential(*layers)
+        sizes = [2**level for level in reversed(range(3, entry.bit_length() - 1))]
+        w_each = [w, *(judged_maps(px, width=width) for px in sizes)]
+        self.blocks = nn.ModuleList(DownBlock(*pair) for pair in itertools.pairwise(w_each))
+        self.head = nn.Sequential(
+            normed(w_each[-1], 2 * w_each[-1], 1), SpectralConv2d(2 * w_each[-1], 1, 4, bias=False), nn.Flatten()
+        )
+        decoder = {"channels": channels, "width": width, "px": self.rebuilt_px}
+        self.whole, self.part = Decoder(w_each[-1], **decoder), Decoder(w_each[-2], **decoder)
+
+    def forward(self, images: Tensor, quarters: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        x = before = self.entry(images)
+        for block in self.blocks:
+            before, x = x, block(x)
+        logits = self.head(x)
+        if quarters is None:
+            return logits
+        return logits, self.whole(x), self.part(quarter(before, quarters))
+
+
+def quarter(x: Tensor, quarters: Tensor) -> Tensor:
+    """x [N, C, H, W] -> [N, C, H / 2, W / 2]: of each the quarter of that number: 0, 1 above, 2, 3 below."""
+    parts = x.unflatten(3, (2, -1)).unflatten(2, (2, -1))  # [N, C, 2, H / 2, 2, W / 2]
+    return parts[torch.arange(len(x), device=x.device), :, quarters // 2, :, quarters % 2]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lit_gans.official.releases import Config, renaming
+from lit_gans.official.releases import Config, Release, renaming
+from lit_gans.papers.fastgan.networks import Generator
+from lit_gans.papers.fastgan.training import FastGAN
 
 # A layer's tensors: `weight_orig` is the weight under spectral normalisation, `weight_u` and `weight_v` its vectors.
 _T = r"\.(?:weight_)?(?P<t>[uv]|weight|bias|running_mean|running_var|num_batches_tracked)(?:_orig)?"
@@ -46,3 +48,8 @@ def from_official_config(config: Config) -> Config:
     if not given.pop("cond", False):  # then it is not told the class, whatever c_dim is
         return _arguments(given | {"c_dim": 0})
     return _arguments(given | {"c_dim": given.get("c_dim") or embeddings, "num_classes": embeddings})
+
+
+OFFICIAL = [
+    Release("projected-gan", "Generator", Generator, OFFICIAL_KEYS, from_official_config, model=FastGAN),
+]
