@@ -86,6 +86,11 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "resolution": 256, "z_dim": 100, "condition_dim": 128, "width": 128, "discriminator_width": 64, "residuals": 4,
         "kl_weight": 2.0, "lr": 2e-4, "betas": HALF, "stage1_kimg": 600 * 8.855, "halve_every_kimg": 100 * 8.855,
     },
+    # FastGAN-pytorch, train.py: nz, ngf, ndf, nlr, nbeta1; percept of "net-lin", "vgg", added up over batch_size 8.
+    papers.FastGAN: {
+        "resolution": 256, "z_dim": 256, "width": 64, "lite": False, "discriminator_width": 64, "lr": 2e-4,
+        "betas": HALF, "reconstruction": "lpips", "reconstruction_weight": 8.0, "perceptual_net": "vgg",
+    },
     # cfg/birds_3stages.yml: BRANCH_NUM, Z_DIM, EMBEDDING_DIM, GF_DIM, DF_DIM, R_NUM, COEFF.KL, UNCOND_LOSS,
     # COLOR_LOSS; no penalty, and the condition is not detached in the generator's loss.
     papers.StackGAN2: {

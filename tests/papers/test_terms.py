@@ -61,6 +61,7 @@ TERMS = [
     Term("r1_gamma", "stylegan2", 1, "r1", 0.5 * 3),
     Term("pl_weight", "stylegan2", 0, "path_length", 2.0),
     Term("r1_gamma", "stylegan3-t", 1, "r1", 0.5 * 3),
+    Term("reconstruction_weight", "fastgan", 1, "reconstruction"),
     Term("kl_weight", "stackgan", 0, "kl"),
     Term("kl_weight", "stackgan2-captions", 0, "kl"),
     Term("colour_weight", "stackgan2-none", 0, "colour"),
