@@ -73,7 +73,7 @@ class SpectralConvTranspose2d(nn.ConvTranspose2d, SpectralLayer):
         self.add_vectors()
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
-        return conv_transpose2d(input, self.normalised(), self.bias, self.stride, self.padding)
+        return conv_transpose2d(input, self.normalised(), self.bias, self.stride, self.padding)  # type: ignore[arg-type]
 
 
 class SpectralLinear(nn.Linear, SpectralLayer):
