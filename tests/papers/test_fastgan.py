@@ -97,6 +97,7 @@ def test_noise_is_the_layers_own_in_evaluation_and_drawn_in_training() -> None:
     network.train()
     assert not torch.equal(network(z), network(z)) and not torch.equal(network(z), network(z, noise="const"))
     assert not [name for name in network.state_dict() if "noise_const" in name]
+    assert not torch.equal(network.blocks["8"][2].noise_const, network.blocks["8"][6].noise_const)
     with pytest.raises(ValueError, match="noise 'none' is not one of random, const"):
         network(z, noise="none")
 

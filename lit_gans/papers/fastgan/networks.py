@@ -43,10 +43,11 @@ class Noise(nn.Module):
 
     noise_const: Tensor
 
-    def __init__(self, resolution: int) -> None:
+    def __init__(self, resolution: int, *, number: int = 0) -> None:
+        """number: of this layer among those of the resolution."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        generator = torch.Generator().manual_seed(derive_seed("fastgan", "noise", resolution))
+        generator = torch.Generator().manual_seed(derive_seed("fastgan", "noise", resolution, number))
         const = torch.randn(resolution, resolution, generator=generator, device="cpu")
         self.register_buffer("noise_const", const, persistent=False)
 
@@ -90,8 +91,8 @@ class UpBlock(nn.Sequential):
 
     def __init__(self, fan_in: int, fan_out: int, *, resolution: int, lite: bool) -> None:
         layers: list[nn.Module] = [nn.Upsample(scale_factor=2)]
-        for channels in (fan_in,) if lite else (fan_in, fan_out):
-            noise = () if lite else (Noise(resolution),)
+        for number, channels in enumerate((fan_in,) if lite else (fan_in, fan_out)):
+            noise = () if lite else (Noise(resolution, number=number),)
             layers += [conv3x3(channels, 2 * fan_out), *noise, BatchNorm(2 * fan_out), GLU()]
         super().__init__(*layers)
 
@@ -203,7 +204,7 @@ class Generator(nn.Module):
             return None
         if labels is None:
             raise ValueError(f"this generator is conditional: give labels [N] of its {self.num_classes} classes")
-        return self.embed(labels.argmax(1) if labels.is_floating_point() else labels)
+        return self.embed(labels.argmax(1) if labels.dim() == 2 else labels)
 
     def _noise_maps(self, n: int, noise: NoiseMode | None) -> Sequence[Tensor]:
         """One for each convolution that takes one, drawn before any is used: so all layers compile into one graph."""
