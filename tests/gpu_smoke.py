@@ -72,7 +72,8 @@ RUNS = {
     "stylegan3": Run("StyleGAN3", {**STYLES3, "num_half_res": 2}),
     "stylegan3_r": Run("StyleGAN3", {**STYLES3, "configuration": "R", "blur_sigma": 2, "blur_kimg": 0.1}),
     "fastgan": Run(
-        "FastGAN", {**GREY, "resolution": 32, "width": 8, "discriminator_width": 8, "reconstruction": "l1"}
+        "FastGAN", {**GREY, "resolution": 32, "width": 8, "discriminator_width": 8, "reconstruction": "l1"},
+        data_arguments={"resolution": 32},
     ),
     "pix2pix": Run("Pix2Pix", {"width": 8, "levels": 5, "discriminator_width": 8}, "ShapePairs", PAIRS, NO_LATENTS),
     "cyclegan": Run("CycleGAN", {"width": 8, "blocks": 1, "discriminator_width": 8}, "ShapeDomains", PAIRS, NO_LATENTS),

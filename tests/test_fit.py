@@ -299,7 +299,16 @@ def test_every_shipped_config_parses_and_its_header_tells_a_claim() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["gan/mnist", "dcgan/mnist", "cgan/mnist", "wgan_gp/mnist", "cgan/digits", "wgan_gp/cifar10", "dcgan/celeba64"],
+    [
+        "gan/mnist",
+        "dcgan/mnist",
+        "cgan/mnist",
+        "wgan_gp/mnist",
+        "cgan/digits",
+        "wgan_gp/cifar10",
+        "dcgan/celeba64",
+        "fastgan/folder64",
+    ],  # fmt: skip
 )
 def test_every_shipped_config_trains_two_batches(name: str, tmp_path: Path) -> None:
     """On stand-in data of the same shape, with narrower networks."""
