@@ -173,14 +173,9 @@ def timm_features(model: str, weights_path: str | Path | None = None) -> ModuleF
     `weights_path` is a file of the whole model, classifier included; without it timm fetches its own.
     ValueError where timm is not installed or has no such model.
     """
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise ValueError(f"extractor 'timm:{model}' needs timm: pip install 'lit-gans[timm]'") from error
-    if not timm.is_model(model):
-        near = ", ".join(get_close_matches(model, timm.list_models())) or "none: see timm.list_models()"
-        raise ValueError(f"timm has no model {model!r}; near it are {near}")
-    network: Any = _from_timm(timm.create_model, model, None if weights_path is None else Path(weights_path))
+    timm = timm_with(model, what=f"extractor 'timm:{model}'")
+    path = None if weights_path is None else Path(weights_path)
+    network: Any = from_timm(timm.create_model, model, path, hint="pass weights_path, a file of them")
     settings = timm.data.resolve_model_data_config(network)
     network.reset_classifier(0)
     return ModuleFeatures(
@@ -188,15 +183,26 @@ def timm_features(model: str, weights_path: str | Path | None = None) -> ModuleF
     )
 
 
-def _from_timm(create: Callable[..., nn.Module], model: str, path: Path | None) -> nn.Module:
+def timm_with(model: str, *, what: str) -> Any:
+    """The package timm. ValueError where it is not installed, which `what` needs, or has no such model."""
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{what} needs timm: pip install 'lit-gans[timm]'") from error
+    if not timm.is_model(model):
+        near = ", ".join(get_close_matches(model, timm.list_models())) or "none: see timm.list_models()"
+        raise ValueError(f"timm has no model {model!r}; near it are {near}")
+    return timm
+
+
+def from_timm(create: Callable[..., nn.Module], model: str, path: Path | None, *, hint: str) -> nn.Module:
+    """The whole model with the weights of a file, else with those that timm fetches; messages end with `hint`."""
     state = None if path is None else read_published(path)
     with ambient_randomness_kept():
         try:
             network = first_on_rank_zero(lambda: create(model, pretrained=path is None))
         except (OSError, RuntimeError) as error:  # no network, no huggingface_hub, or no published weights
-            raise ConnectionError(
-                f"timm could not fetch the weights of {model} ({opening(error)}): pass weights_path, a file of them"
-            ) from error
+            raise ConnectionError(f"timm could not fetch the weights of {model} ({opening(error)}): {hint}") from error
     if state is not None:
         _load(network, state, path=path, what=f"timm's {model}", assign=False)
     return network

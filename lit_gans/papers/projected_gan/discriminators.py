@@ -1,0 +1,177 @@
+"""Discriminators of projected features (Sauer et al., 2021, Sec. 3.2): one for each level, none of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import spectral_norm
+
+from lit_gans.nn import BatchNorm
+from lit_gans.papers.projected_gan.features import FeatureNetwork
+from lit_gans.papers.projected_gan.projector import Projector
+
+WIDTHS = {4: 512, 8: 512, 16: 256, 32: 128, 64: 64, 128: 64, 256: 32, 512: 16, 1024: 8}  # channels by nominal side
+LAST_PX = 8  # the nominal side that the last convolution sees
+KERNEL = 4  # of that convolution, which has no padding
+
+
+def conv(fan_in: int, fan_out: int, *args: int, **options: bool | int) -> nn.Module:
+    """A convolution with spectral norm: training moves the estimate of the norm once before each use."""
+    return spectral_norm(nn.Conv2d(fan_in, fan_out, *args, **options))
+
+
+class Separable(nn.Module):
+    """A 3x3 convolution of each channel alone, and a 1x1 of all."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__()
+        self.depthwise = conv(fan_in, fan_in, 3, padding=1, groups=fan_in, bias=False)
+        self.pointwise = conv(fan_in, fan_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))
+
+
+def halving(fan_in: int, fan_out: int, *, separable: bool) -> nn.Module:
+    """[N, fan_in, H, W] -> [N, fan_out, H / 2, W / 2]."""
+    if separable:
+        first, last = Separable(fan_in, fan_out), [nn.AvgPool2d(2, 2)]
+    else:
+        first, last = conv(fan_in, fan_out, 4, 2, 1), []
+    return nn.Sequential(first, BatchNorm(fan_out), nn.LeakyReLU(0.2, inplace=True), *last)
+
+
+def patch_halving(fan_in: int, fan_out: int, *, separable: bool) -> nn.Module:
+    """`halving`, and a 1x1 convolution of what it gives."""
+    again = conv(fan_out, fan_out, 1, bias=False), BatchNorm(fan_out), nn.LeakyReLU(0.2, inplace=True)
+    return nn.Sequential(halving(fan_in, fan_out, separable=separable), *again)
+
+
+class Condition(nn.Module):
+    """labels [N], or one-hot [N, num_classes] -> what logits are projected onto, [N, out_dim]."""
+
+    def __init__(self, num_classes: int, *, embed_dim: int = 128, out_dim: int = 64) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(num_classes, embed_dim)
+        self.project = nn.Sequential(nn.Linear(embed_dim, out_dim), nn.LeakyReLU(0.2, inplace=True))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return self.project(self.embed(labels if labels.dim() == 1 else labels.argmax(1)))
+
+
+class Head(nn.Module):
+    """The discriminator of one level: [N, C, H, W] (and labels) -> logits [N, 1, H', W'].
+
+    Args:
+        nominal_px: blocks halve from this side to 8, whatever the level's true one. Of sides without a width of their
+            own the nearest counts.
+        width: of all blocks, in place of `WIDTHS`.
+        condition: what labels are projected by (Miyato and Koyama, 2018), to `condition_dim` numbers; None: no labels.
+    """
+
+    def __init__(
+        self, channels: int, *, nominal_px: int, width: int | None = None, separable: bool = False,
+        patch: bool = False, condition: nn.Module | None = None, condition_dim: int = 64,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        nominal_px = min(WIDTHS, key=lambda px: abs(px - nominal_px))
+        sides = [px for px in sorted(WIDTHS, reverse=True) if LAST_PX <= px <= nominal_px] or [nominal_px]
+        widths = [channels, *(width or WIDTHS[px] for px in sides[1:])]
+        block = patch_halving if patch else halving
+        layers = [block(a, b, separable=separable) for a, b in pairwise(widths)]
+        self.condition = condition
+        last = conv(widths[-1], 1 if condition is None else condition_dim, KERNEL, bias=False)
+        # Of a head with labels the last one has a name of its own.
+        self.layers = nn.Sequential(*layers, *([last] if condition is None else []))
+        self.classify = None if condition is None else last
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = self.layers(x)
+        if self.condition is None or self.classify is None:
+            return x
+        if labels is None:
+            raise ValueError("this discriminator is conditional: give labels [N]")
+        x, direction = self.classify(x), self.condition(labels)
+        return torch.einsum("nchw,nc->nhw", x, direction)[:, None] * direction.shape[1] ** -0.5
+
+
+class MultiScale(nn.Module):
+    """A `Head` for each level: levels, the finest first (and labels) -> logits [N, L], those of all one after another.
+
+    `channels` and `nominal_px` are of the levels; `condition` makes a head's.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], *, nominal_px: Sequence[int], width: int | None = None, separable: bool = False,
+        patch: bool = False, condition: Callable[[], nn.Module] | None = None, condition_dim: int = 64,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.heads = nn.ModuleList(
+            Head(
+                c, nominal_px=2 * LAST_PX if patch else px, width=width, separable=separable, patch=patch,
+                condition=None if condition is None else condition(), condition_dim=condition_dim,
+            )
+            for c, px in zip(channels, nominal_px, strict=True)
+        )  # fmt: skip
+
+    def forward(self, levels: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        return torch.cat([h(x, labels).flatten(1) for h, x in zip(self.heads, levels, strict=False)], 1)
+
+
+def nominal_sides(sizes: Sequence[int], *, finest: int) -> list[int] | None:
+    """For levels of these true sides: `finest`, its half, ..., all halved until the last convolutions fit in.
+
+    The authors have those of images of 256 px for every size, which 128 px still fills. None where none fits.
+    """
+    sides = [finest >> k for k in range(len(sizes))]
+    while sides and min(sides) >= LAST_PX:
+        if all(size // (side // LAST_PX) >= KERNEL for size, side in zip(sizes, sides, strict=True)):
+            return sides
+        sides = [side // 2 for side in sides]
+    return None
+
+
+class Discriminator(nn.Module):
+    """Images [N, C, H, W] in [-1, 1] (and labels) -> logits [N, L], by features, projection and heads.
+
+    Args:
+        features: the network that looks at the images. projector: mixes its maps.
+        num_heads: so many levels are judged, from the finest on.
+        **heads: width, separable, patch, condition, condition_dim of `MultiScale`.
+
+    Raises:
+        ValueError: the levels are too small for the heads.
+    """
+
+    def __init__(
+        self, features: FeatureNetwork, projector: Projector, *, num_heads: int = 4, width: int | None = None,
+        separable: bool = False, patch: bool = False, condition: Callable[[], nn.Module] | None = None,
+        condition_dim: int = 64,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if not 1 <= num_heads <= len(projector.channels):
+            raise ValueError(f"num_heads {num_heads}: there are levels for 1 to {len(projector.channels)}")
+        self.features, self.projector = features, projector
+        sizes = projector.sizes(features.sizes)[:num_heads]
+        finest = 128 if projector.mixing == "scales" else 64
+        nominal = [2 * LAST_PX] * num_heads if patch else nominal_sides(sizes, finest=finest)
+        if nominal is None or (patch and min(sizes) < 2 * KERNEL):
+            raise ValueError(
+                f"images of {features.px} px give levels of {', '.join(map(str, sizes))} px by {features.name}, too "
+                f"small for discriminators of {num_heads} levels: set features_px to {2 * features.px} or so, or take "
+                "fewer num_heads"
+            )
+        heads = {"width": width, "separable": separable, "patch": patch}
+        self.heads = MultiScale(
+            projector.channels[:num_heads],
+            nominal_px=nominal,
+            condition=condition,
+            condition_dim=condition_dim,
+            **heads,
+        )
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.heads(self.projector(self.features(images)), labels)
