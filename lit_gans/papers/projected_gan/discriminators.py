@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import spectral_norm
 
 from lit_gans.nn import BatchNorm
+from lit_gans.nn.spectral_norm import SpectralConv2d
 from lit_gans.papers.projected_gan.features import FeatureNetwork
 from lit_gans.papers.projected_gan.projector import Projector
 
@@ -18,18 +18,13 @@ LAST_PX = 8  # the nominal side that the last convolution sees
 KERNEL = 4  # of that convolution, which has no padding
 
 
-def conv(fan_in: int, fan_out: int, *args: int, **options: bool | int) -> nn.Module:
-    """A convolution with spectral norm: training moves the estimate of the norm once before each use."""
-    return spectral_norm(nn.Conv2d(fan_in, fan_out, *args, **options))
-
-
 class Separable(nn.Module):
     """A 3x3 convolution of each channel alone, and a 1x1 of all."""
 
     def __init__(self, fan_in: int, fan_out: int) -> None:
         super().__init__()
-        self.depthwise = conv(fan_in, fan_in, 3, padding=1, groups=fan_in, bias=False)
-        self.pointwise = conv(fan_in, fan_out, 1, bias=False)
+        self.depthwise = SpectralConv2d(fan_in, fan_in, 3, padding=1, groups=fan_in, bias=False)
+        self.pointwise = SpectralConv2d(fan_in, fan_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(x))
@@ -40,13 +35,13 @@ def halving(fan_in: int, fan_out: int, *, separable: bool) -> nn.Module:
     if separable:
         first, last = Separable(fan_in, fan_out), [nn.AvgPool2d(2, 2)]
     else:
-        first, last = conv(fan_in, fan_out, 4, 2, 1), []
+        first, last = SpectralConv2d(fan_in, fan_out, 4, 2, 1), []
     return nn.Sequential(first, BatchNorm(fan_out), nn.LeakyReLU(0.2, inplace=True), *last)
 
 
 def patch_halving(fan_in: int, fan_out: int, *, separable: bool) -> nn.Module:
     """`halving`, and a 1x1 convolution of what it gives."""
-    again = conv(fan_out, fan_out, 1, bias=False), BatchNorm(fan_out), nn.LeakyReLU(0.2, inplace=True)
+    again = SpectralConv2d(fan_out, fan_out, 1, bias=False), BatchNorm(fan_out), nn.LeakyReLU(0.2, inplace=True)
     return nn.Sequential(halving(fan_in, fan_out, separable=separable), *again)
 
 
@@ -83,7 +78,7 @@ class Head(nn.Module):
         block = patch_halving if patch else halving
         layers = [block(a, b, separable=separable) for a, b in pairwise(widths)]
         self.condition = condition
-        last = conv(widths[-1], 1 if condition is None else condition_dim, KERNEL, bias=False)
+        last = SpectralConv2d(widths[-1], 1 if condition is None else condition_dim, KERNEL, bias=False)
         # Of a head with labels the last one has a name of its own.
         self.layers = nn.Sequential(*layers, *([last] if condition is None else []))
         self.classify = None if condition is None else last

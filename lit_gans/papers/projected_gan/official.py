@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+# A layer's tensors: `weight_orig` is the weight under spectral normalisation, `weight_u` and `weight_v` its vectors.
+_T = r"\.(?:weight_)?(?P<t>[uv]|weight|bias|running_mean|running_var|num_batches_tracked)(?:_orig)?"
+
 # State-dict names of the official discriminators of levels (MultiScaleD) -> ours.
 HEAD_KEYS: dict[str, str | None] = {
-    r"mini_discs\.(\d+)\.main\.(\d+)\.main\.0\.main\.(\d)\.(.+)": r"heads.\1.layers.\2.0.\3.\4",  # of patches
-    r"mini_discs\.(\d+)\.main\.(\d+)\.main\.(\d)\.(.+)": r"heads.\1.layers.\2.\3.\4",
-    r"mini_discs\.(\d+)\.main\.(\d+)\.(weight\w+)": r"heads.\1.layers.\2.\3",
-    r"mini_discs\.(\d+)\.cls\.(.+)": r"heads.\1.classify.\2",
-    r"mini_discs\.(\d+)\.embed\.(.+)": r"heads.\1.condition.embed.\2",
-    r"mini_discs\.(\d+)\.embed_proj\.0\.(.+)": r"heads.\1.condition.project.0.\2",
+    rf"mini_discs\.(\d+)\.main\.(\d+)\.main\.0\.main\.(\d(?:\.\w+wise)?){_T}": r"heads.\1.layers.\2.0.\3.\g<t>",
+    rf"mini_discs\.(\d+)\.main\.(\d+)\.main\.(\d(?:\.\w+wise)?){_T}": r"heads.\1.layers.\2.\3.\g<t>",
+    rf"mini_discs\.(\d+)\.main\.(\d+){_T}": r"heads.\1.layers.\2.\g<t>",
+    rf"mini_discs\.(\d+)\.cls{_T}": r"heads.\1.classify.\g<t>",
+    r"mini_discs\.(\d+)\.embed\.weight": r"heads.\1.condition.embed.weight",
+    r"mini_discs\.(\d+)\.embed_proj\.0\.(weight|bias)": r"heads.\1.condition.project.0.\2",
 }
 # Of the random projections (F_RandomProj without the feature network).
 PROJECTOR_KEYS: dict[str, str | None] = {
