@@ -16,7 +16,7 @@ from lit_gans.data import Digits
 
 BATCH = 16
 # Another case stands for their paper where all cases would take long; they are run with the slow tests.
-VARIANTS = ("msg-gan-wgan", "msg-gan-style", "pggan-classes", "stylegan1-wgan-gp", "stylegan3-t")
+VARIANTS = ("msg-gan-wgan", "msg-gan-style", "pggan-classes", "stylegan1-wgan-gp", "stylegan3-t", "projected-gan-style")
 # Run in as many parts on one process as on two.
 IN_PARTS = ("gan-minimax", "msg-gan", "msg-gan-wgan", "msg-gan-style", "pggan", "stylegan1", "stylegan2", "stylegan3-t")
 
@@ -57,6 +57,9 @@ def stylegan1(**arguments: Any) -> Callable[..., GAN]:
 
 STYLEGAN3 = {"w_dim": 8, "num_layers": 4, "margin_px": 4, "channel_base": 64, "channel_max": 4, "resolution": 16}
 STYLEGAN3["mbstd_group_size"] = None
+
+PROJECTED = {"resolution": 32, "features": "test_resnet", "features_weights": "random"}
+PROJECTED |= {"mixed_channels": 4, "head_width": 4}
 
 CASES: dict[str, Callable[..., GAN]] = {
     "gan": tiny(papers.VanillaGAN, hidden=16, units=8, pieces=2, r1_gamma=0.1),
@@ -139,6 +142,19 @@ CASES: dict[str, Callable[..., GAN]] = {
         blur_kimg=0.1,
         augment=AdaptiveAugment(p=0.5, xflip=1, rotate=1, brightness=1),
     )(**overrides),
+    "projected-gan": tiny(papers.ProjectedGAN, **PROJECTED, width=1, num_classes=10, features_px=32, num_heads=3),
+    "projected-gan-style": tiny(
+        papers.ProjectedGAN,
+        **PROJECTED,
+        features_px=64,
+        generator="stylegan2",
+        w_dim=8,
+        channel_base=64,
+        channel_max=8,
+        separable=True,
+        lr_g=0.002,
+        lr_d=0.002,
+    ),
     "wgan-gp-mlp": tiny(papers.WGANGP, networks="mlp", width=16, n_critic=2, schedule="linear"),
 }
 

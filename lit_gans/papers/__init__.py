@@ -11,6 +11,7 @@ from lit_gans.papers.msg_gan import MSGGAN
 from lit_gans.papers.pggan import PGGAN
 from lit_gans.papers.pix2pix import Pix2Pix
 from lit_gans.papers.pix2pixhd import Pix2PixHD
+from lit_gans.papers.projected_gan import ProjectedGAN
 from lit_gans.papers.stackgan import StackGAN
 from lit_gans.papers.stackgan2 import StackGAN2
 from lit_gans.papers.stylegan1 import StyleGAN1
@@ -32,6 +33,7 @@ __all__ = [
     "JointEmbedding",
     "Pix2Pix",
     "Pix2PixHD",
+    "ProjectedGAN",
     "StackGAN",
     "StackGAN2",
     "StyleGAN1",

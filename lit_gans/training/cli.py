@@ -255,6 +255,7 @@ def _train(cli: FitCLI, argv: list[str]) -> None:
             each.log_hyperparams(_plain_config(cli))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*treespec.*|.*does not have many workers.*|.*pre-optimization state.*")
+        warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # networks that are frozen
         try:
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         finally:

@@ -131,6 +131,15 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "identity_weight": 0.5, "pool_size": 50, "lr": 2e-4, "betas": HALF, "total_kimg": 200.0, "schedule": "linear",
         "repair_gradients": False,
     },
+    # projected-gan, train.py: --cfg=fastgan, G and D learning rates, betas; projector.py: cout, expand, proj_type; its
+    # training_loop.py: D_reg_interval; diffaug.py: the policy.
+    papers.ProjectedGAN: {
+        "generator": "fastgan", "z_dim": 256, "width": 128, "w_dim": 128, "mapping_layers": 2, "channel_base": 32768,
+        "channel_max": 512, "features": "tf_efficientnet_lite0", "features_weights": None, "features_px": None,
+        "features_normalise": False, "mixing": "scales", "mixed_channels": 64, "expand": True, "num_heads": 4,
+        "separable": False, "patch": False, "policy": ("color", "translation", "cutout"), "lr_g": 2e-4, "lr_d": 2e-4,
+        "betas": (0.0, 0.99), "lazy_interval": 16,
+    },
     ImagePool: {"size": 50},
     EMA: {"half_life_kimg": 10.0, "ramp_up": 0.05},  # stylegan2-ada-pytorch: ema_kimg 10 at 32 a batch, ema_rampup
     AdaptiveAugmentation: {"interval": 4, "target": 0.6, "speed_kimg": 500.0},  # ada_interval, ada_target, ada_kimg
@@ -155,7 +164,7 @@ def test_learning_rates_and_betas_reach_the_optimisers(name: str) -> None:
     optimizers = game.configure_optimizers()
     # StyleGAN2, App. B: a player that is regularised every k-th batch is slowed down by k / (k + 1).
     lazy, rates = "pl_interval" in given or "lr_d" in given, [given.get(name, given.get("lr")) for name in PLAYERS]
-    intervals = [given.get("pl_interval"), given.get("r1_interval") if lazy else None]
+    intervals = [given.get("pl_interval"), given.get("r1_interval", given.get("lazy_interval")) if lazy else None]
     optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
     for optimizer, lr, k in zip(optimizers, rates, intervals, strict=False):
         (group,), ratio = optimizer.param_groups, k / (k + 1) if k else 1.0

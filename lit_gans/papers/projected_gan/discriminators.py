@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -170,3 +170,10 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.heads(self.projector(self.features(images)), labels)
+
+    def idle_biases(self) -> Iterator[nn.Parameter]:
+        """Those of convolutions that a batch norm follows, which takes them away again in training."""
+        for block in self.heads.modules():
+            if isinstance(block, nn.Sequential) and len(block) > 1 and isinstance(block[1], BatchNorm):
+                if isinstance(block[0], SpectralConv2d) and block[0].bias is not None:
+                    yield block[0].bias

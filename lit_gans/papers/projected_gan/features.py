@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,13 @@ from torch.nn.functional import interpolate
 from lit_gans.base.cache import cache_folder, digest
 from lit_gans.base.download import weights_file
 from lit_gans.metrics.backbones import from_timm, timm_with
-from lit_gans.metrics.extractors import opening
+from lit_gans.metrics.extractors import IMAGENET_MEAN, IMAGENET_STD, opening
 from lit_gans.official.weights import read_published
 
 RANDOM = "random"
 WITHOUT = "or pass features_weights, a file of them; features_weights=random goes without"
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+AS_IT_IS = ((0.5,) * 3, (0.5,) * 3)  # of images in [-1, 1]
 
 
 def freeze(network: nn.Module, *, saved: bool) -> nn.Module:
@@ -99,7 +101,8 @@ def cut(network: nn.Module, name: str) -> nn.Module:
     child, kind = network.get_submodule, f"{type(network).__module__}.{type(network).__name__}"
     if kind == "timm.models.efficientnet.EfficientNet":  # newer versions have the rectifier in bn1
         blocks, stem = child("blocks"), [m for n, m in network.named_children() if n in ("conv_stem", "bn1", "act1")]
-        return Stages([nn.Sequential(*stem, *blocks[:2]), blocks[2:3], blocks[3:5], blocks[5:]])
+        a, b, c, d = last_blocks(network)
+        return Stages([nn.Sequential(*stem, *blocks[:a]), blocks[a:b], blocks[b:c], blocks[c:d]])
     if re.fullmatch(r"(timm|torchvision)\.models\.resnet\.ResNet", kind):
         stem = [m for n, m in network.named_children() if n in ("conv1", "bn1", "act1", "relu", "maxpool")]
         return Stages([nn.Sequential(*stem, child("layer1")), *(child(f"layer{i}") for i in (2, 3, 4))])
@@ -113,6 +116,11 @@ def cut(network: nn.Module, name: str) -> nn.Module:
         f"features {name!r}: {kind} is not cut here; EfficientNets, ResNets and vision transformers (DeiT, DINOv2) of "
         "timm are, and torchvision's SqueezeNets and ResNets"
     )
+
+
+def last_blocks(network: Any) -> list[int]:
+    """Behind which of an EfficientNet's blocks images have 1/4, 1/8, 1/16, 1/32 of their side: 2, 3, 5, 7 of lite0."""
+    return [int(f["module"].split(".")[1]) + 1 for f in network.feature_info if f["reduction"] >= 4]
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
@@ -129,23 +137,34 @@ class FeatureNetwork(nn.Module):
         weights: a file of the whole model's; None takes the published ones, from where they are kept or downloaded;
             "random" draws them by `seed`.
         px: the side that images are resized to, bilinearly.
-        normalise: mean and standard deviation of what it was trained on, in [0, 1]; None feeds images as they are.
+        normalise: mean and standard deviation of what it was trained on, in [0, 1], or True for those it is published
+            with; None feeds images as they are.
+        fingerprint: of the weights that are expected; None takes any.
+        seed: of all that is drawn.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
-        self, name: str, *, px: int, weights: str | Path | None = None, normalise: Statistics | None = None,
+        self,
+        name: str,
+        *,
+        px: int,
+        weights: str | Path | None = None,
+        normalise: Statistics | Literal[True] | None = None,
+        fingerprint: str | None = None,
         seed: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.name, self.weights, self.px, self.seed = name, weights, px, seed
-        self.fingerprint: str | None = None  # 16 hex digits of the weights, once they are loaded
+        self.fingerprint = fingerprint  # 16 hex digits of the weights
         self.network: nn.Module | None = None
-        mean, std = normalise or ((0.5,) * 3, (0.5,) * 3)
+        mean, std = published_statistics(name) if normalise is True else normalise or AS_IT_IS
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 2 - 1, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 2, persistent=False)
-        self.normalise = normalise is not None
-        with torch.device("meta"):
-            stages = cut(self._made(RANDOM), name).eval()
+        with seeded(seed), torch.device("meta"):
+            stages = cut(whole(name, RANDOM), name).eval()
         self.maps: nn.Module | None = None
         if isinstance(stages, Tokens):
             width = stages.network.embed_dim
@@ -156,43 +175,39 @@ class FeatureNetwork(nn.Module):
 
     def _shapes(self, stages: nn.Module) -> list[torch.Size]:
         """Of the maps, without computing them."""
-        image = torch.zeros(1, 3, self.px, self.px, device="meta")
+        maps = None if self.maps is None else copy.deepcopy(self.maps).to("meta")
         try:
-            found = stages(image)
-            if self.maps is None:
-                return [x.shape for x in found]
-            with torch.device("meta"):
-                width = found[0].shape[1]
-                return [x.shape for x in TokenMaps(width, tuple(m[0].out_channels for m in self.maps.layers))(found)]
+            found = stages(torch.zeros(1, 3, self.px, self.px, device="meta"))
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"images of {self.px} px do not pass through {self.name}: {opening(error)}") from error
-
-    def _made(self, weights: str | Path | None) -> nn.Module:
-        """The whole network: drawn, with the weights of a file, or with published ones."""
-        family, _, model = self.name.rpartition(":")
-        if family not in ("", "timm", "torchvision"):
-            raise ValueError(f"features {self.name!r} are of no known family: give a timm model or torchvision:<model>")
-        return (_torchvision if family == "torchvision" else _timm)(model, weights)
+        return [x.shape for x in (found if maps is None else maps(found))]
 
     def load(self) -> None:
         """Reads the weights, unless they are there.
 
-        FileNotFoundError or ConnectionError where they cannot be had, ValueError for those of another network.
+        FileNotFoundError or ConnectionError where they cannot be had, ValueError for those of another network, or for
+        others than are expected.
         """
         if self.network is not None:
             return
         with seeded(self.seed):
-            network = self._made(self.weights)
-        self.fingerprint = digest(network.state_dict())[:16]
+            network = whole(self.name, self.weights)
+        found = digest(network.state_dict())[:16]
+        if self.fingerprint not in (None, found):
+            raise ValueError(
+                f"the weights of features {self.name!r} have fingerprint {found}, and {self.fingerprint} is expected: "
+                "give the file that the run was trained with"
+            )
+        self.fingerprint = found
         self.network = freeze(cut(network, self.name), saved=False).to(self.mean.device)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         self.load()
         assert self.network is not None
         x = images.expand(-1, 3, -1, -1)
-        if x.shape[-1] != self.px or x.shape[-2] != self.px:
+        if x.shape[2:] != (self.px, self.px):
             x = interpolate(x, (self.px, self.px), mode="bilinear", align_corners=False)
-        found = self.network((x - self.mean) / self.std if self.normalise else x)
+        found = self.network((x - self.mean) / self.std)
         return found if self.maps is None else self.maps(found)
 
     def train(self, mode: bool = True) -> FeatureNetwork:
@@ -200,6 +215,23 @@ class FeatureNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name}, weights={self.weights}, px={self.px}"
+
+
+def whole(name: str, weights: str | Path | None) -> nn.Module:
+    """The network before it is cut: drawn, with the weights of a file, or with published ones."""
+    family, _, model = name.rpartition(":")
+    if family not in ("", "timm", "torchvision"):
+        raise ValueError(f"features {name!r} are of no known family: give a model of timm, or torchvision:<model>")
+    return (_torchvision if family == "torchvision" else _timm)(model, weights)
+
+
+def published_statistics(name: str) -> Statistics:
+    """Mean and standard deviation of the images that the network was trained on, in [0, 1]."""
+    family, _, model = name.rpartition(":")
+    if family == "torchvision":
+        return IMAGENET_MEAN, IMAGENET_STD
+    settings = timm_with(model, what=f"features {name!r}").get_pretrained_cfg(model)
+    return settings.mean, settings.std
 
 
 def _timm(name: str, weights: str | Path | None) -> nn.Module:
