@@ -174,13 +174,13 @@ class ProjectedGAN(GAN):
             say(self.trainer, f"features: {network.name} at {network.px} px, {said} ({network.fingerprint})")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
         network, saved = self.discriminator.features, checkpoint["hyper_parameters"].get("features_fingerprint")
         if None not in (network.fingerprint, saved) and network.fingerprint != saved:
             raise ValueError(
                 f"the run was trained with weights of {network.name} of fingerprint {saved}, and these have "
                 f"{network.fingerprint}: give features_weights, the file that it was trained with"
             )
+        super().on_load_checkpoint(checkpoint)
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
