@@ -5,14 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from lit_gans import fit as verb
 from lit_gans.base.checkpoints import checkpoints
 from lit_gans.papers import ProjectedGAN
 from lit_gans.papers.projected_gan import Discriminator, FeatureNetwork, Projector
 from lit_gans.papers.projected_gan.discriminators import nominal_sides
 from lit_gans.papers.projected_gan.features import whole
+from lit_gans.runs.configs import shipped_configs
 from lit_gans.runs.load import load_run
 from tests.cases import CASES, train
 from tests.papers.games import GANS
@@ -263,3 +266,17 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 def test_published_sizes() -> None:
     """224 px are shown of smaller images, and larger ones as they are."""
     assert [tiny(features_px=None, resolution=r).discriminator.features.px for r in (64, 256)] == [224, 256]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["faces64", "flowers64", "fewshot256", "ffhq256", "ffhq256_stylegan2", "church256"])
+def test_experiments_train(name: str, tmp_path: Path) -> None:
+    plan = yaml.safe_load(shipped_configs()[f"projected_gan/{name}"].read_text())
+    argv = ["--config", f"experiments/projected_gan/{name}.yaml", "--logger=none", f"--run_folder={tmp_path / 'run'}"]
+    argv += ["--evaluate.every_kimg=0", "--image_grid.columns=2", "--image_grid.rows=2"]
+    argv += ["--model.init_args.features_weights=random", "--model.init_args.head_width=2"]
+    argv += ["--model.init_args.width=1", "--model.init_args.channel_max=4", "--model.init_args.total_kimg=0.008"]
+    argv += ["--data=lit_gans.data.Shapes", f"--data.init_args.resolution={plan['data']['init_args']['resolution']}"]
+    argv += ["--data.init_args.batch_size=4"]
+    assert verb.main(argv) == 0
+    assert load_run(tmp_path / "run").images_seen == 8
