@@ -75,6 +75,12 @@ RUNS = {
         "FastGAN", {**GREY, "resolution": 32, "width": 8, "discriminator_width": 8, "reconstruction": "l1"},
         data_arguments={"resolution": 32},
     ),
+    "projected_gan": Run(
+        "ProjectedGAN",
+        {**GREY, "resolution": 32, "width": 8, "features": "torchvision:squeezenet1_1", "features_weights": "random",
+         "features_px": 64, "head_width": 8},
+        data_arguments={"resolution": 32},
+    ),
     "pix2pix": Run("Pix2Pix", {"width": 8, "levels": 5, "discriminator_width": 8}, "ShapePairs", PAIRS, NO_LATENTS),
     "cyclegan": Run("CycleGAN", {"width": 8, "blocks": 1, "discriminator_width": 8}, "ShapeDomains", PAIRS, NO_LATENTS),
     "pix2pixhd": Run(
