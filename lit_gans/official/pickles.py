@@ -10,7 +10,7 @@ import functools
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class OfficialNetwork:
 
     `state` is in the order of `state_dict()`, and `buffers` names those of it that are no parameters. `modules` is the
     class name of every module by its path ("" is the network itself). `source_sha256` is that of the Python source in
-    the file.
+    the file. `parts` is what the network's own parts, such as "synthesis", were built from.
     """
 
     class_name: str
@@ -44,6 +44,7 @@ class OfficialNetwork:
     buffers: frozenset[str]
     modules: dict[str, str]
     source_sha256: str
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -124,10 +125,12 @@ def _contents(root: Any) -> tuple[dict[str, OfficialNetwork], dict[str, Any]]:
 def _network(root: _Module | _TfNetwork) -> OfficialNetwork:
     if isinstance(root, _TfNetwork):
         return _tf_network(root)
-    state, buffers, modules = {}, set(), {}
+    state, buffers, modules, parts = {}, set(), {}, {}
     for path, module in _walk(root):
         assert path not in modules
         modules[path] = module.class_name
+        if path and "." not in path and (built_from := _built_from(module)):
+            parts[path] = built_from
         prefix = f"{path}." if path else ""
         for name, tensor in _own_tensors(module.state, "_parameters"):
             state[prefix + name] = tensor
@@ -137,12 +140,17 @@ def _network(root: _Module | _TfNetwork) -> OfficialNetwork:
     return OfficialNetwork(
         class_name=root.class_name,
         init_args=tuple(plain(root.state.get("_init_args", ()))),
-        init_kwargs=of_type(plain(root.state.get("_init_kwargs", {})), dict, "_init_kwargs"),
+        init_kwargs=_built_from(root),
         state=state,
         buffers=frozenset(buffers),
         modules=modules,
         source_sha256=hashlib.sha256(root.source.encode("utf-8", "surrogatepass")).hexdigest(),
+        parts=parts,
     )
+
+
+def _built_from(module: _Module) -> dict[str, Any]:
+    return of_type(plain(module.state.get("_init_kwargs", {})), dict, "_init_kwargs")
 
 
 def _walk(root: _Module) -> Iterator[tuple[str, _Module]]:

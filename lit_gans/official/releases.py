@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -30,13 +31,15 @@ class Release:
         config: the official arguments of a state dict, from its names and shapes. None for a network in pickles of
             NVIDIA's kind, which say them: those are recognised by `class_name` and by the table.
         begins: names of tensors, one of which a state dict of this network has, and the sizes after its first two
-            dimensions, such as (3, 3) of a convolution's kernel; `fits` parts it from others that have it too.
+            dimensions, such as (3, 3) of a convolution's kernel.
+        fits: whether the tensors are of this network, where others have its names too.
         name: what a network without a name is called: "G", "D", ...
         in_one_file: names of networks in a file of several, and what they are called here.
         call: keywords of recorded calls -> ours; None for one without effect.
         model: the training class whose `from_generator` takes this network, where it makes images by itself.
         parts: names in a training's folder, and what the network so named is to `from_generator`; first comes first.
         told: checks what was said of the network's input, by keyword, where its weights do not tell it.
+        says: the official constructor arguments of a pickle's network, where the file does not list them.
     """
 
     repository: str
@@ -53,6 +56,7 @@ class Release:
     model: Any = None
     parts: Mapping[str, str] = field(default_factory=lambda: {"G_ema": "generator", "G": "generator"})
     told: Callable[..., object] | None = None
+    says: Callable[[OfficialNetwork], Config] = attrgetter("init_kwargs")
 
     def has(self, state: State) -> bool:
         """Whether the tensors are of this network's state dict."""
@@ -85,7 +89,7 @@ class Release:
         """
         if network.init_args:
             raise ValueError(f"{name} was built from arguments without names, {network.init_args!r:.80}")
-        given = self.arguments(network.init_kwargs)
+        given = self.arguments(self.says(network))
         model = self.network(**given)
         try:
             state = apply_keys(network.state, self.table(network.state), ours=model.state_dict())
@@ -144,7 +148,10 @@ def of_pickle(network: OfficialNetwork, name: str, releases: Iterable[Release]) 
     for release in named:
         try:
             apply_keys(network.state, release.keys)
-            found.append(release)
+            if release.fits(network.state):
+                found.append(release)
+            else:
+                reasons.append(f"{release.repository}: its tensors are another network's")
         except ValueError as error:
             reasons.append(f"{release.repository}: {error}")
     if not found:

@@ -74,6 +74,8 @@ def _network(network: OfficialNetwork) -> _Call:
         }
         if not path:
             state |= {"_init_args": network.init_args, "_init_kwargs": network.init_kwargs}
+        elif path in network.parts:
+            state |= {"_init_args": (), "_init_kwargs": network.parts[path]}
         name = network.class_name if not path else network.modules.get(path, "Module")
         meta = {"type": "class", "version": PERSISTENCE_VERSION, "module_src": SOURCE, "class_name": name}
         meta["state"] = state

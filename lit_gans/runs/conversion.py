@@ -172,6 +172,7 @@ def _save(
         save_pretrained(model, folder, arguments=arguments, told=told, notes=notes)
     save_file(aside, folder / KEPT_TENSORS)
     kept |= {"class_name": network.class_name, "init_args": list(network.init_args), "init_kwargs": network.init_kwargs}
+    kept |= {"parts": network.parts}
     kept |= {"names": list(network.state), "buffers": sorted(network.buffers), "modules": network.modules}
     kept |= {"source_sha256": network.source_sha256, "converted": found is not None}
     (folder / KEPT).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
@@ -243,6 +244,7 @@ def _restored(folder: Path) -> tuple[str, OfficialNetwork, Converted, Release | 
         buffers=frozenset(kept["buffers"]),
         modules=kept["modules"],
         source_sha256="",
+        parts=kept.get("parts", {}),
     )
     record = Converted(class_path, kept["init_kwargs"], network.num_parameters, network.fingerprint, own)
     return kept["name"], network, record, release

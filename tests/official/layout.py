@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor, nn
 
 from lit_gans.nn.resample import fir_filter
-from lit_gans.papers import stylegan3
+from lit_gans.papers import stylegan3, stylegan_xl
 
 SOURCE = "class Generator: pass\n"
 
@@ -47,14 +47,16 @@ class Named(Persistent):
     class_name = property(lambda self: self.named)
 
 
-def tree(class_name: str, state: dict, *, buffers: Callable[[str], bool], arguments: dict) -> Named:
-    """Modules in modules with the tensors of `state`, whose names are dotted paths."""
+def tree(
+    class_name: str, state: dict, *, buffers: Callable[[str], bool], arguments: dict, parts: dict | None = None
+) -> Named:
+    """Modules in modules with the tensors of `state`, whose names are dotted paths; `parts`: arguments of some."""
     root = Named(class_name, arguments)
     for name, tensor in state.items():
         module = root
         for part in name.split(".")[:-1]:
             if part not in module._modules:
-                module.add_module(part, Named("Layer", {}))
+                module.add_module(part, Named("Layer", (parts or {}).get(part, {})))
             module = module._modules[part]
         own = name.rpartition(".")[2]
         if buffers(own):
@@ -117,13 +119,17 @@ def stylegan2_state(ours: dict[str, Tensor], *, resample_filter: Sequence[float]
     return official | filters
 
 
-def stylegan3_state(generator: stylegan3.Generator) -> dict[str, Tensor]:
-    """Our tensors of a StyleGAN3 generator under the names of NVlabs/stylegan3, with the filters that it keeps."""
+def stylegan3_state(generator: stylegan3.Generator | stylegan_xl.Generator) -> dict[str, Tensor]:
+    """Our tensors of a StyleGAN3 generator under the names of NVlabs/stylegan3, with the filters that it keeps.
+
+    StyleGAN-XL's have the same.
+    """
     state, network = dict(generator.state_dict()), generator.synthesis
-    for i, layer in enumerate(network.layers):
+    for i, layer in network.layers.named_children():
         filters = {name: f for name, f in layer.named_buffers() if name.endswith("_filter")}
         state |= {f"synthesis.layers.{i}.{name}": f for name, f in filters.items()}
-    named = {str(i): f"L{i}_{signal.size}_{signal.channels}" for i, signal in enumerate(network.signals)}
+    numbers = [name for name, _ in network.layers.named_children()]
+    named = {i: f"L{i}_{s.size}_{s.channels}" for i, s in zip(numbers, network.signals, strict=True)}
     state = {re.sub(r"^mapping\.layers\.(\d+)", r"mapping.fc\1", name): tensor for name, tensor in state.items()}
     return {
         re.sub(r"^synthesis\.layers\.(\d+)", lambda m: f"synthesis.{named[m[1]]}", name): tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -255,6 +256,32 @@ class ToRGB(ModulatedLayer):
         return bias_act(x, self.bias, clamp=self.conv_clamp)
 
 
+def layers_of(
+    signals: Sequence[Signal], start: Signal, *, resolution: int, w_dim: int, conv_kernel: int = 3,
+    radial_filters: bool = False, filter_size: int = 6, num_half_res: int = 0, half_dtype: Half = "float16",
+    conv_clamp: float | None = 256,
+) -> list[nn.Module]:  # fmt: skip
+    """A layer for each signal in turn, the first of which takes `start`, and the last makes colours.
+
+    Raises:
+        ValueError: sizes or a precision that there are not.
+    """
+    check_choice("half_dtype", half_dtype, Half)
+    if conv_kernel % 2 == 0 or filter_size % 2:
+        raise ValueError(f"conv_kernel {conv_kernel} must be odd, and filter_size {filter_size} even")
+    modules = list[nn.Module]()
+    for before, after in zip([start, *signals[:-1]], signals, strict=True):
+        in_half = after.sampling_rate * 2**num_half_res > resolution
+        shared = {"w_dim": w_dim, "half": getattr(torch, half_dtype) if in_half else None, "conv_clamp": conv_clamp}
+        if after is signals[-1]:
+            modules.append(ToRGB(before, after, **shared))
+            continue
+        radial = radial_filters and not after.critical  # a critical layer keeps the frequencies of the corners
+        shape = {"kernel_size": conv_kernel, "filter_size": filter_size, "radial": radial}
+        modules.append(SynthesisLayer(before, after, **shape, **shared))
+    return modules
+
+
 class SynthesisNetwork(nn.Module):
     """ws [N, L, W] -> images [N, C, R, R], around [-1, 1] but not confined to it; L is `num_ws`.
 
@@ -282,29 +309,18 @@ class SynthesisNetwork(nn.Module):
         **layers: Any,
     ) -> None:
         super().__init__()
-        check_choice("half_dtype", half_dtype, Half)
-        if conv_kernel % 2 == 0 or filter_size % 2:
-            raise ValueError(f"conv_kernel {conv_kernel} must be odd, and filter_size {filter_size} even")
         self.signals = schedule(resolution, channels=channels, **layers)
         self.input, self.output_scale = SynthesisInput(w_dim, self.signals[0]), output_scale
-        self.num_ws, modules = len(self.signals) + 1, list[nn.Module]()
-        for i, after in enumerate(self.signals):
-            before = self.signals[max(i - 1, 0)]
-            in_half = after.sampling_rate * 2**num_half_res > resolution
-            shared = {"w_dim": w_dim, "half": getattr(torch, half_dtype) if in_half else None, "conv_clamp": conv_clamp}
-            if i == len(self.signals) - 1:
-                modules.append(ToRGB(before, after, **shared))
-                continue
-            radial = radial_filters and not after.critical  # a critical layer keeps the frequencies of the corners
-            shape = {"kernel_size": conv_kernel, "filter_size": filter_size, "radial": radial}
-            modules.append(SynthesisLayer(before, after, **shape, **shared))
-        self.layers = nn.ModuleList(modules)
+        self.num_ws, shape = len(self.signals) + 1, {"w_dim": w_dim, "resolution": resolution}
+        shape |= {"conv_kernel": conv_kernel, "radial_filters": radial_filters, "filter_size": filter_size}
+        shape |= {"num_half_res": num_half_res, "half_dtype": half_dtype, "conv_clamp": conv_clamp}
+        self.layers = nn.ModuleList(layers_of(self.signals, self.signals[0], **shape))
 
     def forward(self, ws: Tensor, *, squares: list[Tensor] | None = None, force_fp32: bool = False) -> Tensor:
         """squares: takes the mean square of what comes into each layer, for `ModulatedLayer.track`."""
         each = ws.unbind(1)  # [N, L, W] -> L of [N, W]
         x = self.input(each[0])
-        for layer, w in zip(self.layers, each[1:], strict=True):
+        for layer, w in zip(self.layers.children(), each[1:], strict=True):
             if squares is not None:
                 squares.append(x.detach().float().square().mean())
             x = layer(x, w, force_fp32=force_fp32)

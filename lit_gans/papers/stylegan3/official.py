@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lit_gans.official.releases import Config, Release, renaming
+from lit_gans.official.releases import Config, Release, State, renaming
 from lit_gans.papers.stylegan3.networks import Generator
 from lit_gans.papers.stylegan3.training import StyleGAN3
 
@@ -52,6 +52,15 @@ def from_official_config(config: Config) -> Config:
 
 # These layers have no noise: noise_mode is accepted by the official code, and without effect.
 CALL = {"truncation_psi": "psi", "truncation_cutoff": "cutoff", "force_fp32": "force_fp32", "noise_mode": None}
+
+
+def fits(state: State) -> bool:
+    """StyleGAN-XL's embedding of classes, which it has without classes too, has no bias."""
+    return ("mapping.embed.weight" in state) == ("mapping.embed.bias" in state)
+
+
 OFFICIAL = [
-    Release("stylegan3", "Generator", Generator, OFFICIAL_KEYS, from_official_config, call=CALL, model=StyleGAN3),
+    Release(
+        "stylegan3", "Generator", Generator, OFFICIAL_KEYS, from_official_config, call=CALL, model=StyleGAN3, fits=fits
+    ),
 ]
