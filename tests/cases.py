@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from torch import nn
 
 from lit_gans import papers
 from lit_gans.adversarial import GAN
@@ -60,6 +61,15 @@ STYLEGAN3["mbstd_group_size"] = None
 
 PROJECTED = {"resolution": 32, "features": "test_resnet", "features_weights": "random"}
 PROJECTED |= {"mixed_channels": 4, "head_width": 4}
+STYLEGAN_XL = {"w_dim": 8, "num_layers": 4, "margin_px": 4, "channel_base": 64, "channel_max": 4, "resolution": 16}
+STYLEGAN_XL |= {"num_classes": 10, "embedding": [12, 6], "mixed_channels": 4, "head_width": 4, "num_heads": 3}
+STYLEGAN_XL |= {"features": ["test_vit", "test_resnet"], "features_weights": ["random"] * 2, "features_px": [64, 32]}
+
+
+def seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(1)
+    return build()
+
 
 CASES: dict[str, Callable[..., GAN]] = {
     "gan": tiny(papers.VanillaGAN, hidden=16, units=8, pieces=2, r1_gamma=0.1),
@@ -158,6 +168,13 @@ CASES: dict[str, Callable[..., GAN]] = {
         lr_g=0.002,
         lr_d=0.002,
     ),
+    "stylegan-xl": lambda **overrides: tiny(
+        papers.StyleGANXL,
+        **STYLEGAN_XL,
+        blur_kimg=0.1,
+        classifier=seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 10))),
+        guidance_weight=2.0,
+    )(**overrides),
     "wgan-gp-mlp": tiny(papers.WGANGP, networks="mlp", width=16, n_critic=2, schedule="linear"),
 }
 

@@ -17,6 +17,7 @@ from lit_gans.papers.stackgan2 import StackGAN2
 from lit_gans.papers.stylegan1 import StyleGAN1
 from lit_gans.papers.stylegan2 import StyleGAN2
 from lit_gans.papers.stylegan3 import StyleGAN3
+from lit_gans.papers.stylegan_xl import StyleGANXL
 from lit_gans.papers.wgan_gp import WGAN, WGANGP
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "StyleGAN1",
     "StyleGAN2",
     "StyleGAN3",
+    "StyleGANXL",
     "VanillaGAN",
 ]

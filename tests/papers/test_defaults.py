@@ -14,6 +14,7 @@ from lit_gans.callbacks import EMA, AdaptiveAugmentation, FadeIn
 from lit_gans.papers.stylegan1 import MappingNetwork
 from lit_gans.papers.stylegan2.networks import MappingNetwork as MappingNetwork2
 from lit_gans.papers.stylegan3 import Generator as Generator3
+from lit_gans.papers.stylegan_xl import Generator as GeneratorXL
 from tests.papers.games import GANS, OTHERS
 
 GAMES = GANS | OTHERS
@@ -80,6 +81,17 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "lr_g": 0.0025, "lr_d": 0.002, "betas": (0.0, 0.99), "r1_gamma": 2.0, "r1_interval": 16, "blur_sigma": 0.0,
     },
     Generator3: {"mapping_layers": 2, "lr_multiplier": 0.01, "w_avg_decay": 0.998},
+    # stylegan-xl, train.py: --cfg=stylegan3-t, --syn_layers of its ImageNet stem, --glr, --dlr, what it doubles and
+    # sets for all; training_loop.py: G_reg_interval, D_reg_interval; loss.py: the start of the path length.
+    papers.StyleGANXL: {
+        "resolution": 16, "z_dim": 64, "w_dim": 512, "mapping_layers": 2, "num_layers": 10, "num_critical": 2,
+        "margin_px": 10, "channel_base": 65536, "channel_max": 1024, "configuration": "T", "embedding": (1000, 320),
+        "features": ("deit_base_distilled_patch16_224", "tf_efficientnet_lite0"), "mixed_channels": 64,
+        "num_heads": 4, "policy": ("color", "translation", "cutout"), "guidance_weight": 0.0, "lr_g": 0.0025,
+        "lr_d": 0.002, "betas": (0.0, 0.99), "pl_weight": 2.0, "pl_interval": 4, "pl_from_kimg": 1000.0,
+        "pl_decay": 0.01, "lazy_interval": 16, "blur_sigma": 2.0, "blur_kimg": 300.0,
+    },
+    GeneratorXL: {"mapping_layers": 2, "lr_multiplier": 0.01, "w_avg_decay": 0.998},
     # cfg/birds_s1.yml, birds_s2.yml: Z_DIM, CONDITION_DIM, GF_DIM 192 of COCO and 128, DF_DIM, R_NUM, COEFF.KL,
     # LR_DECAY_EPOCH 100 and MAX_EPOCH 600, of 8855 pictures.
     papers.StackGAN: {

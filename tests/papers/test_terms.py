@@ -62,6 +62,9 @@ TERMS = [
     Term("pl_weight", "stylegan2", 0, "path_length", 2.0),
     Term("r1_gamma", "stylegan3-t", 1, "r1", 0.5 * 3),
     Term("reconstruction_weight", "fastgan", 1, "reconstruction"),
+    # The official code does not multiply it by the interval.
+    Term("pl_weight", "stylegan-xl", 0, "path_length", given={"pl_from_kimg": 0.0, "policy": []}),
+    Term("guidance_weight", "stylegan-xl", 0, "guidance"),
     Term("kl_weight", "stackgan", 0, "kl"),
     Term("kl_weight", "stackgan2-captions", 0, "kl"),
     Term("colour_weight", "stackgan2-none", 0, "colour"),

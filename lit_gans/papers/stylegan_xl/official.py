@@ -14,9 +14,11 @@ from lit_gans.official import OfficialNetwork
 from lit_gans.official.names import Table
 from lit_gans.official.releases import Config, Release, State
 from lit_gans.papers import stylegan3
+from lit_gans.papers.projected_gan import official as projected
 from lit_gans.papers.stylegan3.networks import Signal, lowpass_filter, schedule
 from lit_gans.papers.stylegan3.official import CALL, fits
 from lit_gans.papers.stylegan_xl.networks import PROGRESSION, Generator, head_signals
+from lit_gans.papers.stylegan_xl.training import StyleGANXL
 
 IMAGENET = [1000, 320]  # the pickled class embedding's size, which the official arguments do not say
 DEFAULTS = {"channel_base": 32768, "channel_max": 512, "num_layers": 14}  # of the official classes: not the published
@@ -28,6 +30,11 @@ OFFICIAL_KEYS: dict[str, str | None] = {
     r"mapping\.embed_proj\.(weight|bias)": r"mapping.embed_proj.\1",
     **{pattern: own for pattern, own in stylegan3.OFFICIAL_KEYS.items() if "embed" not in pattern},
     r"mapping\.(embed\.weight|w_avg)": r"mapping.\1",
+}
+# Of the discriminators of levels (MultiScaleD).
+HEAD_KEYS: dict[str, str | None] = {
+    r"mini_discs\.(\d+)\.embed_proj\.(weight|bias)": r"heads.\1.condition.project.\2",
+    **projected.HEAD_KEYS,
 }
 
 
@@ -144,7 +151,7 @@ class XLRelease(Release):
         return unused | super().table(names)
 
 
-_shared: dict[str, Any] = {"call": CALL, "fits": lambda state: not fits(state)}
+_shared: dict[str, Any] = {"call": CALL, "model": StyleGANXL, "fits": lambda state: not fits(state)}
 OFFICIAL = [
     XLRelease("stylegan-xl", "Generator", Generator, OFFICIAL_KEYS, from_official_config, **_shared),
     XLRelease(

@@ -1,0 +1,116 @@
+"""What judges StyleGAN-XL's images (Sauer et al., 2022, Sec. 3): projected discriminators, and a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from lit_gans.augment import DiffAugment
+from lit_gans.augment.diffaug import POLICIES
+from lit_gans.nn.equalized import EqualizedLinear
+from lit_gans.papers import projected_gan
+from lit_gans.papers.projected_gan.features import FeatureNetwork, freeze, published_statistics, seeded, whole
+from lit_gans.papers.projected_gan.projector import Projector
+from lit_gans.papers.stylegan_xl.networks import ClassEmbedding
+
+PUBLISHED_PX = 224  # what smaller images are enlarged to, and all that vision transformers see
+
+
+class Condition(nn.Module):
+    """labels [N], or one-hot [N, C] -> what logits are projected onto, [N, out_dim]: from its own embedding."""
+
+    def __init__(self, num_classes: int, embedding: Sequence[int], *, out_dim: int = 64) -> None:
+        super().__init__()
+        self.embed = ClassEmbedding(num_classes, embedding)
+        self.project = EqualizedLinear(embedding[1], out_dim, activation="lrelu")
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return self.project(self.embed(labels))
+
+
+class Discriminator(nn.Module):
+    """Images [N, C, H, W] in [-1, 1] (and labels) -> logits [N, L] of each feature network.
+
+    Each network has its own mixing, heads and, in training, augmented images.
+
+    Args:
+        features: names, as `FeatureNetwork` takes them; weights, fingerprints, px: of each.
+        num_classes, embedding: see `Condition`; 0 for none.
+        mixed_channels, num_heads, head_width: see `Projector` and projected_gan's `Discriminator`.
+        policy: of `DiffAugment`. seed: of the mixing.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[str],
+        *,
+        weights: Sequence[str | None],
+        fingerprints: Sequence[str | None],
+        px: Sequence[int],
+        num_classes: int = 0,
+        embedding: Sequence[int] = (1000, 320),
+        mixed_channels: int = 64,
+        num_heads: int = 4,
+        head_width: int | None = None,
+        policy: Sequence[str] = POLICIES,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.augment, self.judges = DiffAugment(list(policy), cutout=0.2), nn.ModuleList()
+        condition = partial(Condition, num_classes, embedding) if num_classes else None
+        for number, (name, path, side, known) in enumerate(zip(features, weights, px, fingerprints, strict=True)):
+            given = {"px": side, "weights": path, "fingerprint": known, "seed": seed + number}
+            network = FeatureNetwork(name, normalise=True, **given)
+            mixing = Projector(network.channels, out_channels=mixed_channels, seed=seed + number)
+            shape = {"num_heads": num_heads, "width": head_width, "condition": condition}
+            self.judges.append(projected_gan.Discriminator(network, mixing, **shape))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> list[Tensor]:
+        return [judge(self.augment(images) if self.training else images, labels) for judge in self.judges]
+
+
+class Classifier(nn.Module):
+    """Images [N, 1 or 3, H, W] in [-1, 1] -> logits [N, classes] of a frozen network, for guidance (Sec. 3.4).
+
+    State dicts do not hold its weights, which are read before the first pass.
+
+    Args:
+        name, weights: as `FeatureNetwork` takes them; px: the side that images are resized to, bilinearly.
+        classes: which of its outputs are those of the data, in their order; None takes all.
+    """
+
+    def __init__(
+        self,
+        name: str = "deit_small_distilled_patch16_224",
+        *,
+        weights: str | Path | None = None,
+        px: int = PUBLISHED_PX,
+        classes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.weights, self.px, self.classes = name, weights, px, classes
+        self.network: nn.Module | None = None
+        mean, std = published_statistics(name)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 2 - 1, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 2, persistent=False)
+
+    def load(self) -> None:
+        """Reads the weights, unless they are there; errors as `FeatureNetwork.load`."""
+        if self.network is None:
+            with seeded(0):
+                self.network = freeze(whole(self.name, self.weights), saved=False).to(self.mean.device)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.load()
+        assert self.network is not None
+        x = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
+        logits = self.network(interpolate(x, (self.px, self.px), mode="bilinear", align_corners=False))
+        return logits if self.classes is None else logits[:, list(self.classes)]
+
+    def train(self, mode: bool = True) -> Classifier:
+        return super().train(False)
