@@ -1,16 +1,27 @@
 """StyleGAN-XL: what its networks and its training promise beyond the battery and the recorded values."""
 
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from safetensors.torch import save_file
+from torch.nn.functional import interpolate
 
+from lit_gans import fit
+from lit_gans.base.checkpoints import checkpoints
 from lit_gans.convert import convert
+from lit_gans.nn import Draws, drawing
 from lit_gans.official import read_official
 from lit_gans.papers import stylegan3
-from lit_gans.papers.stylegan_xl import Generator, from_official_config
+from lit_gans.papers.stylegan_xl import Classifier, Generator, StyleGANXL, from_official_config
+from lit_gans.papers.stylegan_xl.training import hinges
+from lit_gans.runs.configs import shipped_configs
+from lit_gans.runs.load import load_run
 from lit_gans.runs.pretrained import from_pretrained
+from tests.cases import BATCH, CASES, STYLEGAN_XL, largest_difference, state, train
 from tests.official.layout import official_modules, stylegan3_state, tree, written
 
 __all__ = ["official_modules"]
@@ -76,6 +87,134 @@ def test_a_head_stands_on_the_stem_as_it_was() -> None:
     assert {id(p) for p in stem.trained()} == {id(p) for p in stem.parameters()}
     with pytest.raises(ValueError, match=r"not this one's stem in 2 tensors \(synthesis.layers.6.weight"):
         grown.take_stem(stem.state_dict())
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def tiny(**arguments: Any) -> StyleGANXL:
+    return CASES["stylegan-xl"](**{"features": ["test_resnet"], "features_weights": ["random"], **arguments})
+
+
+def unguided(**arguments: Any) -> StyleGANXL:
+    given = {**STYLEGAN_XL, "features": ["test_resnet"], "features_weights": ["random"], "features_px": [32]}
+    torch.manual_seed(0)
+    return StyleGANXL(**{**given, "channels": 1, "z_dim": 8, "seed": 3, **arguments})
+
+
+HEAD = {"resolution": 32, "heads": [[32, 4]]}
+
+
+def test_a_stage_trains_its_head_alone_and_is_resumed_without_the_stage_before(tmp_path: Path) -> None:
+    """The stem gives the features that it gave, to the last bit, whoever is averaged."""
+    stem = unguided()
+    train(stem, tmp_path / "stem", batches=1)
+    below = {k: t.clone() for k, t in stem.generator_ema.state_dict().items()}
+    given = {**HEAD, "start_from": str(tmp_path / "stem")}
+    whole, first, second = unguided(**given), unguided(**given), unguided(**given)
+    before = {k: t.clone() for k, t in whole.generator.state_dict().items()}
+    unbroken = state(whole, train(whole, tmp_path / "whole", batches=2))
+    train(first, tmp_path / "parts", batches=2, stop_at=1)
+    rmtree(tmp_path / "stem")
+    saved = checkpoints(tmp_path / "parts")[-1]
+    resumed = state(second, train(second, tmp_path / "parts", batches=2, resume=saved))
+    assert largest_difference(unbroken, resumed) == 0
+    head = tuple(f"synthesis.layers.{number}." for number in whole.generator.synthesis.head())
+    for network in (whole.generator, whole.generator_ema):
+        for name, tensor in network.state_dict().items():
+            if name.startswith(head):
+                assert not name.endswith(".weight") or not torch.equal(tensor, before[name]), name
+            elif name != "mapping.w_avg":  # which goes on, as in the official code
+                assert torch.equal(tensor, below[name]), name
+    assert load_run(tmp_path / "whole").sample([0, 1], psi=0.5).shape == (2, 1, 32, 32)
+
+
+def test_path_lengths_are_a_stems_from_some_moment_on(tmp_path: Path) -> None:
+    gan, moments = unguided(pl_from_kimg=2 * BATCH / 1000, pl_interval=1), []
+    penalty = gan.path_length_penalty
+    gan.path_length_penalty = lambda *given: moments.append(gan.batches_seen) or penalty(*given)
+    train(gan, tmp_path, batches=4)
+    assert moments == [2, 3] and gan.pl_mean > 0
+    assert unguided(**HEAD).pl_weight == 0
+
+
+def test_guidance_sees_fakes_as_they_are_and_is_off_without_a_weight(tmp_path: Path) -> None:
+    gan, seen = tiny(features_px=[32]), []
+    gan.classifier.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    fake = torch.randn(2, 1, 16, 16)
+    assert gan.guidance(fake, torch.tensor([1, 2])) > 0 and torch.equal(seen[0], fake)
+    assert not torch.equal(gan.seen(fake), fake)
+    gan.guidance_weight = 0.0
+    train(gan, tmp_path, batches=1)
+    assert len(seen) == 1 and load_run(tmp_path).classifier is None
+
+
+def test_classes_start_from_a_file(tmp_path: Path) -> None:
+    table = torch.randn(12, 6)
+    save_file({"embed": table}, tmp_path / "table.safetensors")
+    gan = unguided(class_embedding=str(tmp_path / "table.safetensors"))
+    gan.start_embeddings(gan.class_embedding)
+    for network in (gan.generator, gan.generator_ema):
+        assert torch.equal(network.mapping.embed.weight, table)
+    for head in gan.discriminator.judges[0].heads.heads:
+        assert torch.equal(head.condition.embed.weight, table)
+    with pytest.raises(ValueError, match=r"holds tensors of \(12, 6\); give one of \(12, 7\)"):
+        unguided(embedding=[12, 7]).start_embeddings(gan.class_embedding)
+
+
+def test_each_feature_network_has_its_own_images() -> None:
+    gan, seen = CASES["stylegan-xl"](policy=["translation"]), []
+    for judge in gan.discriminator.judges:
+        judge.features.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    with drawing(Draws(1)):
+        logits = gan.discriminator(torch.randn(4, 1, 16, 16), torch.arange(4))
+    assert len(logits) == 2 and not torch.equal(*seen)
+    real, fake = ([torch.full((4, n), value) for n in (2, 5)] for value in (0.5, -0.25))
+    d_loss, g_loss = hinges(real, fake)  # sums over networks of means, however many logits each has
+    assert d_loss == 2 * (0.5 + 0.75) and g_loss == 2 * 0.25
+
+
+def test_a_classifier_is_frozen_and_takes_its_classes() -> None:
+    network = Classifier("test_resnet", weights="random", px=32, classes=[5, 2])
+    images = torch.rand(2, 1, 16, 16, requires_grad=True)
+    logits = network(images)
+    every = network.network(
+        (interpolate(images.expand(-1, 3, -1, -1) - network.mean, 32, mode="bilinear")) / network.std
+    )
+    assert torch.allclose(logits, every[:, [5, 2]], atol=1e-5) and logits.sum().backward() is None
+    assert images.grad.abs().max() > 0 and not list(network.parameters()) and not network.state_dict()
+
+
+@on(
+    ("given", "message"),
+    [
+        ({"features": []}, "nothing judges the images"),
+        ({"guidance_weight": 1.0}, "guidance needs classes and a classifier"),
+        (HEAD, r"heads \[\[32, 4\]\] stand on a stage trained before: give its run as start_from"),
+    ],
+)
+def test_what_cannot_be_trained(given: dict[str, Any], message: str, tmp_path: Path) -> None:
+    few = {"features_weights": [], "features_px": []} if given.get("features") == [] else {}
+    with pytest.raises(ValueError, match=message):
+        train(unguided(**given, **few), tmp_path, batches=1)
+
+
+def test_a_stage_stands_on_the_one_below(tmp_path: Path) -> None:
+    train(unguided(), tmp_path, batches=1)
+    gan = unguided(resolution=64, heads=[[32, 4], [64, 4]])
+    with pytest.raises(ValueError, match=r"has heads \[\], and this stage stands on \[\[32, 4\]\]"):
+        gan.take_over(tmp_path)
+    with pytest.raises(ValueError, match=r"resolution 64, and the last of stem_px 16, heads \[\] is another"):
+        unguided(resolution=64)
+
+
+def test_a_generator_alone_is_a_model() -> None:
+    network = generator(heads=[[32, 4]], channels=1)
+    gan = StyleGANXL.from_generator(network)
+    assert (gan.resolution, gan.channels, gan.num_classes, gan.z_dim) == (32, 1, 3, 4)
+    z, c = gan.seeded_latents([5]), torch.tensor([1])
+    assert torch.allclose(gan.sample([5], labels=c, psi=0.5), network(z, c, psi=0.5).clamp(-1, 1), atol=1e-6)
+    assert torch.allclose(gan.synthesize(gan.styles(z, labels=c)), network(z, c), atol=1e-6)
 
 
 # ---- released files --------------------------------------------------------------------------------------------------
@@ -149,3 +288,45 @@ def test_stylegan3_is_told_from_it(tmp_path: Path, official_modules: None) -> No
 def test_bad_arguments(build: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+# ---- experiments -----------------------------------------------------------------------------------------------------
+
+
+def arguments(name: str, folder: Path, *more: str) -> list[str]:
+    """For two batches of a shipped config on drawn shapes, judged through a small network."""
+    px = yaml.safe_load(shipped_configs()[f"stylegan_xl/{name}"].read_text())["data"]["init_args"]["resolution"]
+    argv = ["--config", f"stylegan_xl/{name}", "--logger=none", f"--run_folder={folder}", "--evaluate.every_kimg=0"]
+    argv += ["--image_grid.columns=2", "--image_grid.rows=2", "--model.init_args.num_classes=3"]
+    argv += ["--model.init_args.features=[test_resnet]", "--model.init_args.features_weights=[random]"]
+    argv += ["--model.init_args.features_px=[64]", "--model.init_args.channel_max=4", "--model.init_args.head_width=4"]
+    argv += ["--model.init_args.total_kimg=0.008", "--model.init_args.micro_batches=1", "--data=lit_gans.data.Shapes"]
+    return [*argv, f"--data.init_args.resolution={px}", "--data.init_args.batch_size=4", *more]
+
+
+@pytest.mark.slow
+def test_small_experiments_train_one_after_the_other(tmp_path: Path) -> None:
+    for px, below in ((16, []), (32, [16]), (64, [32])):
+        more = [f"--model.init_args.start_from={tmp_path / str(stage)}" for stage in below]
+        assert fit.main(arguments(f"flowers{px}", tmp_path / str(px), *more)) == 0
+        assert load_run(tmp_path / str(px)).sample([1]).shape == (1, 3, px, px)
+
+
+PUBLISHED = [name for name in shipped_configs() if name.startswith("stylegan_xl/imagenet")]
+
+
+@on("name", PUBLISHED)
+def test_published_stages_stand_on_each_other(name: str) -> None:
+    plans = {name: yaml.safe_load(shipped_configs()[name].read_text()) for name in PUBLISHED}
+    model, data = plans[name]["model"]["init_args"], plans[name]["data"]["init_args"]
+    px, batch = model["resolution"], data["batch_size"]
+    assert (data["resolution"], batch) == (px, 2048 if px <= 64 else 256) and plans[name]["ema"][
+        "half_life_kimg"
+    ] == batch * 10 / 32
+    assert batch // 8 // model["micro_batches"] == 8  # images at once on each of eight GPUs
+    if px == 16:
+        assert "start_from" not in model and "guidance_weight" not in model
+        return
+    below = plans[f"stylegan_xl/{model['start_from'].rpartition('-')[2]}"]["model"]["init_args"]
+    assert model["heads"] == [*below.get("heads", []), [px, 5 if px == 1024 else 7]]
+    assert model["guidance_weight"] == 8 and below["resolution"] * 2 == px
