@@ -1,5 +1,6 @@
 """Two processes train exactly what one trains on the same global batch."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,9 @@ from tests.distributed.launch import run_processes
 BATCHES = 10
 # Where Adam amplifies rounding, on processors whose matrix products round otherwise: up to 4 % of the way was seen.
 AMPLIFIED = ("msg-gan-wgan", "stylegan1")
+# A bias before a batch norm has no effect: rounding alone is its gradient, of which Adam makes whole steps. The mean
+# that the norm keeps goes with it.
+WITHOUT_EFFECT = re.compile(r"discriminator\..*\bheads\.\d+\.layers\.\d+\.(0\.bias|1\.running_mean)")
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +44,8 @@ def test_two_processes_equal_one(name: str, two_processes: Callable[[bool], Path
     assert alone["clock"] == first["clock"] == (BATCHES * BATCH, BATCHES)
     assert largest_difference(alone["state"], before) > 1e-4, "nothing was learned"
     for key, tensor in alone["state"].items():
+        if WITHOUT_EFFECT.fullmatch(key):
+            continue
         bound = 1e-5 * max(1.0, tensor.abs().max().item())  # weights of a mapping network are stored in hundreds
         if name in AMPLIFIED:
             bound = max(bound, min(0.1 * largest_difference(tensor, before[key]), 1e-3))
