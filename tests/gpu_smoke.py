@@ -71,6 +71,11 @@ RUNS = {
     ),
     "stylegan3": Run("StyleGAN3", {**STYLES3, "num_half_res": 2}),
     "stylegan3_r": Run("StyleGAN3", {**STYLES3, "configuration": "R", "blur_sigma": 2, "blur_kimg": 0.1}),
+    "stylegan_xl": Run(
+        "StyleGANXL",
+        {**STYLES3, "num_classes": 10, "embedding": [10, 8], "features": ["test_resnet"], "head_width": 8,
+         "features_weights": ["random"], "features_px": [32], "num_half_res": 2},
+    ),
     "fastgan": Run(
         "FastGAN", {**GREY, "resolution": 32, "width": 8, "discriminator_width": 8, "reconstruction": "l1"},
         data_arguments={"resolution": 32},

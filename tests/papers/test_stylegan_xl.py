@@ -208,6 +208,12 @@ def test_a_stage_stands_on_the_one_below(tmp_path: Path) -> None:
         unguided(resolution=64)
 
 
+def test_a_run_goes_on_with_its_own_features(tmp_path: Path) -> None:
+    train(unguided(), tmp_path, batches=2, stop_at=1)
+    with pytest.raises(ValueError, match="weights of test_resnet of fingerprint .* the files that it was trained with"):
+        train(unguided(seed=4), tmp_path, batches=2, resume=checkpoints(tmp_path)[-1])
+
+
 def test_a_generator_alone_is_a_model() -> None:
     network = generator(heads=[[32, 4]], channels=1)
     gan = StyleGANXL.from_generator(network)

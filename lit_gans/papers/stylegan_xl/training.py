@@ -302,6 +302,14 @@ class StyleGANXL(GAN):
         self.hparams["features_fingerprints"] = [network.fingerprint for network in networks]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        known = checkpoint["hyper_parameters"].get("features_fingerprints") or []
+        for judge, saved in zip(self.discriminator.judges, known, strict=False):
+            network = judge.features
+            if None not in (network.fingerprint, saved) and network.fingerprint != saved:
+                raise ValueError(
+                    f"the run was trained with weights of {network.name} of fingerprint {saved}, and these have "
+                    f"{network.fingerprint}: give features_weights, the files that it was trained with"
+                )
         if self.classifier is None and self._trainer is None:  # loaded for sampling
             saved = checkpoint["state_dict"]
             checkpoint["state_dict"] = {k: v for k, v in saved.items() if not k.startswith("classifier.")}
