@@ -60,6 +60,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         self.best_at = -1  # the count of images at which it was measured
         self._judged: float | None = None  # the last value of the metric that was compared with the best
         self._saved_at = -1  # the count of images that the newest file holds
+        self._began = False  # whether training has begun, with all that a checkpoint holds read back
         self._written_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
         self._stop = self._requeue = False
@@ -109,7 +110,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         super().on_train_start(trainer, pl_module)
-        self._written_at, self._saved_at = time.monotonic(), pl_module.images_seen
+        self._written_at, self._saved_at, self._began = time.monotonic(), pl_module.images_seen, True
         if threading.current_thread() is threading.main_thread():
             for number in (s for s in signal.Signals if s.name in STOPS):
                 self._handlers[number] = signal.signal(number, self._note_signal)
@@ -167,6 +168,8 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
             self._keep_best(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: Game, exception: BaseException) -> None:
+        if not self._began:  # the clock may be read back and the weights not: that is no state of the run
+            return
         stopped = isinstance(exception, SIGTERMException)
         whole = pl_module.images_seen > 0 and not pl_module.mid_step and _finite(pl_module)
         # On several processes an error on one leaves the others elsewhere: nothing can be agreed upon.
@@ -178,7 +181,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
     def teardown(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._handlers = {}
+        self._handlers, self._began = {}, False
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 

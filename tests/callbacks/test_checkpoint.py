@@ -194,6 +194,22 @@ def test_a_crash_saves_what_there_is(tmp_path: Path) -> None:
     assert names(tmp_path) == ["kimg00000.048.ckpt"]
 
 
+def test_a_resume_that_breaks_off_before_training_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """When the clock is read back, weights may not be yet: what is there then is no state of the run."""
+
+    class Refuse(pl.Callback):
+        def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+            raise ValueError("of other data")
+
+    train(CASES["gan"](), tmp_path, batches=2, checkpoint=Checkpoint(EVERY, 0, monitor=None))
+    newest = checkpoints(tmp_path)[-1]
+    before, resumed = newest.read_bytes(), CASES["gan"]()
+    with pytest.raises(ValueError, match="of other data"):
+        train(resumed, tmp_path, batches=4, callbacks=[Refuse()], resume=newest)
+    assert resumed.images_seen > 0
+    assert newest.read_bytes() == before and checkpoints(tmp_path)[-1] == newest
+
+
 def test_a_crash_inside_a_step_leaves_no_half_of_it(tmp_path: Path) -> None:
     gan, steps = CASES["gan"](), []
     original = gan.on_before_optimizer_step
