@@ -256,6 +256,7 @@ def wandb_records(path: Path) -> Iterator[bytes]:
             record = b""
 
 
+@pytest.mark.slow
 def test_wandb_file_has_kimg_curves_images_and_config(config: Path, tmp_path: Path) -> None:
     """Read back from the offline run's own file."""
     from wandb.proto import wandb_internal_pb2

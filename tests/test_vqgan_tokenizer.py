@@ -42,6 +42,7 @@ def difference(a: dict[str, Any], b: dict[str, Any]) -> float:
     return largest_difference(*states)
 
 
+@pytest.mark.slow
 def test_it_trains_and_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole")
     for stop in (0.032, 0.08):  # before and after the discriminator joins

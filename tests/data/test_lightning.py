@@ -31,6 +31,7 @@ def run(module: LightningModule, folder: Path, devices: int) -> None:
     ).fit(module, Counting(batch_size=6, resolution=2, mirror=True))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_see_the_batches_of_one(tmp_path: Path) -> None:
     for devices in (2, 1):
         run(Keeping(tmp_path), tmp_path, devices)

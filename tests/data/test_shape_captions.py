@@ -43,7 +43,7 @@ def test_other_captions_are_refused(caption: str) -> None:
 
 
 @pytest.mark.parametrize("rotate", [False, True])
-@pytest.mark.parametrize("resolution", [32, 64])
+@pytest.mark.parametrize("resolution", [32, pytest.param(64, marks=pytest.mark.slow)])
 def test_drawn_pictures_are_read_without_fail(resolution: int, rotate: bool) -> None:
     data = shapes(resolution=resolution, rotate=rotate, holdout=False)
     images, attributes = both(data, count=200 if not rotate else 60)

@@ -67,10 +67,12 @@ def test_lightnings_own_strategy_stays_a_fallback(tmp_path: Path) -> None:
         assert largest_difference(alone["state"], both["state"]) < 1e-5
 
 
+@pytest.mark.slow
 def test_missing_gradients_count_as_zero(tmp_path: Path) -> None:
     assert len(run_processes(2, ["-m", "tests.distributed.missing_gradients"])) == 2  # each process asserts
 
 
+@pytest.mark.slow
 def test_batch_norm_takes_the_global_batch(tmp_path: Path) -> None:
     """Outputs, running statistics, gradients and an R1 penalty through it."""
     assert len(run_processes(2, ["-m", "tests.distributed.global_batch_norm"])) == 2  # each process asserts

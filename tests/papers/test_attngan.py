@@ -183,6 +183,7 @@ def test_the_learning_rate_of_damsm_falls_by_epochs_to_a_tenth(tmp_path: Path) -
     assert game.learning_rate_share() == 0.1
 
 
+@pytest.mark.slow
 def test_damsm_learns_to_tell_captions(tmp_path: Path) -> None:
     """Of a dozen pictures, by heart."""
     data = shapes(images=12, vocabulary=words())

@@ -16,6 +16,7 @@ from lit_gans.adversarial import Progressive
 from lit_gans.adversarial.progressive import Growing, enlarged
 from lit_gans.papers.pggan import PGGAN, Conv, Discriminator, DownConv, Generator, UpConv, pixel_norm, widths
 from lit_gans.runs.configs import shipped_configs
+from tests.cases import each
 
 SIZES = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 STAGES = [(4, 1.0), (8, 0.0), (8, 0.4), (8, 1.0), (16, 0.3), (16, 1.0)]
@@ -257,7 +258,7 @@ def test_images_must_have_the_size_of_the_stage() -> None:
 CONFIGS = ("celebahq1024", "celebahq256", "mnist32")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", each(CONFIGS, slow=["celebahq256"]))
 def test_a_shipped_config_trains_two_batches_at_full_size(name: str, tmp_path: Path) -> None:
     """On stand-in data, with narrow networks, and without the schedule, which has tests of its own."""
     plan = yaml.safe_load(shipped_configs()[f"pggan/{name}"].read_text())

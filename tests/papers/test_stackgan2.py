@@ -31,7 +31,7 @@ from lit_gans.papers.stackgan2 import (
 from lit_gans.papers.text.game import scaled_images
 from lit_gans.runs.configs import shipped_configs
 from lit_gans.runs.load import build_data, load_run
-from tests.cases import largest_difference, state
+from tests.cases import each, largest_difference, state
 from tests.distributed.launch import run_processes
 from tests.metrics.common import PixelFeatures
 from tests.papers.captioned import BATCH, BLUE, RED, TINY, WORDS, check_resume, fit, shapes, steps_of
@@ -347,7 +347,9 @@ def test_large_experiments_build(name: str) -> None:
         assert config["data"]["class_path"] == "lit_gans.data.Images"
 
 
-@pytest.mark.parametrize("name", ["shapes64", "shapes64_no_jcu", "shapes64_no_colour"])
+@pytest.mark.parametrize(
+    "name", each(["shapes64", "shapes64_no_jcu", "shapes64_no_colour"], slow=["shapes64_no_jcu", "shapes64_no_colour"])
+)
 def test_small_experiments_train(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -390,6 +392,7 @@ def test_joint_embeddings_resume(tmp_path: Path) -> None:
     check_resume(embedding, tmp_path, run, stop_at=3)
 
 
+@pytest.mark.slow
 def test_joint_embeddings_learn_to_find_pictures(tmp_path: Path) -> None:
     game = embedding(width=16, sentence_dim=32, word_dim=16, lr=3e-3)
     batch = shapes(images=256).dataset("train").fetch(torch.arange(48))

@@ -37,7 +37,7 @@ from lit_gans.papers.stylegan1 import (
     truncate,
 )
 from lit_gans.runs.configs import shipped_configs
-from tests.cases import BATCH, train
+from tests.cases import BATCH, each, train
 
 SIZES = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 STAGES = [(4, 1.0), (8, 0.0), (8, 0.4), (8, 1.0), (16, 0.3), (16, 1.0)]
@@ -383,7 +383,7 @@ def test_bad_arguments(build: Any, message: str) -> None:
 CONFIGS = ("ffhq1024", "ffhq256", "celebahq1024", "mnist32", "celeba64")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", each(CONFIGS, slow=["celebahq1024", "ffhq256"]))
 def test_a_shipped_config_trains_two_batches_at_full_size(name: str, tmp_path: Path) -> None:
     """On stand-in data, with narrow networks, and without the schedule, which has tests of its own."""
     plan = yaml.safe_load(shipped_configs()[f"stylegan1/{name}"].read_text())

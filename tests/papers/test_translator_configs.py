@@ -12,6 +12,7 @@ from lit_gans.runs.load import load_run
 from tests.cases import each
 
 NAMES = [name for name in shipped_configs() if name.split("/")[0] in ("pix2pix", "cyclegan", "pix2pixhd")]
+LIKE_OTHERS = ["cyclegan/monet2photo", "cyclegan/young2old64", "pix2pixhd/cityscapes512", "pix2pix/maps"]
 LABELS = 11  # of ShapePairs' label maps
 
 
@@ -36,7 +37,7 @@ def arguments(name: str, *, folder: Path) -> list[str]:
     return argv
 
 
-@pytest.mark.parametrize("name", each(NAMES, slow=["cyclegan/monet2photo", "pix2pixhd/cityscapes512", "pix2pix/maps"]))
+@pytest.mark.parametrize("name", each(NAMES, slow=LIKE_OTHERS))
 def test_every_shipped_config_trains_two_batches(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert fit.main(arguments(name, folder=tmp_path / "run")) == 0
     assert f"lit-gans translate {tmp_path / 'run'}" in capsys.readouterr().out
