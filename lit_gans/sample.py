@@ -60,10 +60,9 @@ def sample(
         space: where the film walks; "w" is straight from style to style.
         mix: seeds of rows and seeds of columns, as 0-4 10-14, for a table in which the layers mix_layers have the
             column's style and all others the row's; the unmixed images are on the margins. The seeds are not used.
-        mix_layers: numbers such as 0-3, or "coarse" (4 and 8 px, the default), "middle" (16 and 32 px), "fine" (from
-            64 px).
+        mix_layers: numbers such as 0-3, or "coarse" (4 and 8 px, the default), "middle" (16, 32 px), "fine" (larger).
         noise: a table of the seeds without noise, with the constant noise, and with noise drawn anew.
-        transform: a film in which the image (with grid, each) moves on a circle, or turns, for StyleGAN2 and StyleGAN3.
+        transform: a film in which the image (with grid, each) moves on a circle, or turns, with the input.
         sticking: a sheet of what sticks to the pixels: an image per seed, its neighbours' mean, and streaks on a walk.
         frames: of the whole film or walk.
         format: of the film, by default the output's suffix, else gif; mp4 needs the extra `video`.
@@ -81,7 +80,7 @@ def sample(
     from lit_gans.base.video import save_film
     from lit_gans.editing import sampling
     from lit_gans.editing.captions import captions_to_draw, save_attention, save_captioned, save_sentences
-    from lit_gans.editing.films import film
+    from lit_gans.editing.films import film, moving_film
     from lit_gans.editing.styles import noise_table, sticking_sheet, style_mixing, truncation_sweep
     from lit_gans.runs.folder import check_output
     from lit_gans.runs.load import load_run
@@ -117,8 +116,9 @@ def sample(
         sampling.check_captioned(form)
         return save_captioned(model, seeds, asked, target, grid=form == "grid", **draw)
     if form in sampling.FILMS:
-        walk = {"count": interpolate, "move": transform, "frames": frames, "grid": grid, "space": space}
-        images, columns = film(model, seeds, classes, **walk, **draw)
+        how = {"move": transform} if form == "moving" else {"count": interpolate, "space": space}
+        how |= {"frames": frames, "grid": grid, **draw}
+        images, columns = (moving_film if form == "moving" else film)(model, seeds, classes, **how)
         return [save_film(images, target, frames=frames, columns=columns, fps=fps)]
     if form == "grid":
         return [sampling.save_grid(model, seeds, classes, target, **draw)]

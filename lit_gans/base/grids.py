@@ -20,7 +20,7 @@ def grid(images: Tensor, columns: int, *, min_cell_px: int = 1) -> Tensor:
     if images.is_floating_point():
         images = to_uint8(images)
     factor = max(1, math.ceil(min_cell_px / images.shape[-1]))
-    images = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    images = _large(images, factor)
     n, c, h, w = images.shape
     rows = math.ceil(n / columns)
     canvas = images.new_zeros(rows * columns, c, h, w)
@@ -62,16 +62,15 @@ def readable_grid(images: Tensor, columns: int) -> Tensor:
     if side >= READABLE_CELL_PX:
         return grid(images, columns)
     factor = max(min(-(-READABLE_CELL_PX // side), READABLE_WIDTH_PX // (columns * side)), 1)
-    large = torch.stack(_large(images, factor))
-    return grid(F.pad(large, (0, LINE_PX, 0, LINE_PX), value=128), columns)[:, :-LINE_PX, :-LINE_PX]
+    return grid(F.pad(_large(images, factor), (0, LINE_PX, 0, LINE_PX), value=128), columns)[:, :-LINE_PX, :-LINE_PX]
 
 
 def joined(rows: Sequence[Sequence[Tensor]]) -> Tensor:
     """Rows of uint8 images [C, H, W], of one height and any widths, as one image, parted like `readable_grid`."""
     factor = max(-(-READABLE_CELL_PX // rows[0][0].shape[-2]), 1)
-    lines = [torch.cat([F.pad(image, (0, LINE_PX), value=128) for image in _large(row, factor)], 2) for row in rows]
+    lines = [torch.cat([F.pad(_large(image, factor), (0, LINE_PX), value=128) for image in row], 2) for row in rows]
     return torch.cat([F.pad(line, (0, 0, 0, LINE_PX), value=128) for line in lines], 1)[:, :-LINE_PX, :-LINE_PX]
 
 
-def _large(images: Sequence[Tensor] | Tensor, factor: int) -> list[Tensor]:
-    return [image.repeat_interleave(factor, -1).repeat_interleave(factor, -2) for image in images]
+def _large(images: Tensor, factor: int) -> Tensor:
+    return images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)

@@ -22,8 +22,7 @@ def film(
     seeds: Sequence[int],
     classes: Sequence[int] | None,
     *,
-    count: int | None,
-    move: Literal["translate", "rotate"] | None = None,
+    count: int,
     frames: int,
     grid: bool,
     space: Literal["z", "w"],
@@ -33,13 +32,8 @@ def film(
 ) -> tuple[Tensor, int]:
     """(uint8 [frames * cells, C, H, W], columns): all cells of a frame, then the next; `count` seeds for each cell.
 
-    With `move`, that of `moving_film`. ValueError for a walk in W through a model without.
+    ValueError for a walk in W through a model without.
     """
-    if move is not None:
-        return moving_film(
-            model, seeds, classes, move=move, frames=frames, grid=grid, psi=psi, ema=ema, batch_size=batch_size
-        )
-    assert count is not None
     check_space(model, space)
     groups = [seeds[i : i + count] for i in range(0, len(seeds) - count + 1, count)]
     if not grid:

@@ -219,7 +219,8 @@ def measure_equivariance(
 
     Sample i has the model's seed `seed` * 10^9 + i, of the class that is its remainder. Groups of `GROUP` samples are
     moved alike, by what is drawn from (`seed`, number of the group): so a number repeats, and all three kinds draw the
-    same. Networks run without TF32 and autocast.
+    same. Networks run without TF32 and autocast; noise maps, where there are some, stay the same, while the official
+    code draws them anew for each group.
 
     Raises:
         ValueError: num_samples is below 1, or the images are so small that no pixel of a moved one is known.

@@ -160,11 +160,11 @@ def intended_labels(num_classes: int, data: RealImages, *, split: str, num_image
 
 
 def _check_model(model: Samples, plan: Plan) -> None:
-    """ValueError for metrics of a latent space that the model has not."""
-    if (names := plan.looking_at("latents")) and not isinstance(model, FromLatents):
-        raise ValueError(f"{', '.join(names)} walk from latent to latent; a {type(model).__name__} draws from none")
+    """ValueError for metrics of a latent space, or of an input that moves, which the model has not."""
     if (names := plan.looking_at("transforms")) and not isinstance(model, Transforms):
         raise ValueError(f"{', '.join(names)} move what an image is made of; a {type(model).__name__} cannot")
+    if (names := plan.looking_at("latents")) and not isinstance(model, FromLatents):
+        raise ValueError(f"{', '.join(names)} walk from latent to latent; a {type(model).__name__} draws from none")
     if plan.looking_at("styles"):
         check_space(model, "w")
 

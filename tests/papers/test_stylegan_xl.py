@@ -210,7 +210,7 @@ def test_a_stage_stands_on_the_one_below(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_with_its_own_features(tmp_path: Path) -> None:
     train(unguided(), tmp_path, batches=2, stop_at=1)
-    with pytest.raises(ValueError, match="weights of test_resnet of fingerprint .* the files that it was trained with"):
+    with pytest.raises(ValueError, match="weights of test_resnet of fingerprint .* the file that it was trained with"):
         train(unguided(seed=4), tmp_path, batches=2, resume=checkpoints(tmp_path)[-1])
 
 
@@ -231,7 +231,7 @@ SYNTHESIS |= {"channel_base": 96, "channel_max": 6, "magnitude_ema_beta": 0.99}
 MAPPING = {"num_layers": 2, "rand_embedding": False}
 
 
-def round_trip(tmp_path: Path, network: Generator, contents: dict[str, Any]) -> None:
+def assert_round_trip(tmp_path: Path, network: Generator, contents: dict[str, Any]) -> None:
     convert(written(tmp_path / "official.pkl", contents), tmp_path / "ours")
     z, c = torch.randn(2, 4), torch.tensor([0, 2]) if network.mapping.c_dim else None
     assert torch.allclose(from_pretrained(tmp_path / "ours")(z, c, psi=0.5), network(z, c, psi=0.5), atol=1e-5)
@@ -249,7 +249,7 @@ def test_a_released_stem_goes_both_ways(classes: int, tmp_path: Path, official_m
     official = {"mapping.embed.weight": torch.randn(rows)} | stylegan3_state(network)
     config = {"z_dim": 4, "c_dim": classes, **SYNTHESIS, "mapping_kwargs": MAPPING}
     contents = tree("Generator", official, buffers=BUFFERS.__contains__, arguments=config)
-    round_trip(tmp_path, network, {"G_ema": contents})
+    assert_round_trip(tmp_path, network, {"G_ema": contents})
 
 
 @on("heads", [[[32, 5]], [[32, 5], [64, 4]], [[64, 5], [128, 3]]])
@@ -264,7 +264,7 @@ def test_a_released_super_resolution_goes_both_ways(
     parts = {"synthesis": SYNTHESIS, "mapping": {"z_dim": 4, "c_dim": 3, "w_dim": 8, "num_ws": 8, **MAPPING}}
     state = stylegan3_state(network)
     contents = tree("SuperresGenerator", state, buffers=BUFFERS.__contains__, arguments=config, parts=parts)
-    round_trip(tmp_path, network, {"G_ema": contents})
+    assert_round_trip(tmp_path, network, {"G_ema": contents})
 
 
 def test_stylegan3_is_told_from_it(tmp_path: Path, official_modules: None) -> None:

@@ -21,6 +21,7 @@ from lit_gans.metrics.backbones import from_timm, timm_with
 from lit_gans.metrics.extractors import IMAGENET_MEAN, IMAGENET_STD, opening
 from lit_gans.official.weights import read_published
 
+PUBLISHED_PX = 224  # what smaller images are enlarged to
 RANDOM = "random"
 WITHOUT = "or pass features_weights, a file of them; features_weights=random goes without"
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -209,6 +210,19 @@ class FeatureNetwork(nn.Module):
             x = interpolate(x, (self.px, self.px), mode="bilinear", align_corners=False)
         found = self.network((x - self.mean) / self.std)
         return found if self.maps is None else self.maps(found)
+
+    def told(self) -> str:
+        """Which network sees what, with which weights, in a line."""
+        weights = {None: "published weights", RANDOM: "random weights"}.get(self.weights, self.weights)
+        return f"features: {self.name} at {self.px} px, {weights} ({self.fingerprint})"
+
+    def check_trained_with(self, fingerprint: str | None) -> None:
+        """ValueError unless the weights are those of a run, of this fingerprint; None where either is not known."""
+        if None not in (self.fingerprint, fingerprint) and self.fingerprint != fingerprint:
+            raise ValueError(
+                f"the run was trained with weights of {self.name} of fingerprint {fingerprint}, and these have "
+                f"{self.fingerprint}: give features_weights, the file that it was trained with"
+            )
 
     def train(self, mode: bool = True) -> FeatureNetwork:
         return super().train(False)

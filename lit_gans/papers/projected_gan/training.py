@@ -19,12 +19,11 @@ from lit_gans.base.processes import mean_over_processes
 from lit_gans.base.random import derive_seed
 from lit_gans.papers import fastgan, stylegan2
 from lit_gans.papers.projected_gan.discriminators import Condition, Discriminator
-from lit_gans.papers.projected_gan.features import FeatureNetwork
+from lit_gans.papers.projected_gan.features import PUBLISHED_PX, FeatureNetwork
 from lit_gans.papers.projected_gan.projector import Mixing, Projector
 from lit_gans.papers.stylegan2.networks import check_choice
 
 GeneratorName = Literal["fastgan", "fastgan_lite", "stylegan2"]
-PUBLISHED_PX = 224  # what smaller images are enlarged to
 
 
 class ProjectedGAN(GAN):
@@ -170,16 +169,11 @@ class ProjectedGAN(GAN):
             network = self.discriminator.features
             network.load()
             self.hparams["features_fingerprint"] = network.fingerprint
-            said = {None: "published weights", "random": "random weights"}.get(network.weights, network.weights)
-            say(self.trainer, f"features: {network.name} at {network.px} px, {said} ({network.fingerprint})")
+            say(self.trainer, network.told())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        network, saved = self.discriminator.features, checkpoint["hyper_parameters"].get("features_fingerprint")
-        if None not in (network.fingerprint, saved) and network.fingerprint != saved:
-            raise ValueError(
-                f"the run was trained with weights of {network.name} of fingerprint {saved}, and these have "
-                f"{network.fingerprint}: give features_weights, the file that it was trained with"
-            )
+        saved = checkpoint["hyper_parameters"].get("features_fingerprint")
+        self.discriminator.features.check_trained_with(saved)
         super().on_load_checkpoint(checkpoint)
 
     # ---- sampling ----------------------------------------------------------------------------------------------------

@@ -14,11 +14,16 @@ from lit_gans.augment import DiffAugment
 from lit_gans.augment.diffaug import POLICIES
 from lit_gans.nn.equalized import EqualizedLinear
 from lit_gans.papers import projected_gan
-from lit_gans.papers.projected_gan.features import FeatureNetwork, freeze, published_statistics, seeded, whole
+from lit_gans.papers.projected_gan.features import (
+    PUBLISHED_PX,
+    FeatureNetwork,
+    freeze,
+    published_statistics,
+    seeded,
+    whole,
+)
 from lit_gans.papers.projected_gan.projector import Projector
 from lit_gans.papers.stylegan_xl.networks import ClassEmbedding
-
-PUBLISHED_PX = 224  # what smaller images are enlarged to, and all that vision transformers see
 
 
 class Condition(nn.Module):

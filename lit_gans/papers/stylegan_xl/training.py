@@ -21,9 +21,10 @@ from lit_gans.base.checkpoints import open_checkpoint, read_weights
 from lit_gans.base.processes import gather_rows, mean_over_processes
 from lit_gans.base.random import derive_seed
 from lit_gans.nn.mode import evaluating
+from lit_gans.papers.projected_gan.features import PUBLISHED_PX
 from lit_gans.papers.stylegan2.networks import Half, check_choice
 from lit_gans.papers.stylegan3.training import Configuration, blurred
-from lit_gans.papers.stylegan_xl.discriminators import PUBLISHED_PX, Discriminator
+from lit_gans.papers.stylegan_xl.discriminators import Discriminator
 from lit_gans.papers.stylegan_xl.networks import ClassEmbedding, Generator
 
 
@@ -297,19 +298,13 @@ class StyleGANXL(GAN):
             raise ValueError("guidance needs classes and a classifier of them: set guidance_weight=0, or give both")
         for network in networks:
             network.load()
-            said = {None: "published weights", "random": "random weights"}.get(network.weights, network.weights)
-            say(self.trainer, f"features: {network.name} at {network.px} px, {said} ({network.fingerprint})")
+            say(self.trainer, network.told())
         self.hparams["features_fingerprints"] = [network.fingerprint for network in networks]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         known = checkpoint["hyper_parameters"].get("features_fingerprints") or []
         for judge, saved in zip(self.discriminator.judges, known, strict=False):
-            network = judge.features
-            if None not in (network.fingerprint, saved) and network.fingerprint != saved:
-                raise ValueError(
-                    f"the run was trained with weights of {network.name} of fingerprint {saved}, and these have "
-                    f"{network.fingerprint}: give features_weights, the files that it was trained with"
-                )
+            judge.features.check_trained_with(saved)
         if self.classifier is None and self._trainer is None:  # loaded for sampling
             saved = checkpoint["state_dict"]
             checkpoint["state_dict"] = {k: v for k, v in saved.items() if not k.startswith("classifier.")}
