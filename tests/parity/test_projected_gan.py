@@ -134,9 +134,10 @@ def test_parameter_counts(case: tuple[str, dict[str, Any]]) -> None:
 
 @on("case", published("param_counts.json", "projectedgan_random_projection"))
 def test_counts_of_projections(case: tuple[str, dict[str, Any]]) -> None:
+    _, expected = case
     channels = [24, 40, 112, 320]
     network, mixed = Projector(channels, mixing="scales"), Projector(channels, mixing="channels")
     assert not list(network.parameters())
     counts = [sum(t.numel() for t in n.state_dict().values()) for n in (mixed, network)]
-    assert counts == [case[1]["ccm"], case[1]["ccm_plus_csm"]]
-    assert network.channels == case[1]["out_channels"]
+    assert counts == [expected["ccm"], expected["ccm_plus_csm"]]
+    assert network.channels == expected["out_channels"]
