@@ -29,6 +29,11 @@ def check_ranks(rank: int, world: int) -> None:
         )
 
 
+def share_of(total: int, *, rank: int, world: int) -> Tensor:
+    """int64, ascending: which of so many things are this process's; none where the others have them all."""
+    return torch.arange(total)[rank::world]
+
+
 def first_on_rank_zero(work: Callable[[], T]) -> T:
     """work() on process 0 while the others wait, then on them: they find on disk what it left there.
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lit_gans.base.precision import exact_float32, with_double
-from lit_gans.base.processes import check_ranks, gather_rows
+from lit_gans.base.processes import check_ranks, gather_rows, share_of
 from lit_gans.base.random import Draws
 from lit_gans.metrics.measures import NO_EXTRACTOR, Context, Measure
 from lit_gans.metrics.path_length import SEED_STRIDE
@@ -228,7 +228,8 @@ def measure_equivariance(
     check_ranks(rank, world)
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}: give 1 or more")
-    mine, place = torch.arange(rank, math.ceil(num_samples / GROUP), world), with_double(model.device)
+    mine = share_of(math.ceil(num_samples / GROUP), rank=rank, world=world)
+    place = with_double(model.device)
     sums = [torch.empty(0, 2, dtype=torch.float64)]
     with exact_float32(torch.device(model.device)):
         for group in mine.tolist():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from lit_gans.base.processes import share_of
 from lit_gans.metrics.extractors import Extractor, Features
 from lit_gans.metrics.features import FeatureSet
 
@@ -109,7 +110,7 @@ class Context:
 
     def share(self, total: int) -> Tensor:
         """int64: which of `total` images are this process's."""
-        return torch.arange(self.rank, total, self.world)
+        return share_of(total, rank=self.rank, world=self.world)
 
     def tell(self, what: str, done: int, total: int) -> None:
         if self.progress is not None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lit_gans.base.interpolation import lerp, spherical
 from lit_gans.base.precision import exact_float32, with_double
-from lit_gans.base.processes import check_ranks
+from lit_gans.base.processes import check_ranks, share_of
 from lit_gans.base.random import derive_seed
 from lit_gans.metrics.features import FeatureSet
 from lit_gans.metrics.measures import NO_EXTRACTOR, Context, Measure
@@ -183,7 +183,7 @@ def measure_path_length(
     place = with_double(sampler.device)
     metric = PathLength().to(place)
     metric.update(torch.empty(0, device=place))
-    mine, size = torch.arange(rank, num_samples, world), min(batch_size, num_samples)
+    mine, size = share_of(num_samples, rank=rank, world=world), min(batch_size, num_samples)
     for index in mine.split(size) if len(mine) else ():
         filled = torch.cat([index, index[-1:].expand(size - len(index))])
         asked = None if labels is None else labels.cpu()[filled]

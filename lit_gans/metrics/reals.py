@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lit_gans.base.cache import cache_folder, key_of, read_tensors, write_tensors
-from lit_gans.base.processes import as_rank_zero_says
+from lit_gans.base.processes import as_rank_zero_says, share_of
 from lit_gans.metrics.extractors import Extractor
 from lit_gans.metrics.features import FeatureSet, Moments
 from lit_gans.metrics.manifold import neighbour_radii
@@ -186,7 +186,7 @@ def _extract(
     progress: Progress | None,
 ) -> dict[str, Tensor]:
     """This process's share of the images through the extractor, gathered from all: the content of the file."""
-    done, mine = 0, torch.arange(rank, len(indices), world)
+    done, mine = 0, share_of(len(indices), rank=rank, world=world)
     moments = Moments(extractor.num_features).to(device)
     spatial = Moments(extractor.num_spatial).to(device)
     features = FeatureSet(extractor.num_features, capacity=len(mine)).to(device)

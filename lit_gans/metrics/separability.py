@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lit_gans.base.images import to_uint8
 from lit_gans.base.precision import exact_float32, with_double
-from lit_gans.base.processes import check_ranks
+from lit_gans.base.processes import check_ranks, share_of
 from lit_gans.metrics.features import FeatureSet
 from lit_gans.metrics.measures import NO_EXTRACTOR, Context, Measure
 from lit_gans.metrics.path_length import SEED_STRIDE, Space, check_space
@@ -219,7 +219,7 @@ def measure_separability(
     if labels is not None and len(labels) != num_samples:
         raise ValueError(f"{len(labels)} labels for {num_samples} samples: give one for each")
     metric, place = None, with_double(sampler.device)
-    for index in torch.arange(rank, num_samples, world).split(batch_size):
+    for index in share_of(num_samples, rank=rank, world=world).split(batch_size):
         asked = None if labels is None else labels.cpu()[index]
         latents, logits = labelled_latents(sampler, classifiers, index, labels=asked, **settings)
         if metric is None:

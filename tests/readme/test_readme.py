@@ -92,7 +92,6 @@ def _owners(name: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_commands_run(tmp_path: Path) -> None:
     """Every `lit-gans` line of the README on the quickstart's run, shortened; MNIST and CelebA lines parse only."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
