@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 MAX_OPCODES = 5_000_000  # releases have some tens of thousands
-# Containers and calls, which cost some 200 bytes of memory for one or two of the file; AttnGAN's captions have 90,000.
+# Containers, calls and globals, which cost some 200 bytes of memory for one or two of the file; AttnGAN's captions have 90,000.
 MAX_MADE = 1_000_000
 # Of an integer as a key: below it Python's hash of an integer is the integer, so that no two fall together.
 MAX_KEY = 2**61 - 2
 MAX_MEMO = 2**32
+MAX_ARGUMENTS = 64
 
 
 class HostilePickle(ValueError):
@@ -71,17 +72,21 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 _MAKERS = frozenset((
     "EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE", "EMPTY_SET", "LIST", "TUPLE", "DICT", "FROZENSET", "TUPLE1", "TUPLE2",
-    "TUPLE3", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID",
+    "TUPLE3", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID", "GLOBAL", "STACK_GLOBAL",
 ))  # fmt: skip
 
 
 @dataclass
 class Machine:
-    """Interprets one pickle from where `file` stands; `persistent` makes a value of a persistent id."""
+    """Interprets one pickle from where `file` stands; `persistent` makes a value of a persistent id.
+
+    `other` gives what stands for a global that is not among the known; None refuses it.
+    """
 
     file: io.BytesIO
     known: Mapping[tuple[str, str], Any]
     persistent: Callable[[Any], Any] | None = None
+    other: Callable[[str, str], Function | None] | None = None
     stack: list = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
     made: int = 0
@@ -226,19 +231,22 @@ class Machine:
         self.stack.append(self.find(of_type(module, str, "a module's name"), of_type(name, str, "a global's name")))
 
     def find(self, module: str, name: str) -> Any:
-        if (module, name) not in self.known:
+        if (module, name) in self.known:
+            return self.known[module, name]
+        found = None if self.other is None else self.other(module, name)
+        if found is None:
             raise HostilePickle(f"it asks for {module:.200}.{name:.200}, which no file of weights needs: refused")
-        return self.known[module, name]
+        return found
 
     def _reduce(self, _: None) -> None:
         arguments, function = self.pop(), self.pop()
-        self.stack.append(_function(function).make(*of_type(arguments, tuple, "a call's arguments")))
+        self.stack.append(_function(function).make(*_arguments(arguments)))
 
     def _newobj(self, _: None) -> None:
         arguments, function = self.pop(), self.pop()
         if not _function(function).new:
             raise HostilePickle(f"it makes an object of {function.name}, which is no class")
-        self.stack.append(function.make(*of_type(arguments, tuple, "an object's arguments")))
+        self.stack.append(function.make(*_arguments(arguments)))
 
     def _build(self, _: None) -> None:
         state, value = self.pop(), self.pop()
@@ -308,6 +316,13 @@ def hashable(key: Any) -> Any:
 def _function(value: Any) -> Function:
     if not isinstance(value, Function):
         raise HostilePickle(f"it calls a {type(value).__name__}")
+    return value
+
+
+def _arguments(value: Any) -> tuple:
+    """Those of a call; many of them, called again and again, would take more time than the file's size allows."""
+    if len(of_type(value, tuple, "a call's arguments")) > MAX_ARGUMENTS:
+        raise HostilePickle(f"it calls something with {len(value)} arguments")
     return value
 
 

@@ -1,6 +1,7 @@
 """Released network pickles, read without running anything that they say.
 
-The few globals that releases name stand for small functions of ours in a closed table (`_globals`). Python source in a
+The few globals that releases name stand for small functions of ours in a closed table (`_globals`); classes of the
+packages that networks are made of stand for `_Object`, which keeps the state of one and does nothing. Python source in a
 file stays text: its digest is kept, to tell versions of the official code apart, and it is neither compiled nor run.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +21,18 @@ from torch import Tensor
 
 from lit_gans.base.cache import digest as fingerprint
 from lit_gans.base.files import check_regular
-from lit_gans.base.machine import Budget, HostilePickle, Machine, Unbuilt, of_type
+from lit_gans.base.machine import Budget, Function, HostilePickle, Machine, Unbuilt, of_type
 from lit_gans.base.pickles import MAX_DEPTH, MAX_VALUES, dictionary, known_globals, named, own_tensor
 from lit_gans.base.torch_files import read_legacy
 
 MAX_BYTES = 8 * 2**30
 PERSISTENCE_VERSION = 6
+# Names of classes that networks are made of, and what `dill` writes of a function that has no name to find it by.
+_BY_REFERENCE = re.compile(
+    r"(torch(\.ao)?\.nn|timm|torchvision\.(models|ops)|pg_modules|feature_networks|training)(\.\w+)* \w+"
+    r"|dill\._?dill _create_(function|code|cell|ftype)"
+)
+MAX_NAME = 200  # characters of such a name
 _TF_STATE = {"version", "name", "static_kwargs", "components", "build_module_src", "build_func_name", "variables"}
 
 
@@ -34,7 +42,8 @@ class OfficialNetwork:
 
     `state` is in the order of `state_dict()`, and `buffers` names those of it that are no parameters. `modules` is the
     class name of every module by its path ("" is the network itself). `source_sha256` is that of the Python source in
-    the file. `parts` is what the network's own parts, such as "synthesis", were built from.
+    the file. `parts` is what the network's own parts, such as "synthesis", were built from. Of a network that is pickled
+    by reference the file says neither source nor arguments: `init_kwargs` and `parts` are the plain attributes.
     """
 
     class_name: str
@@ -65,7 +74,7 @@ class OfficialFile:
 
 
 def read_official(path: str | Path, *, max_bytes: int = MAX_BYTES) -> OfficialFile:
-    """What a network pickle of the PyTorch (StyleGAN2-ADA, StyleGAN3) or TensorFlow (to StyleGAN2) releases holds.
+    """What a network pickle of the PyTorch (StyleGAN2-ADA to StyleGAN-XL) or TensorFlow (to StyleGAN2) releases holds.
 
     FileNotFoundError where there is none; HostilePickle, a ValueError, for whatever is not such a file.
     """
@@ -93,6 +102,17 @@ class _Module:
     state: dict
 
 
+class _Object(Unbuilt):
+    """An object by reference, such as a module of torch's: the name of its class and its state, and nothing of it runs."""
+
+    def __init__(self, class_name: str) -> None:
+        self.class_name, self.state = class_name, {}
+
+    def build(self, state: Any) -> _Object:
+        self.state = state  # in place: what holds this object may lie in its state
+        return self
+
+
 @dataclass(frozen=True)
 class _Parameter:
     data: Tensor
@@ -112,17 +132,22 @@ class _TfNetwork(Unbuilt):
 def _contents(root: Any) -> tuple[dict[str, OfficialNetwork], dict[str, Any]]:
     if isinstance(root, (tuple, list)) and len(root) == 3 and all(isinstance(each, _TfNetwork) for each in root):
         root = dict(zip(("G", "D", "G_ema"), root, strict=True))
-    elif isinstance(root, (_Module, _TfNetwork)):
+    elif _is_network(root):
         root = {"network": root}
     if not isinstance(root, dict) or not all(isinstance(name, str) for name in root):
         raise HostilePickle(f"it holds a {type(root).__name__}, not a dictionary of networks")
-    networks = {name: _network(each) for name, each in root.items() if isinstance(each, (_Module, _TfNetwork))}
+    networks = {name: _network(each) for name, each in root.items() if _is_network(each)}
     if not networks:
         raise HostilePickle("it holds no network")
     return networks, {name: plain(value) for name, value in root.items() if name not in networks}
 
 
-def _network(root: _Module | _TfNetwork) -> OfficialNetwork:
+def _is_network(value: Any) -> bool:
+    by_reference = isinstance(value, _Object) and isinstance(value.state, dict) and "_modules" in value.state
+    return by_reference or isinstance(value, (_Module, _TfNetwork))
+
+
+def _network(root: _Module | _Object | _TfNetwork) -> OfficialNetwork:
     if isinstance(root, _TfNetwork):
         return _tf_network(root)
     state, buffers, modules, parts = {}, set(), {}, {}
@@ -144,16 +169,24 @@ def _network(root: _Module | _TfNetwork) -> OfficialNetwork:
         state=state,
         buffers=frozenset(buffers),
         modules=modules,
-        source_sha256=hashlib.sha256(root.source.encode("utf-8", "surrogatepass")).hexdigest(),
+        source_sha256=_digest(root.source) if isinstance(root, _Module) else "",
         parts=parts,
     )
 
 
-def _built_from(module: _Module) -> dict[str, Any]:
-    return of_type(plain(module.state.get("_init_kwargs", {})), dict, "_init_kwargs")
+def _digest(source: str) -> str:
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _walk(root: _Module) -> Iterator[tuple[str, _Module]]:
+def _built_from(module: _Module | _Object) -> dict[str, Any]:
+    """A module's arguments; of one by reference its plain attributes."""
+    if isinstance(module, _Module):
+        return of_type(plain(module.state.get("_init_kwargs", {})), dict, "_init_kwargs")
+    own = {name: value for name, value in module.state.items() if name != "training" and not str(name).startswith("_")}
+    return {_key(name, "an attribute"): value for name, value in own.items() if isinstance(value, (int, float, str))}
+
+
+def _walk(root: _Module | _Object) -> Iterator[tuple[str, _Module | _Object]]:
     """(path, module) of a module and all below it, in the order of `named_modules`."""
     waiting = [("", root, 0)]
     for _ in range(MAX_VALUES):
@@ -162,12 +195,13 @@ def _walk(root: _Module) -> Iterator[tuple[str, _Module]]:
         path, module, depth = waiting.pop()
         if depth > MAX_DEPTH:
             raise HostilePickle(f"modules lie in modules more than {MAX_DEPTH} deep, or in themselves")
+        of_type(module.state, dict, "a module's state")
         yield path, module
         children = of_type(module.state.get("_modules", {}), dict, "_modules")
         for name, child in reversed(children.items()):
             if child is not None:
                 own = _key(name, "a module")
-                waiting.append((f"{path}.{own}" if path else own, of_type(child, _Module, own), depth + 1))
+                waiting.append((f"{path}.{own}" if path else own, of_type(child, (_Module, _Object), own), depth + 1))
     raise HostilePickle(f"a network has more than {MAX_VALUES} modules")
 
 
@@ -212,7 +246,7 @@ def _tf_network(network: _TfNetwork) -> OfficialNetwork:
         state=state,
         buffers=frozenset(),  # the file does not say which are trained
         modules=modules,
-        source_sha256=hashlib.sha256("\n".join(sources).encode("utf-8", "surrogatepass")).hexdigest(),
+        source_sha256=_digest("\n".join(sources)),
     )
 
 
@@ -235,7 +269,7 @@ def plain(value: Any) -> Any:
             return {of_type(key, str, "a key"): convert(each, depth + 1) for key, each in value.items()}
         if isinstance(value, Tensor) and value.numel() <= 4096:
             return value.tolist()
-        if isinstance(value, _Module):
+        if isinstance(value, (_Module, _Object)):
             return f"<{value.class_name}>"
         raise HostilePickle(f"a {type(value).__name__} stands where plain values should")
 
@@ -248,7 +282,18 @@ def plain(value: Any) -> Any:
 def loads(data: bytes) -> Any:
     """The value that the bytes of a pickle describe, of plain values, tensors and the stand-ins above."""
     # A tensor is made once as a storage and once from it; no file gives more, however often it names one.
-    return Machine(io.BytesIO(data), _globals(Budget(2 * len(data)))).run()
+    return Machine(io.BytesIO(data), _globals(Budget(2 * len(data))), other=_by_reference).run()
+
+
+def _by_reference(module: str, name: str) -> Function | None:
+    """What stands for a name of `_BY_REFERENCE`; None for all others."""
+    known = len(module) + len(name) <= MAX_NAME and _BY_REFERENCE.fullmatch(f"{module} {name}")
+    return _inert(name) if known else None
+
+
+def _inert(name: str) -> Function:
+    """A class or function that makes an `_Object`, whatever it is called with."""
+    return Function(name, lambda *_: _Object(name), new=True)
 
 
 def _storage(data: Any, *, budget: Budget) -> Tensor:
@@ -298,4 +343,9 @@ def _globals(budget: Budget) -> dict[tuple[str, str], Any]:
     }
     dtypes = ("float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
     texts = {("torch", name): f"torch.{name}" for name in dtypes}
-    return known_globals(budget) | named(functions) | named(classes, new=True) | texts
+    table = known_globals(budget) | named(functions) | named(classes, new=True) | texts
+
+    def builtin(name: Any) -> Any:
+        return table.get(("builtins", of_type(name, str, "a type's name"))) or _inert(name)
+
+    return table | named({(f"dill.{module}", "_load_type"): builtin for module in ("_dill", "dill")})
