@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 MAX_OPCODES = 5_000_000  # releases have some tens of thousands
-# Containers, calls and globals, which cost some 200 bytes of memory for one or two of the file; AttnGAN's captions have 90,000.
+# Containers, calls and globals, which cost some 200 bytes of memory for one or two of the file; AttnGAN's captions have
+# 90,000.
 MAX_MADE = 1_000_000
 # Of an integer as a key: below it Python's hash of an integer is the integer, so that no two fall together.
 MAX_KEY = 2**61 - 2
@@ -256,8 +257,9 @@ class Machine:
         """What the value is with its state."""
         if not isinstance(value, Unbuilt):
             raise HostilePickle(f"it sets attributes of a {type(value).__name__}")
-        value.value = value.build(state)
-        return value.value
+        built = value.build(state)
+        value.value = None if built is value else built
+        return built
 
     def _binpersid(self, _: None) -> None:
         if self.persistent is None:

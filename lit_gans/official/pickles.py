@@ -1,8 +1,8 @@
 """Released network pickles, read without running anything that they say.
 
-The few globals that releases name stand for small functions of ours in a closed table (`_globals`); classes of the
-packages that networks are made of stand for `_Object`, which keeps the state of one and does nothing. Python source in a
-file stays text: its digest is kept, to tell versions of the official code apart, and it is neither compiled nor run.
+The few globals that releases name stand for small functions of ours in a closed table (`_globals`), and classes of the
+packages that networks are made of for `_Object`, which keeps its state and does nothing. Python source in a file stays
+text: its digest is kept, to tell versions of the official code apart, and it is neither compiled nor run.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class OfficialNetwork:
 
     `state` is in the order of `state_dict()`, and `buffers` names those of it that are no parameters. `modules` is the
     class name of every module by its path ("" is the network itself). `source_sha256` is that of the Python source in
-    the file. `parts` is what the network's own parts, such as "synthesis", were built from. Of a network that is pickled
-    by reference the file says neither source nor arguments: `init_kwargs` and `parts` are the plain attributes.
+    the file. `parts` is what the network's own parts, such as "synthesis", were built from. Of a network that was
+    pickled by reference files have neither source nor arguments: `init_kwargs` and `parts` are its plain attributes.
     """
 
     class_name: str
@@ -103,7 +103,8 @@ class _Module:
 
 
 class _Object(Unbuilt):
-    """An object by reference, such as a module of torch's: the name of its class and its state, and nothing of it runs."""
+    """An object by reference, such as a module of torch's: the name of its class and its state, of which nothing runs.
+    """
 
     def __init__(self, class_name: str) -> None:
         self.class_name, self.state = class_name, {}

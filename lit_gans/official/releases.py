@@ -147,7 +147,7 @@ def of_pickle(network: OfficialNetwork, name: str, releases: Iterable[Release]) 
     found, reasons = [], []
     for release in named:
         try:
-            apply_keys(network.state, release.keys)
+            apply_keys(network.state, release.table(network.state))
             if release.fits(network.state):
                 found.append(release)
             else:

@@ -77,13 +77,14 @@ class Network:
 
 
 @contextmanager
-def modules_of_pickles() -> Iterator[None]:
-    """With the modules that the official pickles name, so that pickle can write them."""
+def modules_of_pickles(*others: tuple[str, type]) -> Iterator[None]:
+    """With the modules that the official pickles name, and `others`, so that pickle can write them."""
     with pytest.MonkeyPatch.context() as patch:
         for module, entry in (
             ("torch_utils.persistence", _reconstruct_persistent_obj),
             ("dnnlib.util", EasyDict),
             ("dnnlib.tflib.network", Network),
+            *others,
         ):
             parts = module.split(".")
             for end in range(1, len(parts) + 1):

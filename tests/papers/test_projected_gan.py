@@ -152,8 +152,7 @@ def test_blocks_follow_the_published_sides_as_long_as_they_fit(
     ("px", "form"), [(64, {}), (64, {"separable": True}), (128, {"patch": True}), (224, {}), (160, {"separable": True})]
 )
 def test_every_size_and_form_has_logits(px: int, form: dict[str, bool]) -> None:
-    network = FeatureNetwork("test_resnet", px=px, weights="random")
-    judge = Discriminator(network, Projector(network.channels, out_channels=2), width=2, **form)
+    judge = Discriminator("test_resnet", features_px=px, features_weights="random", mixed_channels=2, width=2, **form)
     assert judge(torch.rand(1, 3, 32, 32)).isfinite().all()
 
 

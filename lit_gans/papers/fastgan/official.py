@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from lit_gans.official import OfficialNetwork
 from lit_gans.official.releases import Config, Release, renaming
-from lit_gans.papers.fastgan.networks import Generator
+from lit_gans.papers.fastgan.networks import MULTIPLES, Generator
 from lit_gans.papers.fastgan.training import FastGAN
 
 # A layer's tensors: `weight_orig` is the weight under spectral normalisation, `weight_u` and `weight_v` its vectors.
@@ -50,6 +51,16 @@ def from_official_config(config: Config) -> Config:
     return _arguments(given | {"c_dim": given.get("c_dim") or embeddings, "num_classes": embeddings})
 
 
+def told(network: OfficialNetwork) -> Config:
+    """The arguments of a pickle's generator: those that it says, and those that its names and shapes do."""
+    state, table = network.state, network.state.get("synthesis.embed.weight")
+    found: Config = {"cond": table is not None} | ({} if table is None else {"num_classes": len(table)})
+    if "synthesis.init.init.0.weight_orig" in state:
+        found["ngf"] = state["synthesis.init.init.0.weight_orig"].shape[1] // (2 * MULTIPLES[4])
+        found["lite"] = not state.keys() & {"synthesis.feat_8.5.weight_orig", "synthesis.feat_8.conv2.weight_orig"}
+    return found | network.init_kwargs
+
+
 OFFICIAL = [
-    Release("projected-gan", "Generator", Generator, OFFICIAL_KEYS, from_official_config, model=FastGAN),
+    Release("projected-gan", "Generator", Generator, OFFICIAL_KEYS, from_official_config, model=FastGAN, says=told),
 ]

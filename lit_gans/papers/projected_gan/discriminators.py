@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 
 from lit_gans.nn import BatchNorm
 from lit_gans.nn.spectral_norm import SpectralConv2d
-from lit_gans.papers.projected_gan.features import FeatureNetwork
-from lit_gans.papers.projected_gan.projector import Projector
+from lit_gans.papers.projected_gan.features import PUBLISHED_PX, FeatureNetwork
+from lit_gans.papers.projected_gan.projector import Mixing, Projector
 
 WIDTHS = {4: 512, 8: 512, 16: 256, 32: 128, 64: 64, 128: 64, 256: 32, 512: 16, 1024: 8}  # channels by nominal side
 LAST_PX = 8  # the nominal side that the last convolution sees
@@ -133,39 +134,67 @@ class Discriminator(nn.Module):
     """Images [N, C, H, W] in [-1, 1] (and labels) -> logits [N, L], by features, projection and heads.
 
     Args:
-        features: the network that looks at the images. projector: mixes its maps.
+        features, features_px, features_weights, fingerprint: the network that looks at the images, see
+            `FeatureNetwork`; with `normalise` by the statistics that it is published with, else images as they are.
+        mixing, mixed_channels, expand: of its maps, see `Projector`. seed: of all that is drawn and not trained.
         num_heads: so many levels are judged, from the finest on.
-        **heads: width, separable, patch, condition, condition_dim of `MultiScale`.
+        width, separable, patch: of `MultiScale`.
+        num_classes: 0 for none. condition: makes of it what labels are projected by, to 64 numbers.
 
     Raises:
         ValueError: the levels are too small for the heads.
     """
 
     def __init__(
-        self, features: FeatureNetwork, projector: Projector, *, num_heads: int = 4, width: int | None = None,
-        separable: bool = False, patch: bool = False, condition: Callable[[], nn.Module] | None = None,
-        condition_dim: int = 64,
-    ) -> None:  # fmt: skip
+        self,
+        features: str = "tf_efficientnet_lite0",
+        *,
+        features_px: int = PUBLISHED_PX,
+        features_weights: str | None = None,
+        fingerprint: str | None = None,
+        normalise: bool = False,
+        mixing: Mixing = "scales",
+        mixed_channels: int = 64,
+        expand: bool = True,
+        num_heads: int = 4,
+        width: int | None = None,
+        separable: bool = False,
+        patch: bool = False,
+        num_classes: int = 0,
+        condition: Callable[[int], nn.Module] = Condition,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
+        self.features = FeatureNetwork(
+            features,
+            px=features_px,
+            weights=features_weights,
+            normalise=normalise or None,
+            fingerprint=fingerprint,
+            seed=seed,
+        )
+        projector = Projector(
+            self.features.channels, out_channels=mixed_channels, expand=expand, mixing=mixing, seed=seed
+        )
         if not 1 <= num_heads <= len(projector.channels):
             raise ValueError(f"num_heads {num_heads}: there are levels for 1 to {len(projector.channels)}")
-        self.features, self.projector = features, projector
-        sizes = projector.sizes(features.sizes)[:num_heads]
+        self.projector = projector
+        sizes = projector.sizes(self.features.sizes)[:num_heads]
         finest = 128 if projector.mixing == "scales" else 64
         nominal = [2 * LAST_PX] * num_heads if patch else nominal_sides(sizes, finest=finest)
         if nominal is None or (patch and min(sizes) < 2 * KERNEL):
             raise ValueError(
-                f"images of {features.px} px give levels of {', '.join(map(str, sizes))} px by {features.name}, too "
-                f"small for discriminators of {num_heads} levels: set features_px to {2 * features.px} or so, or take "
+                f"images of {features_px} px give levels of {', '.join(map(str, sizes))} px by {features}, too "
+                f"small for discriminators of {num_heads} levels: set features_px to {2 * features_px} or so, or take "
                 "fewer num_heads"
             )
-        heads = {"width": width, "separable": separable, "patch": patch}
         self.heads = MultiScale(
             projector.channels[:num_heads],
             nominal_px=nominal,
-            condition=condition,
-            condition_dim=condition_dim,
-            **heads,
+            width=width,
+            separable=separable,
+            patch=patch,
+            condition=partial(condition, num_classes) if num_classes else None,
         )
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:

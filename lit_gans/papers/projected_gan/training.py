@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,9 +17,9 @@ from lit_gans.augment.diffaug import POLICIES
 from lit_gans.base.processes import mean_over_processes
 from lit_gans.base.random import derive_seed
 from lit_gans.papers import fastgan, stylegan2
-from lit_gans.papers.projected_gan.discriminators import Condition, Discriminator
-from lit_gans.papers.projected_gan.features import PUBLISHED_PX, FeatureNetwork
-from lit_gans.papers.projected_gan.projector import Mixing, Projector
+from lit_gans.papers.projected_gan.discriminators import Discriminator
+from lit_gans.papers.projected_gan.features import PUBLISHED_PX
+from lit_gans.papers.projected_gan.projector import Mixing
 from lit_gans.papers.stylegan2.networks import check_choice
 
 GeneratorName = Literal["fastgan", "fastgan_lite", "stylegan2"]
@@ -38,7 +37,9 @@ class ProjectedGAN(GAN):
         generator: FastGAN's, its form for small sets "fastgan_lite", or "stylegan2", for which the authors take
             z_dim 64, lr 0.002, separable discriminators.
         width: of FastGAN's generator at 128 pixels.
-        w_dim, mapping_layers, channel_base, channel_max: of StyleGAN2's generator.
+        w_dim, mapping_layers, channel_base, channel_max, num_half_res: of StyleGAN2's generator, whose convolutions
+            clamp to 256 and whose average of w decays by 0.998, as in the authors' code; half precision there is in 4
+            resolutions.
         features: a model of timm (EfficientNets, ResNets, vision transformers such as DeiT and DINOv2), or
             "torchvision:<model>" (SqueezeNets, ResNets).
         features_weights: a file of that model's weights; None takes the published ones, from where they are kept or
@@ -70,6 +71,7 @@ class ProjectedGAN(GAN):
         mapping_layers: int = 2,
         channel_base: int = 32768,
         channel_max: int = 512,
+        num_half_res: int = 0,
         features: str = "tf_efficientnet_lite0",
         features_weights: str | None = None,
         features_fingerprint: str | None = None,
@@ -95,28 +97,27 @@ class ProjectedGAN(GAN):
         size = {"resolution": resolution, "channels": channels, "z_dim": z_dim}
         if generator == "stylegan2":
             widths = {"channel_base": channel_base, "channel_max": channel_max}
-            styled = {"c_dim": num_classes, "w_dim": w_dim, "num_layers": mapping_layers}
+            styled = {"c_dim": num_classes, "w_dim": w_dim, "num_layers": mapping_layers, "num_half_res": num_half_res}
+            styled |= {"conv_clamp": 256, "w_avg_decay": 0.998}
             self.generator = stylegan2.Generator(**size, **styled, **widths)
         else:
             lite = generator == "fastgan_lite"
             self.generator = fastgan.Generator(**size, num_classes=num_classes, width=width, lite=lite)
-        seed = derive_seed(self.seed, "projection")
-        network = FeatureNetwork(
-            features,
-            px=max(resolution, PUBLISHED_PX) if features_px is None else features_px,
-            weights=features_weights,
-            normalise=features_normalise or None,
-            fingerprint=features_fingerprint,
-            seed=seed,
-        )
         self.discriminator = Discriminator(
-            network,
-            Projector(network.channels, out_channels=mixed_channels, expand=expand, mixing=mixing, seed=seed),
+            features,
+            features_px=max(resolution, PUBLISHED_PX) if features_px is None else features_px,
+            features_weights=features_weights,
+            fingerprint=features_fingerprint,
+            normalise=features_normalise,
+            mixing=mixing,
+            mixed_channels=mixed_channels,
+            expand=expand,
             num_heads=num_heads,
             width=head_width,
             separable=separable,
             patch=patch,
-            condition=partial(Condition, num_classes) if num_classes else None,
+            num_classes=num_classes,
+            seed=derive_seed(self.seed, "projection"),
         )
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.augment = DiffAugment(list(policy), cutout=0.2)

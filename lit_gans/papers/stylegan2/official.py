@@ -30,8 +30,10 @@ _ARGUMENTS = renaming({
     **{name: name for name in ("z_dim", "c_dim", "w_dim", "num_ws", "num_layers", "lr_multiplier", "cmap_dim")},
     **{name: name for name in ("channel_base", "channel_max", "architecture", "conv_clamp", "resample_filter")},
     **dict.fromkeys(("activation", "kernel_size", "use_noise", "freeze_layers", "class_name")),
-    "fp16_channels_last": None,  # a memory layout
+    **dict.fromkeys(("fp16_channels_last", "fused_modconv_default")),  # a memory layout, an order of operations
 })  # fmt: skip
+# What the code of StyleGAN3 and of Projected GAN, which alone has `fused_modconv_default`, does unasked.
+LATER = {"num_half_res": 4, "conv_clamp": 256, "w_avg_decay": 0.998}
 FIXED = {"activation": "lrelu", "kernel_size": 3, "use_noise": True, "freeze_layers": 0}
 NESTED = ("mapping_kwargs", "synthesis_kwargs", "epilogue_kwargs", "block_kwargs", "layer_kwargs")
 
@@ -42,14 +44,20 @@ def from_official_config(config: Config) -> Config:
     Raises:
         ValueError: an argument is not known, or has a value that ours cannot take.
     """
-    ours: Config = {}
-    for name, value in config.items():
+    flat = _flat(config)
+    ours: Config = dict(LATER) if "fused_modconv_default" in flat else {}
+    for name, value in flat.items():
         if name in FIXED and value != FIXED[name]:
             raise ValueError(f"{name} is {value!r}; these networks have {FIXED[name]!r} alone")
-        if name == "w_avg_beta" and value is None and config.get("num_ws", 0) is not None:
+        if name == "w_avg_beta" and value is None and flat.get("num_ws", 0) is not None:
             raise ValueError("w_avg_beta is None; these mapping networks keep an average of w, 0.995 as published")
-        ours |= from_official_config(value) if name in NESTED else _ARGUMENTS({name: value})
+        ours |= _ARGUMENTS({name: value})
     return ours
+
+
+def _flat(config: Config) -> Config:
+    nested = [_flat(config[name]) for name in NESTED if name in config]
+    return {name: value for part in (config, *nested) for name, value in part.items() if name not in NESTED}
 
 
 # fused_modconv is another order of the same operations.

@@ -14,15 +14,7 @@ from lit_gans.augment import DiffAugment
 from lit_gans.augment.diffaug import POLICIES
 from lit_gans.nn.equalized import EqualizedLinear
 from lit_gans.papers import projected_gan
-from lit_gans.papers.projected_gan.features import (
-    PUBLISHED_PX,
-    FeatureNetwork,
-    freeze,
-    published_statistics,
-    seeded,
-    whole,
-)
-from lit_gans.papers.projected_gan.projector import Projector
+from lit_gans.papers.projected_gan.features import PUBLISHED_PX, freeze, published_statistics, seeded, whole
 from lit_gans.papers.stylegan_xl.networks import ClassEmbedding
 
 
@@ -67,13 +59,11 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.augment, self.judges = DiffAugment(list(policy), cutout=0.2), nn.ModuleList()
-        condition = partial(Condition, num_classes, embedding) if num_classes else None
+        shape = {"mixed_channels": mixed_channels, "num_heads": num_heads, "width": head_width}
+        shape |= {"num_classes": num_classes, "condition": partial(Condition, embedding=embedding)}
         for number, (name, path, side, known) in enumerate(zip(features, weights, px, fingerprints, strict=True)):
-            given = {"px": side, "weights": path, "fingerprint": known, "seed": seed + number}
-            network = FeatureNetwork(name, normalise=True, **given)
-            mixing = Projector(network.channels, out_channels=mixed_channels, seed=seed + number)
-            shape = {"num_heads": num_heads, "width": head_width, "condition": condition}
-            self.judges.append(projected_gan.Discriminator(network, mixing, **shape))
+            given = {"features_px": side, "features_weights": path, "fingerprint": known, "seed": seed + number}
+            self.judges.append(projected_gan.Discriminator(name, normalise=True, **given, **shape))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> list[Tensor]:
         return [judge(self.augment(images) if self.training else images, labels) for judge in self.judges]

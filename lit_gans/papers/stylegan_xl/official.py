@@ -12,13 +12,15 @@ from torch import Tensor
 
 from lit_gans.official import OfficialNetwork
 from lit_gans.official.names import Table
-from lit_gans.official.releases import Config, Release, State
+from lit_gans.official.releases import Config, Release, State, renaming
 from lit_gans.papers import stylegan3
 from lit_gans.papers.projected_gan import official as projected
+from lit_gans.papers.projected_gan.features import PUBLISHED_PX
 from lit_gans.papers.stylegan3.networks import Signal, lowpass_filter, schedule
 from lit_gans.papers.stylegan3.official import CALL, fits
+from lit_gans.papers.stylegan_xl.discriminators import Discriminator
 from lit_gans.papers.stylegan_xl.networks import PROGRESSION, Generator, head_signals
-from lit_gans.papers.stylegan_xl.training import StyleGANXL
+from lit_gans.papers.stylegan_xl.training import StyleGANXL, seen_px
 
 IMAGENET = [1000, 320]  # the pickled class embedding's size, which the official arguments do not say
 DEFAULTS = {"channel_base": 32768, "channel_max": 512, "num_layers": 14}  # of the official classes: not the published
@@ -140,6 +142,59 @@ def _is(before: Signal, after: Signal, size: tuple[int, int], taps: Tensor | Non
     return f is not None and torch.allclose(f, taps, atol=1e-5)
 
 
+# ---- discriminators --------------------------------------------------------------------------------------------------
+
+_judges = renaming({
+    "features": "features", "c_dim": "num_classes", "embedding": "embedding", "cout": "mixed_channels",
+    "num_discs": "num_heads", **dict.fromkeys(("diffaug", "cond", "rand_embedding", "im_res", "expand")),
+})  # fmt: skip
+_TORCHVISION = re.compile(r"resnet(18|34|50|101|152)|wide_resnet(50|101)_2")  # timm has the others
+
+
+def backbones(names: Collection[str]) -> list[str]:
+    """Official names of a discriminator's feature networks, in their order."""
+    return list(dict.fromkeys(m[1] for name in names if (m := re.match(r"feature_networks\.([^.]+)\.", name))))
+
+
+def from_official_judges(config: Config) -> Config:
+    """Arguments of an official ProjectedDiscriminator -> of ours. ValueError for one that is not known."""
+    given = dict(config)
+    given |= given.pop("backbone_kwargs", {})
+    names = given.pop("backbones")
+    px = PUBLISHED_PX if given.pop("interp224", True) else projected.FULL_PX
+    given["features"] = [f"torchvision:{name}" if _TORCHVISION.fullmatch(name) else name for name in names]
+    nothing = [None] * len(names)
+    return _judges(given) | {
+        "weights": nothing, "fingerprints": nothing, "px": [seen_px(name, px) for name in given["features"]],
+    }  # fmt: skip
+
+
+def told_judges(network: OfficialNetwork) -> Config:
+    """The arguments of a pickle's discriminator: those that it says, and those that its names and shapes do."""
+    state, names = network.state, backbones(network.state)
+    heads = f"discriminators.{names[0]}.mini_discs."
+    found: Config = {"backbones": names, "cout": len(state[f"feature_networks.{names[0]}.scratch.layer0_ccm.weight"])}
+    found["num_discs"] = len({name.split(".")[3] for name in state if name.startswith(heads)})
+    if (table := state.get(f"{heads}0.embed.weight")) is not None:
+        found |= {"c_dim": len(table), "embedding": list(table.shape)}
+    return found | network.init_kwargs
+
+
+class JudgesRelease(Release):
+    """Names begin with those of the feature networks, in the place of which ours have numbers."""
+
+    def table(self, names: Collection[str]) -> Table:
+        table: dict[str, str | None] = {}
+        for number, name in enumerate(map(re.escape, backbones(names))):
+            features, judge = rf"feature_networks\.{name}\.", f"judges.{number}."
+            table |= {rf"discriminators\.{name}\.{a}": f"{judge}heads.{b}" for a, b in HEAD_KEYS.items()}
+            table |= {f"{features}{a}": f"{judge}projector.{b}" for a, b in projected.PROJECTOR_KEYS.items()}
+            tokens = projected.TOKEN_KEYS.items()
+            table |= {rf"{features}pretrained\.{a}": f"{judge}features.maps.{b}" for a, b in tokens}
+            table[rf"{features}pretrained\..+"] = None  # published weights, which our state dicts do not hold
+        return table
+
+
 # ---- releases --------------------------------------------------------------------------------------------------------
 
 
@@ -156,5 +211,8 @@ OFFICIAL = [
     XLRelease("stylegan-xl", "Generator", Generator, OFFICIAL_KEYS, from_official_config, **_shared),
     XLRelease(
         "stylegan-xl", "SuperresGenerator", Generator, OFFICIAL_KEYS, from_official_config, says=with_stem, **_shared
+    ),
+    JudgesRelease(
+        "stylegan-xl", "ProjectedDiscriminator", Discriminator, {}, from_official_judges, name="D", says=told_judges
     ),
 ]
