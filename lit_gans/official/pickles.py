@@ -33,6 +33,7 @@ _BY_REFERENCE = re.compile(
     r"|dill\._?dill _create_(function|code|cell|ftype)"
 )
 MAX_NAME = 200  # characters of such a name
+MAX_MODULES = 100_000  # of a network; those of releases have some hundreds
 _TF_STATE = {"version", "name", "static_kwargs", "components", "build_module_src", "build_func_name", "variables"}
 
 
@@ -190,7 +191,7 @@ def _built_from(module: _Module | _Object) -> dict[str, Any]:
 def _walk(root: _Module | _Object) -> Iterator[tuple[str, _Module | _Object]]:
     """(path, module) of a module and all below it, in the order of `named_modules`."""
     waiting = [("", root, 0)]
-    for _ in range(MAX_VALUES):
+    for _ in range(MAX_MODULES):
         if not waiting:
             return
         path, module, depth = waiting.pop()
@@ -203,7 +204,7 @@ def _walk(root: _Module | _Object) -> Iterator[tuple[str, _Module | _Object]]:
             if child is not None:
                 own = _key(name, "a module")
                 waiting.append((f"{path}.{own}" if path else own, of_type(child, (_Module, _Object), own), depth + 1))
-    raise HostilePickle(f"a network has more than {MAX_VALUES} modules")
+    raise HostilePickle(f"a network has more than {MAX_MODULES} modules")
 
 
 def _own_tensors(state: dict, kind: str) -> Iterator[tuple[str, Tensor]]:

@@ -206,6 +206,50 @@ def claims() -> dict[str, tuple[bytes, str]]:
     }  # fmt: skip
 
 
+def nested(count: int, *, closed: bool) -> bytes:
+    """A module in a module in a module, by reference; `closed`: with the end of each."""
+    start = b"ctorch.nn.modules.container\nSequential\nq\x000" + text("_modules") + b"q\x010" + text("0") + b"q\x020"
+    return start + b"h\x00)\x81}h\x01}h\x02" * count + b"N" + b"ssb" * (count * closed)
+
+
+def by_reference(sentinel: Path) -> dict[str, tuple[bytes, str]]:
+    """What names classes of networks, or what dill writes of functions, to other ends."""
+    system = call("os", "system", text(f"touch {sentinel}"))
+    linear, modules = b"ctorch.nn.modules.linear\nLinear\n", b"}" + text("_modules") + b"}"
+    module = linear + b")\x81q\x01" + modules  # to be gone on with its own modules, and ended by b"sb"
+    shared = module + b"sb"  # the innermost of modules that all hold the next one twice
+    for _ in range(40):
+        shared += b"q\x050" + module + b"(" + text("a") + b"h\x05" + text("b") + b"h\x05usb"
+    code = call("dill._dill", "_create_code", b"K\x00", b"K\x00", binary(b"d\x00S\x00"), b")", text(str(sentinel)))
+    function = call("dill._dill", "_create_function", code, b"}", text("hook"))
+    inert = "holds no network"
+    named = {
+        "dill._dill._unmarshal": (binary(b"c\x00"),), "dill._dill._eval_repr": (text("print(1)"),),
+        "dill._dill._import_module": (text("os"),), "dill._dill._get_attr": (text("os"), text("system")),
+        "dill._dill._create_filehandle": (text(str(sentinel)), text("w")), "timmy.models.Linear": (),
+        "torch.nnx.Linear": (), "torch.nn_utils.Linear": (), "training_loop.Linear": (),
+    }  # fmt: skip
+    refused = {name: (release(call(*name.rsplit(".", 1), *given)), f"asks for {name}") for name, given in named.items()}
+    return refused | {
+        "a dotted name of a known package": (release(stack_call("torch.nn", "modules.os.system")), "asks for torch.nn"),
+        "a name in two lines": (release(stack_call("torch.nn", "Linear\n")), "asks for torch.nn"),
+        "a long name": (release(stack_call("torch.nn", "a" * 10_000)), "asks for torch.nn"),
+        "a call in a class's arguments": (release(linear + b"(" + system + b"tR"), "asks for os.system"),
+        "a call in a module's state": (release(module + b"s" + text("x") + system + b"sb"), "asks for os.system"),
+        "a class that is called": (release(linear + b"(" + text(str(sentinel)) + b"tR"), inert),
+        "a code object": (release(code), inert),
+        "a function of a code object": (release(function), inert),
+        "a call of such a function": (release(function + b")R"), "calls a _Object"),
+        "a call with many arguments": (release(linear + b"(" + b"N" * 10**5 + b"tR"), "with 100000 arguments"),
+        "entries of a module": (release(module + b"sb" + text("a") + b"Ns"), "adds an entry to a _Object"),
+        "a state that is none": (release(module + text("a") + linear + b")\x81]bssb"), "state is a list, not a dict"),
+        "a module in itself by reference": (release(module + text("m") + b"h\x01ssb"), "or in themselves"),
+        "modules shared again and again": (release(shared), "more than 100000 modules"),
+        "a million modules": (release(nested(10**6, closed=False)), "more than 1000000 containers"),
+        "modules too deep": (release(nested(10**5, closed=True)), "more than 64 deep"),
+    }  # fmt: skip
+
+
 def attacks(sentinel: Path) -> dict[str, tuple[bytes, str]]:
     """The file's bytes, and what its refusal says, by name; whatever runs makes the file `sentinel`."""
-    return globals_named(sentinel) | instructions(sentinel) | claims()
+    return globals_named(sentinel) | instructions(sentinel) | claims() | by_reference(sentinel)

@@ -152,6 +152,34 @@ def test_source_in_a_file_is_not_run(tmp_path: Path) -> None:
     assert network.class_name == "Generator" and not sentinel.exists()
 
 
+def test_what_dill_writes_of_functions_is_read_and_not_run(tmp_path: Path) -> None:
+    """A method bound to the module itself, a hook with a closure, and a set as dill writes it before protocol 4."""
+    sentinel = tmp_path / "sentinel"
+    text, call = hostile.text, hostile.call
+    types = {name: call("dill._dill", "_load_type", text(name)) for name in ("MethodType", "set", "CodeType")}
+    code = call("dill._dill", "_create_code", b"K\x01", hostile.binary(b"d\x00S\x00"), text(str(sentinel)))
+    cell = call("dill._dill", "_create_cell", text("1"))
+    hook = call(
+        "dill._dill", "_create_function", code, b"cfeature_networks.vit\n__dict__\n", text("hook"), b"N", cell + b"\x85"
+    )
+    state = {
+        "_parameters": b"}", "_modules": b"}", "training": b"\x89",
+        "_buffers": b"}(" + b"".join(text(n) + hostile.tensor(hostile.storage(storage_bytes(torch.ones(4))), 4)
+                                    for n in ("kept", "scratch")) + b"u",
+        "_non_persistent_buffers_set": types["set"] + b"(](" + text("scratch") + b"etR",
+        "_forward_hooks": call("collections", "OrderedDict") + b"K\x07" + hook + b"s",
+        "forward_flex": types["MethodType"] + b"cfeature_networks.vit\nforward_flex\nh\x01\x86R",
+        "code": types["CodeType"] + b"(" + code + b"tR", "patch_size": b"K\x10",
+    }  # fmt: skip
+    entries = b"".join(text(name) + value for name, value in state.items())
+    vit = b"ctimm.models.vision_transformer\nVisionTransformer\n)\x81q\x01}(" + entries + b"ub"
+    (tmp_path / "g.pkl").write_bytes(hostile.release(vit))
+    network = read_official(tmp_path / "g.pkl").networks["G_ema"]
+    assert network.class_name == "VisionTransformer" and network.init_kwargs == {"patch_size": 16}
+    assert list(network.state) == ["kept"] and network.state["kept"].equal(torch.ones(4))
+    assert not sentinel.exists()
+
+
 def test_modules_in_themselves_are_refused(tmp_path: Path) -> None:
     # The state is kept as value 1, and its own module put into it afterwards.
     state = b"}q\x01" + hostile.text("_modules") + b"}q\x02s"
