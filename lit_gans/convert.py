@@ -28,9 +28,10 @@ def convert(
     every tensor. Nothing that is in the files is run. What is printed tells what was converted, with fingerprints.
 
     Args:
-        source: a .pkl file of StyleGAN2-ADA and its kin, or state dicts of pytorch-CycleGAN-and-pix2pix, pix2pixHD,
-            genforce (PGGAN and StyleGAN) and BMSG-GAN: a .pth file, or a folder of `<epoch>_net_<network>.pth`; on the
-            way back, the folder of ours.
+        source: a .pkl file of stylegan2-ada-pytorch, stylegan3, projected-gan (FastGAN's generator or StyleGAN2's, and
+            the discriminator) or stylegan-xl, or state dicts of pytorch-CycleGAN-and-pix2pix, pix2pixHD, genforce
+            (PGGAN and StyleGAN) and BMSG-GAN: a .pth file, or a folder of `<epoch>_net_<network>.pth`; on the way back,
+            the folder of ours.
         target: the folder to write; on the way back, the .pkl or .pth file, or a folder for .pth files.
         to: the direction.
         epoch: of a folder of state dicts, which files are taken; on the way back, the epoch of those that are written.

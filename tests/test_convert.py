@@ -132,6 +132,23 @@ def test_changed_weights_go_back_too(release: Path, states: dict, tmp_path: Path
     assert all(torch.equal(found[n], tensor) for n, tensor in states["G_ema"].items() if n != name)
 
 
+@pytest.mark.parametrize("given", [{}, {"num_fp16_res": 0, "conv_clamp": None, "w_avg_beta": 0.9}])
+def test_stylegan2_of_later_code_has_other_defaults(
+    given: dict, states: dict, tmp_path: Path, official_modules: None
+) -> None:
+    """Of NVlabs/stylegan3 and projected-gan, which `fused_modconv_default` tells."""
+    given = dict(given)
+    mapping = {"num_layers": 2} | {name: given.pop(name) for name in ("w_avg_beta",) if name in given}
+    sizes = {"channel_base": 64, "channel_max": 8, "fused_modconv_default": "inference_only"}
+    config = {k: v for k, v in G_CONFIG.items() if k != "synthesis_kwargs"} | {"mapping_kwargs": mapping}
+    config |= sizes | given
+    path = written(tmp_path / "official.pkl", {"G_ema": network("Generator", config, states["G_ema"])})
+    arguments = convert(path, tmp_path / "ours").networks["G_ema"].arguments
+    expected = {"num_half_res": 0, "conv_clamp": None, "w_avg_decay": 0.9} if given else stylegan2.official.LATER
+    assert {name: arguments[name] for name in expected} == expected
+    assert from_pretrained(tmp_path / "ours").mapping.w_avg_decay == expected["w_avg_decay"]
+
+
 RECORDED = [case for player in ("Generator", "Discriminator") for case in cases(f"networks.{player}", "stylegan2-ada")]
 
 

@@ -13,6 +13,7 @@ from lit_gans.augment import ImagePool
 from lit_gans.callbacks import EMA, AdaptiveAugmentation, FadeIn
 from lit_gans.papers.stylegan1 import MappingNetwork
 from lit_gans.papers.stylegan2.networks import MappingNetwork as MappingNetwork2
+from lit_gans.papers.stylegan2.networks import SynthesisLayer, ToRGB
 from lit_gans.papers.stylegan3 import Generator as Generator3
 from lit_gans.papers.stylegan_xl import Generator as GeneratorXL
 from tests.papers.games import GANS, OTHERS
@@ -147,10 +148,10 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
     # training_loop.py: D_reg_interval; diffaug.py: the policy.
     papers.ProjectedGAN: {
         "generator": "fastgan", "z_dim": 256, "width": 128, "w_dim": 128, "mapping_layers": 2, "channel_base": 32768,
-        "channel_max": 512, "features": "tf_efficientnet_lite0", "features_weights": None, "features_px": None,
-        "features_normalise": False, "mixing": "scales", "mixed_channels": 64, "expand": True, "num_heads": 4,
-        "separable": False, "patch": False, "policy": ("color", "translation", "cutout"), "lr_g": 2e-4, "lr_d": 2e-4,
-        "betas": (0.0, 0.99), "lazy_interval": 16,
+        "channel_max": 512, "num_half_res": 0, "features": "tf_efficientnet_lite0", "features_weights": None,
+        "features_px": None, "features_normalise": False, "mixing": "scales", "mixed_channels": 64, "expand": True,
+        "num_heads": 4, "separable": False, "patch": False, "policy": ("color", "translation", "cutout"), "lr_g": 2e-4,
+        "lr_d": 2e-4, "betas": (0.0, 0.99), "lazy_interval": 16,
     },
     ImagePool: {"size": 50},
     EMA: {"half_life_kimg": 10.0, "ramp_up": 0.05},  # stylegan2-ada-pytorch: ema_kimg 10 at 32 a batch, ema_rampup
@@ -163,6 +164,15 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
 def test_what_was_published_is_what_is_done_unasked(cls: Callable[..., Any]) -> None:
     defaults = {name: p.default for name, p in inspect.signature(cls).parameters.items()}
     assert {name: defaults[name] for name in PUBLISHED[cls]} == PUBLISHED[cls]
+
+
+def test_projected_gan_has_the_stylegan2_of_its_authors() -> None:
+    """projected-gan, networks_stylegan2.py: conv_clamp of SynthesisBlock, w_avg_beta of MappingNetwork."""
+    gan = GAMES["projected-gan-style"][0]()
+    clamps = {m.conv_clamp for m in gan.generator.modules() if isinstance(m, (SynthesisLayer, ToRGB))}
+    assert clamps == {256} and gan.generator.mapping.w_avg_decay == 0.998
+    halves = GAMES["projected-gan-style"][0](num_half_res=1).generator.synthesis.blocks.values()
+    assert [block.half for block in halves] == [None] * (len(halves) - 1) + [torch.float16]
 
 
 def test_every_paper_has_a_row() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from torch import nn
 from torch.nn.functional import interpolate
 
 from lit_gans import fit
@@ -243,13 +244,15 @@ def assert_round_trip(tmp_path: Path, network: Generator, contents: dict[str, An
 
 @on("classes", [3, 0])
 def test_a_released_stem_goes_both_ways(classes: int, tmp_path: Path, official_modules: None) -> None:
-    """Without classes the official network has an embedding all the same."""
+    """Without classes the official network has an embedding all the same; its class is torch's own."""
     rows = [1000, 320]
     network = generator(c_dim=classes, embedding=rows)
     official = {"mapping.embed.weight": torch.randn(rows)} | stylegan3_state(network)
     config = {"z_dim": 4, "c_dim": classes, **SYNTHESIS, "mapping_kwargs": MAPPING}
     contents = tree("Generator", official, buffers=BUFFERS.__contains__, arguments=config)
+    contents.get_submodule("mapping").embed = nn.Embedding(*rows, _weight=official["mapping.embed.weight"])
     assert_round_trip(tmp_path, network, {"G_ema": contents})
+    assert read_official(tmp_path / "official.pkl").networks["G_ema"].modules["mapping.embed"] == "Embedding"
 
 
 @on("heads", [[[32, 5]], [[32, 5], [64, 4]], [[64, 5], [128, 3]]])
