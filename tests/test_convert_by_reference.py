@@ -81,6 +81,17 @@ def test_a_generator_of_classes_says_how_many(tmp_path: Path) -> None:
     assert ours(torch.randn(2, 8), torch.tensor([0, 2])).isfinite().all()
 
 
+def test_a_network_without_its_first_layer_is_told(tmp_path: Path) -> None:
+    network = Judges()
+    del network.feature_networks["tf_efficientnet_lite0"], network.discriminators["tf_efficientnet_lite0"]
+    del network.feature_networks["deit_tiny_distilled_patch16_224"].scratch
+    with modules_of_pickles(*STYLEGAN_XL):
+        path = written(tmp_path / "official.pkl", {"D": network})
+    message = r"D is named like a ProjectedDiscriminator, and lacks what tells its size \('feature_networks.deit_tiny"
+    with pytest.raises(ValueError, match=message):
+        convert(path, tmp_path / "ours")
+
+
 def test_a_projected_discriminator_judges_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, images = stirred(ProjectedDiscriminator()), torch.rand(2, 3, 224, 224) * 2 - 1

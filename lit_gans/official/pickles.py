@@ -104,8 +104,7 @@ class _Module:
 
 
 class _Object(Unbuilt):
-    """An object by reference, such as a module of torch's: the name of its class and its state, of which nothing runs.
-    """
+    """An object by reference, such as a module of torch's: its class's name and its state, of which nothing runs."""
 
     def __init__(self, class_name: str) -> None:
         self.class_name, self.state = class_name, {}

@@ -89,7 +89,12 @@ class Release:
         """
         if network.init_args:
             raise ValueError(f"{name} was built from arguments without names, {network.init_args!r:.80}")
-        given = self.arguments(self.says(network))
+        try:
+            given = self.arguments(self.says(network))
+        except LookupError as error:
+            raise ValueError(
+                f"{name} is named like a {self.class_name}, and lacks what tells its size ({error})"
+            ) from error
         model = self.network(**given)
         try:
             state = apply_keys(network.state, self.table(network.state), ours=model.state_dict())

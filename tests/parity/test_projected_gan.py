@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from lit_gans.adversarial.losses import hinge
-from lit_gans.official import apply_keys, invert
+from lit_gans.official import OfficialNetwork, apply_keys, invert
 from lit_gans.papers.projected_gan import Condition, MultiScale, Projector
 from lit_gans.papers.projected_gan.features import TokenMaps, as_maps
-from lit_gans.papers.projected_gan.official import HEAD_KEYS, PROJECTOR_KEYS, TOKEN_KEYS
+from lit_gans.papers.projected_gan.official import HEAD_KEYS, PROJECTOR_KEYS, TOKEN_KEYS, told
 from tests.parity.golden import Golden, cases, count_parameters, published, weighted_sum
 
 SOURCE = "autonomousvision/projected-gan"
@@ -114,6 +114,28 @@ def test_names_go_both_ways(golden: Golden) -> None:
     back = invert(loaded(golden).state_dict(), HEAD_KEYS, official=golden.state, dropped={})
     assert list(back) == list(golden.state)
     assert all(torch.equal(back[name], tensor) for name, tensor in golden.state.items())
+
+
+def told_by(state: dict[str, Tensor]) -> dict[str, Any]:
+    """What a pickle's discriminator with these tensors says of itself."""
+    return told(OfficialNetwork("ProjectedDiscriminator", (), {}, state, frozenset(), {}, ""))
+
+
+@on("golden", HEADS)
+def test_names_say_what_heads_are(golden: Golden) -> None:
+    found, config = told_by({f"discriminator.{name}": t for name, t in golden.state.items()}), golden.config
+    classes = config.get("c_dim", 1000) if config.get("cond") else 0
+    assert (found["num_discs"], found["c_dim"], found["proj_type"]) == (config["num_discs"], classes, 0)
+    if any(".main.0.main." in name for name in golden.state):  # a head of 8 px has no blocks that would tell
+        expected = tuple(config.get(form, False) for form in ("separable", "patch"))
+        assert (found["separable"], found["patch"]) == expected
+
+
+@on("golden", cases("pg_modules.projector.F_RandomProj", SOURCE))
+def test_shapes_say_what_the_projection_is(golden: Golden) -> None:
+    found = told_by({f"feature_network.{name}": t for name, t in golden.state.items()})
+    expected = {name: golden.config[name] for name in ("proj_type", "cout", "expand")}
+    assert {name: found.get(name, expected[name]) for name in expected} == expected
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------

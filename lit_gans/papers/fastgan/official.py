@@ -54,7 +54,7 @@ def from_official_config(config: Config) -> Config:
 def told(network: OfficialNetwork) -> Config:
     """The arguments of a pickle's generator: those that it says, and those that its names and shapes do."""
     state, table = network.state, network.state.get("synthesis.embed.weight")
-    found: Config = {"cond": table is not None} | ({} if table is None else {"num_classes": len(table)})
+    found: Config = {"cond": table is not None} | ({} if table is None else {"num_classes": table.shape[0]})
     if "synthesis.init.init.0.weight_orig" in state:
         found["ngf"] = state["synthesis.init.init.0.weight_orig"].shape[1] // (2 * MULTIPLES[4])
         found["lite"] = not state.keys() & {"synthesis.feat_8.5.weight_orig", "synthesis.feat_8.conv2.weight_orig"}

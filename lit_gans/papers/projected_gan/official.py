@@ -56,7 +56,7 @@ def told(network: OfficialNetwork) -> Config:
     """The arguments of a pickle's discriminator: those that it says, and those that its names and shapes do."""
     state, heads = network.state, [name for name in network.state if name.startswith("discriminator.")]
     table = state.get("discriminator.mini_discs.0.embed.weight")
-    found: Config = {"c_dim": 0 if table is None else len(table)}
+    found: Config = {"c_dim": 0 if table is None else table.shape[0]}
     found["num_discs"] = len({name.split(".")[2] for name in heads})
     found["separable"] = any(".depthwise." in name for name in heads)
     found["patch"] = any(".main.0.main.0.main." in name for name in heads)
@@ -64,7 +64,8 @@ def told(network: OfficialNetwork) -> Config:
     if mixed[0] is None or mixed[1] is None:
         return found | {"proj_type": 0} | network.init_kwargs
     found["proj_type"] = 1 + ("feature_network.scratch.layer0_csm.out_conv.weight" in state)
-    found |= {"cout": len(mixed[0]), "expand": len(mixed[1]) > len(mixed[0])}
+    finest, next_finest = mixed[0].shape[0], mixed[1].shape[0]
+    found |= {"cout": finest, "expand": next_finest > finest}
     return found | network.init_kwargs
 
 

@@ -173,10 +173,11 @@ def told_judges(network: OfficialNetwork) -> Config:
     """The arguments of a pickle's discriminator: those that it says, and those that its names and shapes do."""
     state, names = network.state, backbones(network.state)
     heads = f"discriminators.{names[0]}.mini_discs."
-    found: Config = {"backbones": names, "cout": len(state[f"feature_networks.{names[0]}.scratch.layer0_ccm.weight"])}
+    mixed = state[f"feature_networks.{names[0]}.scratch.layer0_ccm.weight"]
+    found: Config = {"backbones": names, "cout": mixed.shape[0]}
     found["num_discs"] = len({name.split(".")[3] for name in state if name.startswith(heads)})
     if (table := state.get(f"{heads}0.embed.weight")) is not None:
-        found |= {"c_dim": len(table), "embedding": list(table.shape)}
+        found |= {"c_dim": table.shape[0], "embedding": list(table.shape)}
     return found | network.init_kwargs
 
 
