@@ -8,6 +8,7 @@ whole pixels (Eq. 12 and 13), EQ-T_frac by fractions of them, EQ-R by an angle.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal
 
@@ -138,9 +139,10 @@ def bandlimit_filter(matrix: Tensor, *, up: int, reach: int = 2 * LANCZOS, perio
     """
     places, *unturned = _unturned(up, period)
     turned = places @ matrix[:2, :2].double().T
+    shapes: tuple[Callable[[Tensor], Tensor], ...] = (torch.sinc, _lanczos)
     f, window = (
-        torch.fft.irfft2(one * torch.fft.rfft2(function(turned).prod(2)), s=places.shape[:2])
-        for one, function in zip(unturned, (torch.sinc, _lanczos), strict=True)
+        torch.fft.irfft2(one * torch.fft.rfft2(shape(turned).prod(2)), s=places.shape[:2])
+        for one, shape in zip(unturned, shapes, strict=True)
     )
     middle, side = len(f) // 2, reach * up - 1
     f = torch.fft.fftshift(f * window)[middle - side : middle + side + 1, middle - side : middle + side + 1]
