@@ -155,6 +155,15 @@ def mean_over_processes(x: Tensor) -> Tensor:
     return x / dist.get_world_size()
 
 
+def of_all_processes(rows: Tensor) -> Tensor:
+    """Equal-sized rows [n, ...] of all processes, one process's behind the other's: [N, ...], on each."""
+    if not is_distributed():
+        return rows
+    found = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(found, rows.contiguous())
+    return torch.cat(found)
+
+
 def rank_and_world() -> tuple[int, int]:
     """(rank, processes) of the process group, or (0, 1)."""
     import torch.distributed as dist

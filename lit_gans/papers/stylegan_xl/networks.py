@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_gans.nn.equalized import EqualizedLinear
+from lit_gans.nn.resample import no_autocast
 from lit_gans.papers import stylegan3
 from lit_gans.papers.stylegan2.networks import Half, as_condition, unit_second_moment
 from lit_gans.papers.stylegan3.networks import Signal, layers_of, schedule
@@ -103,13 +104,19 @@ class MappingNetwork(nn.Module):
 
     @torch.no_grad()
     def track(self, w: Tensor, c: Tensor | None) -> None:
-        """Moves the averages towards w [N, W]: of each class by one sample after the other, as in the official code."""
-        w, rate = w.to(self.w_avg.dtype), 1 - self.w_avg_decay
+        """Moves the averages towards w [N, W]: of each class by one sample after the other, as in the official code.
+
+        All at once: a sample counts the less, the more of its class come after it.
+        """
+        w, decay = w.to(self.w_avg.dtype), self.w_avg_decay
         if self.embed is None:
-            self.w_avg.lerp_(w.mean(0), rate)
+            self.w_avg.lerp_(w.mean(0), 1 - decay)
             return
-        for label, sample in zip(self.embed.labels(c).tolist(), w, strict=True):
-            self.w_avg[label].lerp_(sample, rate)
+        labels = self.embed.labels(c)
+        mine = (torch.arange(self.c_dim, device=w.device)[:, None] == labels).to(w)  # [C, N]
+        later = (labels[:, None] == labels).triu(1).sum(1)  # samples of its class that follow each
+        with no_autocast(w):
+            self.w_avg.mul_(decay ** mine.sum(1, keepdim=True)).addmm_(mine * decay**later, w, alpha=1 - decay)
 
 
 class SynthesisNetwork(stylegan3.SynthesisNetwork):

@@ -18,7 +18,7 @@ from lit_gans.adversarial.losses import hinge
 from lit_gans.adversarial.penalties import path_length
 from lit_gans.augment.diffaug import POLICIES
 from lit_gans.base.checkpoints import open_checkpoint, read_weights
-from lit_gans.base.processes import gather_rows, mean_over_processes
+from lit_gans.base.processes import mean_over_processes, of_all_processes
 from lit_gans.base.random import derive_seed
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.projected_gan.features import PUBLISHED_PX
@@ -230,9 +230,8 @@ class StyleGANXL(GAN):
     @torch.no_grad()
     def move_averages(self, w: Tensor, label: Tensor | None) -> None:
         """w_avg, by w [N, W] of the discriminator's step, in the order of the global batch; magnitudes stay 1."""
-        places = torch.arange(len(w), device=w.device) + self.global_rank * len(w)
-        labels = None if label is None else gather_rows(label, places)
-        self.generator.mapping.track(gather_rows(w, places), labels)
+        labels = None if label is None else of_all_processes(label)
+        self.generator.mapping.track(of_all_processes(w), labels)
 
     # ---- stages ------------------------------------------------------------------------------------------------------
 
