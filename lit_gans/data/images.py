@@ -54,6 +54,11 @@ class FileSet(ImageSet):
             return self.pixels[indices]
         return torch.stack([torch.from_numpy(self._named(i)) for i in indices.tolist()])
 
+    def at(self, resolution: int) -> FileSet:
+        if self.framing.resize == "none":
+            return self
+        return FileSet(self.source, self.names, self.labels, replace(self.framing, resolution=resolution))
+
     def digest(self) -> str:
         labels = b"" if self.labels is None else self.labels.numpy().tobytes()
         return hashlib.sha256(self.source.digest(self.names).encode() + labels).hexdigest()

@@ -28,6 +28,10 @@ class ImageSet(ABC):
     def digest(self) -> str:
         """Hex digits that change with the content, the labels or their order."""
 
+    def at(self, resolution: int) -> ImageSet:
+        """The same pictures, from their files at this size where they have any; else as they are."""
+        return self
+
     def fetch(self, indices: Tensor) -> dict[str, Tensor]:
         """indices int64 [N] -> {"image": uint8 [N, C, R, R]} and, with labels, "label": int64 [N]."""
         batch = {"image": self.images(indices)}

@@ -1,9 +1,12 @@
 """StyleGAN-XL: what its networks and its training promise beyond the battery and the recorded values."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
@@ -13,7 +16,10 @@ from torch.nn.functional import interpolate
 
 from lit_gans import fit
 from lit_gans.base.checkpoints import checkpoints
+from lit_gans.base.images import save_png
+from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.convert import convert
+from lit_gans.data import Images
 from lit_gans.nn import Draws, drawing
 from lit_gans.official import read_official
 from lit_gans.papers import stylegan3
@@ -154,13 +160,70 @@ def test_classes_start_from_a_file(tmp_path: Path) -> None:
     table = torch.randn(12, 6)
     save_file({"embed": table}, tmp_path / "table.safetensors")
     gan = unguided(class_embedding=str(tmp_path / "table.safetensors"))
-    gan.start_embeddings(gan.class_embedding)
+    gan.start_embeddings(gan.class_table(gan.class_embedding))
     for network in (gan.generator, gan.generator_ema):
         assert torch.equal(network.mapping.embed.weight, table)
     for head in gan.discriminator.judges[0].heads.heads:
         assert torch.equal(head.condition.embed.weight, table)
     with pytest.raises(ValueError, match=r"holds tensors of \(12, 6\); give one of \(12, 7\)"):
-        unguided(embedding=[12, 7]).start_embeddings(gan.class_embedding)
+        unguided(embedding=[12, 7]).class_table(gan.class_embedding)
+
+
+def coloured(folder: Path, *, labels: Sequence[int], px: int = 16) -> Images:
+    """Pictures of 40 pixels of the classes: reddish, greenish, bluish."""
+    folder.mkdir(parents=True)
+    noise = torch.Generator().manual_seed(0)
+    for number, label in enumerate(labels):
+        image = torch.randint(60, (3, 40, 40), generator=noise, dtype=torch.uint8)
+        image[label] += 150
+        save_png(image, folder / f"{number}.png")
+    rows = [[f"{number}.png", label] for number, label in enumerate(labels)]
+    (folder / "dataset.json").write_text(json.dumps({"labels": rows}))
+    return Images(str(folder), resolution=px, batch_size=4, num_workers=0)
+
+
+COLOURED = {"channels": 3, "num_classes": 2, "embedding": [12, 96], "class_embedding": "features"}
+
+
+def fitted(gan: StyleGANXL, data: Images, folder: Path, *, batches: int, resume: Path | None = None) -> StyleGANXL:
+    gan.total_kimg = 4 * batches / 1000
+    options = {"max_epochs": -1, "limit_val_batches": 0, "logger": False, "accelerator": "cpu"}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": str(folder)}
+    trainer = pl.Trainer(**options, **quiet, callbacks=[EMA(0.1), Checkpoint(0, 0, monitor=None)])
+    trainer.fit(gan, datamodule=data, ckpt_path=resume, weights_only=True)
+    return gan
+
+
+def test_classes_start_from_what_a_network_sees_in_their_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    labels, tables = [0, 1, 1, 0, 1, 0, 1], list[torch.Tensor]()
+    data, start = coloured(tmp_path / "data", labels=labels), StyleGANXL.start_embeddings
+    monkeypatch.setattr(StyleGANXL, "start_embeddings", lambda gan, rows: start(gan, tables.append(rows) or rows))
+    gan = fitted(unguided(**COLOURED, class_images=3), data, tmp_path / "run", batches=1)
+    assert "mean of test_resnet's features over up to 3 images of each of 2 classes" in capsys.readouterr().err
+    network = gan.pooled()
+    seen = Images(str(tmp_path / "data"), resolution=32, batch_size=4).dataset()  # of the files, not of 16 pixels
+    for row, chosen in zip(tables[0], ([0, 3, 5], [1, 4, 6]), strict=True):  # of four the outer ones and one between
+        maps = network(seen.images(torch.tensor(chosen)).float() / 127.5 - 1)[-1]
+        assert torch.allclose(row, maps.mean((2, 3)).mean(0), atol=1e-5)
+    assert (tables[0][0] - tables[0][1]).abs().max() > 1e-3
+    assert torch.equal(gan.generator.mapping.embed.weight[2:], unguided(**COLOURED).generator.mapping.embed.weight[2:])
+    fitted(unguided(**COLOURED), data, tmp_path / "run", batches=2, resume=checkpoints(tmp_path / "run")[-1])
+    assert len(tables) == 1  # what is resumed has its tables from the checkpoint
+
+
+def test_a_table_of_features_needs_images_of_each_class_and_its_width(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"class 1 \(1\) has no images that its row of class_embedding"):
+        three = unguided(**{**COLOURED, "num_classes": 3})
+        fitted(three, coloured(tmp_path / "data", labels=[0, 2, 2, 0]), tmp_path, batches=1)
+    with pytest.raises(ValueError, match=r"test_resnet gives rows of 96 numbers, and .*: set embedding=\[12, 96\]"):
+        unguided(**{**COLOURED, "embedding": [12, 6]})
+    with pytest.raises(ValueError, match="needs a convolutional network: none of features is one"):
+        unguided(**COLOURED, **{"features": ["test_vit"], "features_px": [64]})
+    with pytest.raises(ValueError, match="found 0 classes and Images: give a file, or leave it out"):
+        alone = unguided(**{**COLOURED, "num_classes": 0})
+        fitted(alone, coloured(tmp_path / "one", labels=[0] * 4), tmp_path, batches=1)
 
 
 def test_each_feature_network_has_its_own_images() -> None:

@@ -12,10 +12,16 @@ from torch.nn.functional import interpolate
 
 from lit_gans.augment import DiffAugment
 from lit_gans.augment.diffaug import POLICIES
+from lit_gans.base.grids import spread
+from lit_gans.base.images import from_uint8
+from lit_gans.base.processes import of_all_processes, rank_and_world
+from lit_gans.data.sets import ImageSet
 from lit_gans.nn.equalized import EqualizedLinear
 from lit_gans.papers import projected_gan
 from lit_gans.papers.projected_gan.features import PUBLISHED_PX, freeze, published_statistics, seeded, whole
 from lit_gans.papers.stylegan_xl.networks import ClassEmbedding
+
+AT_ONCE = 32  # images, of which features are taken
 
 
 class Condition(nn.Module):
@@ -109,3 +115,26 @@ class Classifier(nn.Module):
 
     def train(self, mode: bool = True) -> Classifier:
         return super().train(False)
+
+
+@torch.no_grad()
+def class_features(network: FeatureNetwork, images: ImageSet, *, classes: Sequence[str], most: int) -> Tensor:
+    """[C, E]: for each class the mean, over `most` of its images at most, of the network's coarsest map, pooled.
+
+    Each process takes its share of the classes, and has all rows.
+
+    Raises:
+        ValueError: a class without images.
+    """
+    assert images.labels is not None
+    seen, (rank, world) = images.at(network.px), rank_and_world()
+    rows = torch.zeros(len(classes), network.channels[-1], device=network.mean.device)
+    for number, name in enumerate(classes):
+        own = (images.labels == number).nonzero()[:, 0]
+        if not len(own):
+            raise ValueError(f"class {number} ({name}) has no images that its row of class_embedding could be made of")
+        if number % world == rank:
+            chosen = own[spread(len(own), most)]
+            pixels = (from_uint8(seen.images(part)).to(rows.device) for part in chosen.split(AT_ONCE))
+            rows[number] = torch.cat([network(x)[-1].mean((2, 3)) for x in pixels]).mean(0)
+    return of_all_processes(rows[None]).sum(0)

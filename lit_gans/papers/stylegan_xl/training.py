@@ -20,12 +20,15 @@ from lit_gans.augment.diffaug import POLICIES
 from lit_gans.base.checkpoints import open_checkpoint, read_weights
 from lit_gans.base.processes import mean_over_processes, of_all_processes
 from lit_gans.base.random import derive_seed
+from lit_gans.data.base import ImageData
 from lit_gans.nn.mode import evaluating
-from lit_gans.papers.projected_gan.features import PUBLISHED_PX
+from lit_gans.papers.projected_gan.features import PUBLISHED_PX, FeatureNetwork
 from lit_gans.papers.stylegan2.networks import Half, check_choice
 from lit_gans.papers.stylegan3.training import Configuration, blurred
-from lit_gans.papers.stylegan_xl.discriminators import Discriminator
+from lit_gans.papers.stylegan_xl.discriminators import Discriminator, class_features
 from lit_gans.papers.stylegan_xl.networks import ClassEmbedding, Generator
+
+FROM_FEATURES = "features"  # what class_embedding is then made of
 
 
 class StyleGANXL(GAN):
@@ -42,8 +45,10 @@ class StyleGANXL(GAN):
         configuration: "T" or "R", see `StyleGAN3`; R has twice the feature maps.
         heads: [resolution, layers] of each, the last of which is trained; 7 layers each as published.
         start_from: a run folder or .ckpt of the stage before; read before the first batch only.
-        embedding: rows and columns of the table of classes, see `ClassEmbedding`; class_embedding: a file with it,
-            .safetensors or .pth; None draws it.
+        embedding: rows and columns of the table of classes, see `ClassEmbedding`.
+        class_embedding: a file with the table, .safetensors or .pth; "features" makes it of the data, as the published
+            one of ImageNet: the mean over up to class_images of each class's images, evenly chosen, of what the first
+            convolutional network of `features` sees in them; None draws it. Made before the first batch only.
         features: the discriminators' networks, of timm or torchvision: transformers see 224 pixels, others 224 or the
             resolution, if it is larger, or `features_px`, of each.
         features_weights: files of their weights; None takes those that are published, "random" draws them.
@@ -79,6 +84,7 @@ class StyleGANXL(GAN):
         mapping_layers: int = 2,
         embedding: Sequence[int] = (1000, 320),
         class_embedding: str | None = None,
+        class_images: int = 100,
         num_layers: int = 10,
         num_critical: int = 2,
         margin_px: int = 10,
@@ -156,7 +162,14 @@ class StyleGANXL(GAN):
         )
         self.classifier = None if classifier is None else classifier.requires_grad_(False)
         self.register_buffer("pl_mean", torch.zeros(()))
-        self.heads, self.start_from, self.class_embedding = heads, start_from, class_embedding
+        self.heads, self.start_from = heads, start_from
+        self.class_embedding, self.class_images = class_embedding, class_images
+        if class_embedding == FROM_FEATURES and self.pooled().channels[-1] != embedding[1]:
+            network = self.pooled()
+            raise ValueError(
+                f"class_embedding {FROM_FEATURES}: {network.name} gives rows of {network.channels[-1]} numbers, and "
+                f"embedding is {list(embedding)}: set embedding=[{embedding[0]}, {network.channels[-1]}]"
+            )
         self.at_once, self.guidance_weight = at_once, guidance_weight
         self.lr_g, self.lr_d, self.betas, self.lazy_interval = lr_g, lr_d, betas, lazy_interval
         self.pl_weight, self.pl_interval, self.pl_decay = 0.0 if heads else pl_weight, pl_interval, pl_decay
@@ -243,7 +256,7 @@ class StyleGANXL(GAN):
         if self.images_seen:  # by now a resumed run has its weights and its clock back
             return
         if self.class_embedding is not None:
-            self.start_embeddings(self.class_embedding)
+            self.start_embeddings(self.class_table(self.class_embedding))
         if self.heads:
             self.take_over(self.start_from)
 
@@ -267,16 +280,46 @@ class StyleGANXL(GAN):
         for network in (self.generator, self.generator_ema):
             network.take_stem(state)
 
-    @torch.no_grad()
-    def start_embeddings(self, file: str | Path) -> None:
-        """All tables of classes from the one in the file. FileNotFoundError, ValueError: there is no such one."""
-        tables, shape = list(read_weights(Path(file)).values()), tuple(self.hparams["embedding"])
+    def class_table(self, source: str) -> Tensor:
+        """Rows of classes [<= rows, columns], from a file, or the features of the data's images.
+
+        FileNotFoundError, ValueError: there is no such file, or there are no such images.
+        """
+        if source == FROM_FEATURES:
+            return self.table_of_features(self.trainer.datamodule)  # type: ignore[attr-defined]
+        tables, shape = list(read_weights(Path(source)).values()), tuple(self.hparams["embedding"])
         if [t.shape for t in tables] != [shape]:
             found = ", ".join(str(tuple(t.shape)) for t in tables)
-            raise ValueError(f"class_embedding {file} holds tensors of {found}; give one of {shape}, or set embedding")
+            raise ValueError(
+                f"class_embedding {source} holds tensors of {found}; give one of {shape}, or set embedding"
+            )
+        return tables[0]
+
+    def table_of_features(self, data: Any) -> Tensor:
+        """[num_classes, columns] of the data's images; ValueError for data or classes without any."""
+        if not isinstance(data, ImageData) or not self.num_classes:
+            raise ValueError(
+                f"class_embedding {FROM_FEATURES} takes classes and data of lit_gans.data, and found "
+                f"{self.num_classes} classes and {type(data).__name__}: give a file, or leave it out"
+            )
+        network, most = self.pooled(), self.class_images
+        mean = f"the mean of {network.name}'s features over up to {most} images of each of {self.num_classes} classes"
+        say(self.trainer, f"class embedding: {mean}")
+        return class_features(network, data.dataset(data.train_split), classes=data.class_names, most=most)
+
+    def pooled(self) -> FeatureNetwork:
+        """The discriminators' first convolutional network. ValueError where none is."""
+        for judge in self.discriminator.judges:
+            if judge.features.maps is None:
+                return judge.features
+        raise ValueError(f"class_embedding {FROM_FEATURES} needs a convolutional network: none of features is one")
+
+    @torch.no_grad()
+    def start_embeddings(self, rows: Tensor) -> None:
+        """All tables of classes from these rows, the first of theirs."""
         for module in self.modules():
             if isinstance(module, ClassEmbedding):
-                module.weight.copy_(tables[0])
+                module.weight[: len(rows)] = rows
 
     # ---- what Lightning calls ----------------------------------------------------------------------------------------
 
