@@ -51,7 +51,7 @@ def sample(
         captions: a file of captions, one on each line. Without either, such a model draws some held-out captions of
             its own data.
         psi: scales the latent, or w of a style-based generator; below 1, more typical and less varied images. Several,
-            as 0.5 0.7 1: one picture, a row per psi and a column per seed.
+            as 0.5 0.7 1: one picture, a row per psi and a column per seed; of several classes a row per class instead.
         raw: the generator as trained, not its average.
         grid: one picture of all images. With interpolate, a film of cells: one per class and group of seeds.
         interpolate: a looping film through the first so many seeds; with grid, a group for each column. With captions:
@@ -124,7 +124,7 @@ def sample(
         return [sampling.save_grid(model, seeds, classes, target, **draw)]
     if form == "singles":
         return sampling.save_singles(model, seeds, classes, target, **draw)
-    draw["label"] = sampling.one_class(classes)
+    draw["label"] = sampling.label_of(classes, several=form == "truncation")
     if form == "sticking":
         return [save_png(sticking_sheet(model, seeds, steps=frames, **draw), target)]
     if form == "mixing":

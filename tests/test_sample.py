@@ -136,6 +136,10 @@ def test_several_psi_are_rows(styled: Path, run: Path, conditional: Path, tmp_pa
     (path,) = sample(conditional, seeds="3,4", psi=[0.5, 1.0], classes="7", output=tmp_path / "class.png")
     expected = to_uint8(load_run(conditional).sample([4], labels=torch.tensor([7]), psi=0.5))[0, 0]
     assert torch.equal(cells(path)[0, 1], expected)
+    (path,) = sample(conditional, seeds="3,4", psi=[0.5, 1.0], classes="7,2,5", output=tmp_path / "classes.png")
+    assert cells(path).shape == (3, 4, 8, 8) and torch.equal(cells(path)[0, 1], expected)
+    full = to_uint8(load_run(conditional).sample([3], labels=torch.tensor([5])))[0, 0]
+    assert torch.equal(cells(path)[2, 2], full)
 
 
 def test_table_of_mixed_styles(styled: Path, tmp_path: Path) -> None:
@@ -295,7 +299,7 @@ def test_arguments_that_cannot_be_met(run: Path, tmp_path: Path, arguments: dict
 
 def test_a_table_has_one_class(conditional: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"classes \[3, 5\]: all images of this table have one class"):
-        sample(conditional, classes="3,5", psi=[0.5, 1], output=tmp_path)
+        sample(conditional, classes="3,5", sticking=True, output=tmp_path)
 
 
 def test_a_layer_that_does_not_exist(styled: Path, tmp_path: Path) -> None:

@@ -172,11 +172,13 @@ def check_classes(model: Samples, classes: Sequence[int] | None) -> None:
         raise ValueError(f"class {wrong[0]} does not exist: this model has the classes 0 to {model.num_classes - 1}")
 
 
-def one_class(classes: Sequence[int] | None) -> int | None:
-    """That of a whole table, None for each seed's own."""
-    if classes is not None and len(classes) > 1:
+def label_of(classes: Sequence[int] | None, *, several: bool) -> int | Sequence[int] | None:
+    """That of a whole table, None for each seed's own. ValueError for many where the table cannot have `several`."""
+    if classes is None or len(classes) == 1:
+        return None if classes is None else classes[0]
+    if not several:
         raise ValueError(f"classes {classes}: all images of this table have one class, so give one")
-    return None if classes is None else classes[0]
+    return classes
 
 
 def check_captioned(form: Form) -> None:

@@ -37,14 +37,18 @@ def truncation_sweep(
     seeds: Sequence[int],
     *,
     psi: Sequence[float],
-    label: int | None = None,
+    label: int | Sequence[int] | None = None,
     ema: bool = True,
     batch_size: int = 64,
 ) -> Tensor:
     """uint8 [psis, seeds, C, H, W]: the same seeds for each psi (Fig. 8); label as for `styles_of`.
 
+    Of several labels [labels, psis * seeds, C, H, W]: a row for each, in it the seeds of one psi after the other's.
     Any model that takes a psi has such a sweep: where there is no W, psi scales z.
     """
+    if isinstance(label, Sequence):
+        look = {"psi": psi, "ema": ema, "batch_size": batch_size}
+        return torch.stack([truncation_sweep(model, seeds, label=one, **look).flatten(0, 1) for one in label])
     seeds, labels = torch.as_tensor(seeds), _labels(model, seeds, label)
     rows = [draw(model, seeds, labels=labels, psi=one, ema=ema, batch_size=batch_size) for one in psi]
     return torch.stack(rows)

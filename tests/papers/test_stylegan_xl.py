@@ -7,19 +7,23 @@ from shutil import rmtree
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import interpolate
 
-from lit_gans import fit
+from lit_gans import fit, sample
 from lit_gans.base.checkpoints import checkpoints
-from lit_gans.base.images import save_png
+from lit_gans.base.grids import readable_grid
+from lit_gans.base.images import save_png, to_uint8
 from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.convert import convert
 from lit_gans.data import Images
+from lit_gans.editing import truncation_sweep
 from lit_gans.nn import Draws, drawing
 from lit_gans.official import read_official
 from lit_gans.papers import stylegan3
@@ -27,7 +31,7 @@ from lit_gans.papers.stylegan_xl import Classifier, Generator, StyleGANXL, from_
 from lit_gans.papers.stylegan_xl.training import hinges
 from lit_gans.runs.configs import shipped_configs
 from lit_gans.runs.load import load_run
-from lit_gans.runs.pretrained import from_pretrained
+from lit_gans.runs.pretrained import from_pretrained, save_pretrained
 from tests.cases import BATCH, CASES, STYLEGAN_XL, largest_difference, state, train
 from tests.official.layout import official_modules, stylegan3_state, tree, written
 
@@ -285,6 +289,23 @@ def test_a_generator_alone_is_a_model() -> None:
     z, c = gan.seeded_latents([5]), torch.tensor([1])
     assert torch.allclose(gan.sample([5], labels=c, psi=0.5), network(z, c, psi=0.5).clamp(-1, 1), atol=1e-6)
     assert torch.allclose(gan.synthesize(gan.styles(z, labels=c)), network(z, c), atol=1e-6)
+
+
+def test_a_sheet_of_classes_goes_to_their_own_means(tmp_path: Path) -> None:
+    gan = unguided()
+    gan.generator_ema.mapping.w_avg.normal_()
+    save_pretrained(gan, tmp_path / "model")
+    argv = ["--psi", "0", "0.5", "1", "--classes", "0,2", "--seeds", "4,5", "--output", str(tmp_path / "sheet.png")]
+    assert sample.main([str(tmp_path / "model"), *argv]) == 0
+    sheet = truncation_sweep(gan, [4, 5], psi=[0, 0.5, 1], label=[0, 2])
+    assert sheet.shape == (2, 6, 1, 16, 16)
+    with Image.open(tmp_path / "sheet.png") as file:
+        assert torch.equal(torch.tensor(np.array(file)), readable_grid(sheet.flatten(0, 1), 6)[0])
+    means = gan.generator_ema.mapping.w_avg[[0, 2], None].expand(-1, gan.generator.synthesis.num_ws, -1)
+    centres = to_uint8(gan.synthesize(means))
+    for seed in (0, 1):
+        assert (sheet[:, seed].int() - centres.int()).abs().max() <= 1
+    assert not torch.equal(sheet[:, 4], sheet[:, 5]) and not torch.equal(sheet[0], sheet[1])
 
 
 # ---- released files --------------------------------------------------------------------------------------------------
