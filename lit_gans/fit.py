@@ -22,6 +22,7 @@ Trains what a config describes, into a run folder. The options that are used mos
   --trainer.NAME=VALUE           of Lightning's trainer: devices, accelerator, precision, num_nodes, ...
   --CALLBACK.NAME=VALUE          --evaluate.every_kimg=20, --checkpoint.every_kimg=50, --ema.half_life_kimg=20, ...
   --run_folder FOLDER            default: runs/<config's folder>-<config's name>
+  --stages FILE FILE ...         several configs, each trained when the one before is finished; goes on where it stopped
   --ckpt_path last               continues the run exactly where it stopped; auto: or starts it; or a .ckpt file
   --logger NAME                  wandb (default), tensorboard, csv or none
   --seed_everything N            of all that is random (default: 0)
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP)
         raise SystemExit(0)
+    if any(word.partition("=")[0] == "--stages" for word in argv):
+        return _stages(argv)
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # not before: help is shown at once
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -83,6 +86,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if cli.trainer.is_global_zero:
         _say_where(run, cli.model)
     return 0
+
+
+def _stages(argv: Sequence[str]) -> int:
+    from lit_gans.training.stages import fit_stages
+
+    try:
+        return fit_stages(argv)
+    except ValueError as error:
+        print(f"lit-gans fit: {told(error)}", file=sys.stderr)
+        return 1
 
 
 def _stopped(cli: "FitCLI") -> int:

@@ -35,6 +35,11 @@ def shipped_configs() -> dict[str, Path]:
     return {}
 
 
+def experiment_name(config: Path) -> str:
+    """What its run is called by itself: `experiments/cgan/digits.yaml` is cgan-digits."""
+    return "-".join([*config.parts[-2:-1], config.stem])
+
+
 # What a config says of a start, not of training.
 OF_A_START = ("ckpt_path", "run_folder", "config", "logger", "trainer.default_root_dir", "trainer.logger")
 

@@ -31,7 +31,7 @@ from lit_gans.base.checkpoints import read_checkpoint
 from lit_gans.base.command import told
 from lit_gans.base.precision import set_float32_precision
 from lit_gans.runs.classes import load_added, see_working_folder
-from lit_gans.runs.configs import differences, find_config, with_hint
+from lit_gans.runs.configs import differences, experiment_name, find_config, with_hint
 from lit_gans.runs.loggers import LoggerName, build_logger, close, over_kimg
 from lit_gans.runs.records import record_start
 from lit_gans.runs.report import write_page
@@ -145,7 +145,8 @@ class FitCLI(LightningCLI):
         share_vocabulary(self.config["model"], self.config["data"])
 
     def _place(self) -> Place:
-        default = Path("runs") / _experiment_name(self.argv)
+        configs = _config_values(self.argv)
+        default = Path("runs") / (experiment_name(Path(configs[-1])) if configs else "run")
         return place_of(self.config["run_folder"], self.config["ckpt_path"], default=default)
 
     @property
@@ -271,12 +272,6 @@ def _finish(cli: FitCLI) -> None:
         warnings.warn(f"{cli.run / 'index.html'} was not written: {told(error)}", stacklevel=2)
     for each in cli.trainer.loggers:
         close(each)
-
-
-def _experiment_name(argv: list[str]) -> str:
-    """`experiments/cgan/digits.yaml` is cgan-digits; without a config file, "run"."""
-    names = [Path(value) for value in _config_values(argv)]
-    return "-".join([*names[-1].parts[-2:-1], names[-1].stem]) if names else "run"
 
 
 def _config_values(argv: list[str]) -> list[str]:
