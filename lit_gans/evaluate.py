@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lit_gans.base.command import parsed, run_verb
-from lit_gans.metrics.catalog import CLIP, of
+from lit_gans.metrics.catalog import CLIP, OFFERS, of
 
 if TYPE_CHECKING:
     from lit_gans.data import ImageData
     from lit_gans.metrics.evaluator import Evaluation
-
-KINDS = ("samples", "translations", "pairs", "captions")
 
 
 def evaluate(
@@ -28,6 +26,7 @@ def evaluate(
     neighbours: int | None = None,
     path_samples: int | None = None,
     equivariance_samples: int | None = None,
+    labels: Literal["data", "uniform"] | None = None,
     seed: int = 0,
     psi: float = 1.0,
     raw: bool = False,
@@ -67,6 +66,7 @@ def evaluate(
         neighbours: k of precision, recall, density and coverage, by default 5.
         path_samples: paths of each perceptual path length, by default 50,000.
         equivariance_samples: of eq_t, eq_t_frac and eq_r each, by default 50,000.
+        labels: of samples, by default as often as the data have each; "uniform" draws all classes equally often.
         seed: which samples: image i has seed SEED * 10^9 + i.
         psi: truncation; 1 is none.
         raw: the generator itself, not its average.
@@ -104,7 +104,7 @@ def evaluate(
         "num_real": num_real, "neighbours": neighbours, "path_samples": path_samples, "weights_path": weights_path,
         "equivariance_samples": equivariance_samples, "ema": not raw, "lpips": lpips, "lpips_weights": lpips_weights,
         "seed": seed, "psi": psi, "clip_folder": clip_folder, "directions": directions, "num_segments": num_segments,
-        "clip": clip, "segmenter": measured.imported(segmenter) if isinstance(segmenter, str) else segmenter,
+        "clip": clip, "labels": labels, "segmenter": measured.imported(segmenter),
     }  # fmt: skip
     cache, pictures = (None if path is None else Path(path) for path in (cache_dir, plots))
     where = measured.Where(find_device(device, double=True), cache, pictures, trust)
@@ -118,7 +118,7 @@ def evaluate(
 
 
 assert evaluate.__doc__ is not None
-evaluate.__doc__ = evaluate.__doc__.format(**{kind: " ".join(of(kind)) for kind in KINDS})
+evaluate.__doc__ = evaluate.__doc__.format(**{kind: " ".join(of(kind)) for kind in OFFERS})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

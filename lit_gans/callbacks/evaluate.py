@@ -11,7 +11,7 @@ from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.metrics.evaluator import check, evaluate
 from lit_gans.metrics.measures import Judges
-from lit_gans.metrics.plan import DEFAULT_METRICS, Plan
+from lit_gans.metrics.plan import DEFAULT_METRICS, Labels, Plan
 from lit_gans.metrics.settings import Settings
 from lit_gans.runs.records import record, record_table
 
@@ -31,6 +31,7 @@ class Evaluate(EveryKimg):
         metrics: some of `lit_gans.metrics.METRICS`; "separability" is a callback of its own, which needs classifiers.
         neighbours: k of precision, recall, density and coverage.
         path_samples: paths of each perceptual path length. equivariance_samples: of eq_t, eq_t_frac and eq_r each.
+        labels: of samples, as often as the "data" have each class, or all equally often: "uniform".
         batch_size: images at a time, per process.
         split: of the datamodule, to compare with.
         num_real: how many of its images; None for all.
@@ -56,6 +57,7 @@ class Evaluate(EveryKimg):
         neighbours: int = 5,
         path_samples: int = 10_000,
         equivariance_samples: int = 10_000,
+        labels: Labels = "data",
         batch_size: int = 100,
         split: str = "train",
         num_real: int | None = None,
@@ -67,7 +69,7 @@ class Evaluate(EveryKimg):
         settings = Settings(
             metrics=metrics, num_images=num_images, batch_size=batch_size, split=split, num_real=num_real,
             neighbours=neighbours, path_samples=path_samples, equivariance_samples=equivariance_samples,
-            extractor=extractor, weights_path=weights_path,
+            extractor=extractor, weights_path=weights_path, labels=labels,
         )  # fmt: skip
         self._start(every_kimg, settings, at_start=at_start, at_end=at_end, cache_dir=cache_dir)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from lit_gans.metrics.catalog import chosen, defaults, looking_at, of
 from lit_gans.metrics.segmentation import IGNORED
 
+Labels = Literal["data", "uniform"]
 METRICS, DEFAULT_METRICS = of("samples"), defaults("samples")
 
 
@@ -22,6 +24,7 @@ class Plan:
         batch_size: images at a time, per process; changes no number.
         split: of the real images; `num_real` of them, or all.
         neighbours: k of precision, recall, density and coverage (3 in Kynkäänniemi et al., 5 in Naeem et al.).
+        labels: of samples, drawn as often as the "data" have them, or all classes equally often ("uniform").
         seed, psi, ema: which samples, how truncated, of the averaged generator or of the generator itself.
         path_samples: paths of each perceptual path length; published ones have 50,000 or 100,000.
         equivariance_samples: of each of the metrics of equivariance; published 50,000.
@@ -36,6 +39,7 @@ class Plan:
     split: str = "train"
     num_real: int | None = None
     neighbours: int = 5
+    labels: Labels = "data"
     seed: int = 0
     psi: float = 1.0
     ema: bool = True
@@ -49,6 +53,8 @@ class Plan:
         object.__setattr__(self, "metrics", chosen(self.metrics, self.kind))
         if self.kind == "samples" and (self.num_images is None or self.num_images < 2):
             raise ValueError(f"num_images is {self.num_images}; a distance needs 2 or more")
+        if self.labels not in get_args(Labels):
+            raise ValueError(f"labels {self.labels!r} is neither 'data' nor 'uniform'")
         for name in ("batch_size", "neighbours", "path_samples", "equivariance_samples", "separability_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")

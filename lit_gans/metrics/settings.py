@@ -12,7 +12,7 @@ from lit_gans.data.unpaired import UnpairedData
 from lit_gans.metrics import building, perceptual
 from lit_gans.metrics.catalog import CATALOG, CLIP, defaults
 from lit_gans.metrics.measures import Judges
-from lit_gans.metrics.plan import DEFAULT_METRICS, Plan, TranslationPlan
+from lit_gans.metrics.plan import DEFAULT_METRICS, Labels, Plan, TranslationPlan
 from lit_gans.metrics.reals import RealImages
 from lit_gans.metrics.segmentation import IGNORED
 from lit_gans.metrics.sources import Translates
@@ -42,6 +42,7 @@ class Settings:
     neighbours: int = 5
     path_samples: int = 50_000
     equivariance_samples: int = 50_000
+    labels: Labels = "data"
     seed: int = 0
     psi: float = 1.0
     ema: bool = True

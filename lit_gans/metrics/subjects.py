@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lit_gans.base.images import to_uint8
 from lit_gans.metrics.measures import Context, FakeBatch
 from lit_gans.metrics.path_length import SEED_STRIDE, check_space
-from lit_gans.metrics.plan import Plan
+from lit_gans.metrics.plan import Labels, Plan
 from lit_gans.metrics.reals import RealImages, Reals
 from lit_gans.metrics.sources import Averages, FromLatents, Samples, Transforms
 from lit_gans.metrics.text import read_captions
@@ -65,7 +65,7 @@ class DrawnImages(Subject):
     """Samples of a model against the reals of `data`.
 
     Sample i has the generator's seed `plan.seed` * 10^9 + i and, on a conditional model, a label that follows from i
-    and has the distribution of the real labels.
+    and has the distribution of the real labels, or is each class equally often: see `Plan.labels`.
     """
 
     def __init__(self, model: Samples, data: RealImages, plan: Plan) -> None:
@@ -74,7 +74,7 @@ class DrawnImages(Subject):
         self.model, self.plan, self.total = model, plan, plan.num_images
         self.reals = Reals(data, plan.split, plan.num_real)
         self.labels = intended_labels(
-            model.num_classes, data, split=plan.split, num_images=plan.num_images, seed=plan.seed
+            model.num_classes, data, split=plan.split, num_images=plan.num_images, seed=plan.seed, how=plan.labels
         )
 
     def batches(self, mine: Tensor, batch_size: int) -> Iterator[FakeBatch]:
@@ -88,7 +88,10 @@ class DrawnImages(Subject):
 
     def protocol(self, context: Context, shared: dict[str, object]) -> dict[str, object]:
         made = {"generator": weights_of(self.model, ema=self.plan.ema), "images_seen": int(self.model.images_seen)}
-        return {**shared, "skipped": context.skipped, **made, "psi": self.plan.psi, "seed": self.plan.seed}
+        # A number that says nothing of labels has those of the data.
+        drawn = {} if self.labels is None or self.plan.labels == "data" else {"labels": self.plan.labels}
+        own = {"skipped": context.skipped, **made, **drawn, "psi": self.plan.psi, "seed": self.plan.seed}
+        return {**shared, **own}
 
 
 class _Images(Subject):
@@ -141,10 +144,13 @@ def weights_of(model: object, *, ema: bool = True) -> str:
     return "ema" if ema and isinstance(model, Averages) and model.averages() else "raw"
 
 
-def intended_labels(num_classes: int, data: RealImages, *, split: str, num_images: int, seed: int) -> Tensor | None:
+def intended_labels(
+    num_classes: int, data: RealImages, *, split: str, num_images: int, seed: int, how: Labels = "data"
+) -> Tensor | None:
     """int64 [num_images], each label as often as among the reals, in an order drawn from `seed`; None if unconditional.
 
-    All classes equally often where the reals have no labels. ValueError where they have other classes than the model.
+    All classes equally often if `how` is "uniform", or the reals have no labels. ValueError where they have other
+    classes than the model.
     """
     if num_classes == 0:
         return None
@@ -155,6 +161,8 @@ def intended_labels(num_classes: int, data: RealImages, *, split: str, num_image
         raise ValueError(
             f"the model has {num_classes} classes and the data {data.num_classes}: evaluate on what it was trained on"
         )
+    if how == "uniform":
+        return torch.arange(num_images) % num_classes
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     return labels[order[torch.arange(num_images) % len(labels)]]
 

@@ -123,8 +123,9 @@ def evaluate_run(
             raise ValueError(f"{', '.join(of_folders)}: for folders of images, not for a run; see `lit-gans sample`")
     else:
         require(model, Translates, "lit-gans evaluate")
-        of_samples = {"other": other, "plots": where.plots, "raw": not given["ema"], "seed": given["seed"]}
-        refuse({**of_samples, "psi": given["psi"] != 1}, f"{target} holds a translator, which has no")
+        of_samples = {"other": other, "plots": where.plots, "raw": not given["ema"], "psi": given["psi"] != 1}
+        of_samples |= {"seed": given["seed"], "labels": given["labels"]}
+        refuse(of_samples, f"{target} holds a translator, which has no")
         section = (config or {}).get("evaluate_translation") or {}
         settings, way_out = configured(TranslationSettings, section, given), "from Python, pass data="
     if data is None and other is not None:
@@ -308,8 +309,10 @@ def append(path: Path, target: Path, evaluation: Evaluation) -> None:
     append_line(path, line)
 
 
-def imported(path: str) -> Any:
-    """What the function or class at an import path gives, called without arguments."""
+def imported(path: Any) -> Any:
+    """What the function or class at an import path gives, called without arguments; what is no path is itself."""
+    if not isinstance(path, str):
+        return path
     module, _, name = path.rpartition(".")
     try:
         return getattr(import_module(module), name)()

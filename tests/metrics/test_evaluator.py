@@ -14,6 +14,7 @@ from lit_gans.data import Digits
 from lit_gans.metrics import Evaluation, Features, Plan, evaluate_gan, evaluate_images, precision_recall
 from lit_gans.metrics.frechet import frechet_distance
 from lit_gans.metrics.path_length import measure_path_length
+from lit_gans.metrics.protocol import differing
 from lit_gans.metrics.subjects import intended_labels
 
 from .common import PixelFeatures, conditional, digits, unconditional
@@ -74,6 +75,17 @@ def test_protocol_has_every_field() -> None:
     assert evaluated(gan).protocol["generator"] == "raw"
 
 
+def test_labels_are_drawn_evenly_where_asked_and_the_protocol_says_so() -> None:
+    gan, metrics = conditional(), ["frechet"]
+    even, as_data = (evaluated(gan, metrics=metrics, labels=how) for how in ("uniform", "data"))
+    assert even.stamp("frechet_pixels")["labels"] == "uniform" and "labels" not in as_data.protocol
+    assert even.values != as_data.values
+    assert list(differing([e.stamp("frechet_pixels") for e in (even, as_data)])) == ["labels"]
+    assert "labels" not in evaluated(unconditional(), metrics=metrics, labels="uniform").protocol
+    with pytest.raises(ValueError, match="labels 'even' is neither 'data' nor 'uniform'"):
+        Plan(labels="even")
+
+
 def test_metrics_that_do_not_apply_are_left_out_and_named() -> None:
     plain = evaluated(unconditional())
     assert "class_share_min" in plain.values and "class_accuracy" not in plain.values
@@ -105,6 +117,8 @@ def test_intended_labels_have_the_distribution_of_the_real_ones() -> None:
     assert torch.equal(labels[:50], intended_labels(10, data, split="train", num_images=50, seed=0))
     assert not torch.equal(labels[:50], intended_labels(10, data, split="train", num_images=50, seed=1))
     assert intended_labels(0, data, split="train", num_images=5, seed=0) is None
+    even = intended_labels(10, data, split="train", num_images=25, seed=0, how="uniform")
+    assert even.bincount().tolist() == [3] * 5 + [2] * 5
     data.dataset().labels = None
     assert intended_labels(3, data, split="train", num_images=5, seed=0).tolist() == [0, 1, 2, 0, 1]
     data = digits()

@@ -391,6 +391,7 @@ def arguments(name: str, folder: Path, *more: str) -> list[str]:
     px = yaml.safe_load(shipped_configs()[f"stylegan_xl/{name}"].read_text())["data"]["init_args"]["resolution"]
     argv = ["--config", f"stylegan_xl/{name}", "--logger=none", f"--run_folder={folder}", "--evaluate.every_kimg=0"]
     argv += ["--image_grid.columns=2", "--image_grid.rows=2", "--model.init_args.num_classes=3"]
+    argv += ["--model.init_args.embedding=[3,96]"]
     argv += ["--model.init_args.features=[test_resnet]", "--model.init_args.features_weights=[random]"]
     argv += ["--model.init_args.features_px=[64]", "--model.init_args.channel_max=4", "--model.init_args.head_width=4"]
     argv += ["--model.init_args.total_kimg=0.008", "--model.init_args.micro_batches=1", "--data=lit_gans.data.Shapes"]
@@ -416,6 +417,8 @@ def test_published_stages_stand_on_each_other(name: str) -> None:
     assert (data["resolution"], batch) == (px, 2048 if px <= 64 else 256) and plans[name]["ema"][
         "half_life_kimg"
     ] == batch * 10 / 32
+    measured = plans[name]["evaluate"]
+    assert measured["labels"] == "uniform" and {"spatial_frechet", "random_frechet"} < set(measured["metrics"])
     assert batch // 8 // model["micro_batches"] == 8  # images at once on each of eight GPUs
     if px == 16:
         assert "start_from" not in model and "guidance_weight" not in model
