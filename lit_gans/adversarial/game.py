@@ -117,6 +117,13 @@ class Game(pl.LightningModule, ABC):
         """(average, live) pairs of one and the same architecture, which the EMA callback keeps; [] for none."""
         return []
 
+    def frozen_networks(self) -> list[dict[str, object]]:
+        """What training looks through and checkpoints do not hold, as after `setup`, for the record of a run.
+
+        Of each plain values: "network", "weights" and their "fingerprint".
+        """
+        return []
+
     # ---- the clock ---------------------------------------------------------------------------------------------------
 
     @property

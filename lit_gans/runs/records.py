@@ -20,6 +20,8 @@ from lit_gans.runs.folder import check_inside
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
+    from lit_gans.adversarial import Game
+
 T = TypeVar("T")
 
 
@@ -67,11 +69,29 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
 def record_start(trainer: pl.Trainer, config: str, command: list[str]) -> None:
     """config.yaml and run.json; a resumed run adds its own line to run.json's history."""
     run = Path(trainer.default_root_dir)
-    starts = read_side_file(run / "run.json", lambda text: list(json.loads(text)["starts"])) or []
-    starts.append(describe(trainer, command))
-    for name, text in (("config.yaml", config), ("run.json", json.dumps({"starts": starts}, indent=1))):
-        with lasting(run / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+    _write_text(run / "config.yaml", config)
+    _write_starts(run, [*_starts_of(run), describe(trainer, command)])
+
+
+def record_networks(trainer: pl.Trainer, game: Game) -> None:
+    """Adds to this start's line the networks that the game looks through, which by now have their weights (rank 0)."""
+    run, networks = Path(trainer.default_root_dir), game.frozen_networks()
+    if networks and trainer.is_global_zero:
+        *before, now = _starts_of(run)
+        _write_starts(run, [*before, {**now, "networks": networks}])
+
+
+def _starts_of(run: Path) -> list[dict[str, Any]]:
+    return read_side_file(run / "run.json", lambda text: list(json.loads(text)["starts"])) or []
+
+
+def _write_starts(run: Path, starts: list[dict[str, Any]]) -> None:
+    _write_text(run / "run.json", json.dumps({"starts": starts}, indent=1))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with lasting(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def read_side_file(path: Path, read: Callable[[str], T]) -> T | None:

@@ -19,6 +19,7 @@ import yaml
 from lightning import LightningDataModule
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
@@ -33,7 +34,7 @@ from lit_gans.base.precision import set_float32_precision
 from lit_gans.runs.classes import load_added, see_working_folder
 from lit_gans.runs.configs import differences, experiment_name, find_config, with_hint
 from lit_gans.runs.loggers import LoggerName, build_logger, close, over_kimg
-from lit_gans.runs.records import record_start
+from lit_gans.runs.records import record_networks, record_start
 from lit_gans.runs.report import write_page
 from lit_gans.runs.vocabulary import share_vocabulary
 from lit_gans.training.options import check_arguments, check_finite, check_trainer
@@ -62,6 +63,7 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "logger": None,  # --logger names one of ours, built for the run folder
 }
+KEEPS_NETWORKS = LambdaCallback(on_fit_start=record_networks)
 
 
 class Parser(LightningArgumentParser):
@@ -107,7 +109,7 @@ class FitCLI(LightningCLI):
             load_from_checkpoint_support=False,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": callbacks.DataReport()},
+            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [callbacks.DataReport(), KEEPS_NETWORKS]},
             parser_class=Parser,
             parser_kwargs={"prog": "lit-gans fit", "description": __doc__, "shown": (asked or ["all"])[-1]},
             args=["--help"] if asked else argv,

@@ -206,6 +206,8 @@ def test_a_run_says_its_weights_keeps_their_digits_and_takes_no_others(
     train(gan, tmp_path / "run", batches=4, stop_at=2)
     digits = gan.discriminator.features.fingerprint
     assert f"features: test_resnet at 32 px, {a} ({digits})" in capsys.readouterr().err
+    said = {"network": "test_resnet", "px": 32, "weights": a, "fingerprint": digits}
+    assert gan.frozen_networks() == [said]
     Path(a).rename(tmp_path / "moved.safetensors")
     loaded = load_run(tmp_path / "run")  # sampling needs no weights of features
     assert torch.equal(loaded.sample([1, 2]), gan.sample([1, 2]))

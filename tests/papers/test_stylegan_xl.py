@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from lit_gans import fit, sample
-from lit_gans.base.checkpoints import checkpoints
+from lit_gans.base.checkpoints import checkpoints, read_checkpoint
 from lit_gans.base.grids import readable_grid
 from lit_gans.base.images import save_png, to_uint8
 from lit_gans.callbacks import EMA, Checkpoint
@@ -390,12 +390,29 @@ def arguments(name: str, folder: Path, *more: str) -> list[str]:
     """For two batches of a shipped config on drawn shapes, judged through a small network."""
     px = yaml.safe_load(shipped_configs()[f"stylegan_xl/{name}"].read_text())["data"]["init_args"]["resolution"]
     argv = ["--config", f"stylegan_xl/{name}", "--logger=none", f"--run_folder={folder}", "--evaluate.every_kimg=0"]
-    argv += ["--image_grid.columns=2", "--image_grid.rows=2", "--model.init_args.num_classes=3"]
-    argv += ["--model.init_args.embedding=[3,96]"]
+    argv += ["--image_grid.columns=2", "--image_grid.rows=2", "--model.init_args.num_classes=6"]
+    argv += ["--model.init_args.embedding=[6,96]"]
     argv += ["--model.init_args.features=[test_resnet]", "--model.init_args.features_weights=[random]"]
     argv += ["--model.init_args.features_px=[64]", "--model.init_args.channel_max=4", "--model.init_args.head_width=4"]
     argv += ["--model.init_args.total_kimg=0.008", "--model.init_args.micro_batches=1", "--data=lit_gans.data.Shapes"]
     return [*argv, f"--data.init_args.resolution={px}", "--data.init_args.batch_size=4", *more]
+
+
+def test_a_run_says_which_networks_judged_it(tmp_path: Path) -> None:
+    judged = ["--model.init_args.classifier=lit_gans.papers.stylegan_xl.Classifier"]
+    judged += ["--model.init_args.classifier.init_args.name=test_resnet", "--model.init_args.guidance_weight=1"]
+    judged += ["--model.init_args.classifier.init_args.weights=random", "--model.init_args.classifier.init_args.px=32"]
+    judged += ["--model.init_args.classifier.init_args.classes=[0,1,2,3,4,5]"]
+    assert fit.main(arguments("flowers16", tmp_path, *judged)) == 0
+    (start,) = json.loads((tmp_path / "run.json").read_text())["starts"]
+    saved = read_checkpoint(checkpoints(tmp_path)[-1])["hyper_parameters"]["features_fingerprints"]
+    drawn = {"network": "test_resnet", "weights": "random weights"}
+    network, classifier = Classifier("test_resnet", weights="random", px=32), start["networks"][1]
+    network.load()
+    assert start["networks"][0] == {**drawn, "px": 64, "fingerprint": saved[0]}
+    assert classifier == {**drawn, "px": 32, "fingerprint": network.fingerprint}
+    assert len(start["networks"]) == 2 and start["precision"] == "32-true"
+    assert saved[0] in (tmp_path / "index.html").read_text()
 
 
 @pytest.mark.slow

@@ -151,6 +151,10 @@ class FastGAN(GAN):
         if stage == "fit" and self.reconstruction == "lpips" and self.reconstruction_weight:
             self._lpips = (self._perceptual_network(),)
 
+    def frozen_networks(self) -> list[dict[str, object]]:
+        weights = "published weights" if self.weights_path is None else str(self.weights_path)
+        return [{"network": n.name, "weights": weights, "fingerprint": n.fingerprint} for n in self._lpips]
+
     def _perceptual_network(self) -> LPIPS:
         """Raises ValueError, before anything is trained, where its weights cannot be had."""
         try:

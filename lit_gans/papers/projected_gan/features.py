@@ -211,10 +211,13 @@ class FeatureNetwork(nn.Module):
         found = self.network((x - self.mean) / self.std)
         return found if self.maps is None else self.maps(found)
 
+    def stamp(self) -> dict[str, object]:
+        """Which network sees what, with which weights."""
+        return {"network": self.name, "px": self.px, **stamp_of(self.weights, self.fingerprint)}
+
     def told(self) -> str:
-        """Which network sees what, with which weights, in a line."""
-        weights = {None: "published weights", RANDOM: "random weights"}.get(self.weights, self.weights)
-        return f"features: {self.name} at {self.px} px, {weights} ({self.fingerprint})"
+        """The same in a line."""
+        return "features: {network} at {px} px, {weights} ({fingerprint})".format(**self.stamp())
 
     def check_trained_with(self, fingerprint: str | None) -> None:
         """ValueError unless the weights are those of a run, of this fingerprint; None where either is not known."""
@@ -229,6 +232,12 @@ class FeatureNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name}, weights={self.weights}, px={self.px}"
+
+
+def stamp_of(weights: str | Path | None, fingerprint: str | None) -> dict[str, object]:
+    """What a run's record says of a network's weights, which came from there."""
+    named = {None: "published weights", RANDOM: "random weights"}
+    return {"weights": named.get(weights, str(weights)), "fingerprint": fingerprint}
 
 
 def whole(name: str, weights: str | Path | None) -> nn.Module:

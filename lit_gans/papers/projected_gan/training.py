@@ -172,6 +172,9 @@ class ProjectedGAN(GAN):
             self.hparams["features_fingerprint"] = network.fingerprint
             say(self.trainer, network.told())
 
+    def frozen_networks(self) -> list[dict[str, object]]:
+        return [self.discriminator.features.stamp()]
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["hyper_parameters"].get("features_fingerprint")
         self.discriminator.features.check_trained_with(saved)

@@ -12,13 +12,21 @@ from torch.nn.functional import interpolate
 
 from lit_gans.augment import DiffAugment
 from lit_gans.augment.diffaug import POLICIES
+from lit_gans.base.cache import digest
 from lit_gans.base.grids import spread
 from lit_gans.base.images import from_uint8
 from lit_gans.base.processes import of_all_processes, rank_and_world
 from lit_gans.data.sets import ImageSet
 from lit_gans.nn.equalized import EqualizedLinear
 from lit_gans.papers import projected_gan
-from lit_gans.papers.projected_gan.features import PUBLISHED_PX, freeze, published_statistics, seeded, whole
+from lit_gans.papers.projected_gan.features import (
+    PUBLISHED_PX,
+    freeze,
+    published_statistics,
+    seeded,
+    stamp_of,
+    whole,
+)
 from lit_gans.papers.stylegan_xl.networks import ClassEmbedding
 
 AT_ONCE = 32  # images, of which features are taken
@@ -96,6 +104,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.name, self.weights, self.px, self.classes = name, weights, px, classes
         self.network: nn.Module | None = None
+        self.fingerprint: str | None = None  # of the weights, once they are read
         mean, std = published_statistics(name)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 2 - 1, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 2, persistent=False)
@@ -104,7 +113,13 @@ class Classifier(nn.Module):
         """Reads the weights, unless they are there; errors as `FeatureNetwork.load`."""
         if self.network is None:
             with seeded(0):
-                self.network = freeze(whole(self.name, self.weights), saved=False).to(self.mean.device)
+                network = whole(self.name, self.weights)
+            self.fingerprint = digest(network.state_dict())[:16]
+            self.network = freeze(network, saved=False).to(self.mean.device)
+
+    def stamp(self) -> dict[str, object]:
+        """Which network judges classes, with which weights."""
+        return {"network": self.name, "px": self.px, **stamp_of(self.weights, self.fingerprint)}
 
     def forward(self, images: Tensor) -> Tensor:
         self.load()

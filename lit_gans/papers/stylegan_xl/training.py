@@ -25,7 +25,7 @@ from lit_gans.nn.mode import evaluating
 from lit_gans.papers.projected_gan.features import PUBLISHED_PX, FeatureNetwork
 from lit_gans.papers.stylegan2.networks import Half, check_choice
 from lit_gans.papers.stylegan3.training import Configuration, blurred
-from lit_gans.papers.stylegan_xl.discriminators import Discriminator, class_features
+from lit_gans.papers.stylegan_xl.discriminators import Classifier, Discriminator, class_features
 from lit_gans.papers.stylegan_xl.networks import ClassEmbedding, Generator
 
 FROM_FEATURES = "features"  # what class_embedding is then made of
@@ -341,7 +341,13 @@ class StyleGANXL(GAN):
         for network in networks:
             network.load()
             say(self.trainer, network.told())
+        if isinstance(self.classifier, Classifier):
+            self.classifier.load()
         self.hparams["features_fingerprints"] = [network.fingerprint for network in networks]
+
+    def frozen_networks(self) -> list[dict[str, object]]:
+        classifier = [self.classifier.stamp()] if isinstance(self.classifier, Classifier) else []
+        return [*(judge.features.stamp() for judge in self.discriminator.judges), *classifier]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         known = checkpoint["hyper_parameters"].get("features_fingerprints") or []
