@@ -44,7 +44,8 @@ def project(
         space: "w", one style for all layers, or "w+", one for each: nearer to the picture, and further from what the
             model itself would draw.
         steps: of the optimisation.
-        label: class of a conditional model whose mean style is the start; by default that of all classes.
+        label: class of a conditional model whose mean style is the start; by default that of all classes. A model with
+            a mean style for each class, such as StyleGANXL, needs it.
         lpips: network that compares, with torchvision's weights from the file lpips_weights, else the cache or a
             download.
         lpips_weights: file of that network's weights.

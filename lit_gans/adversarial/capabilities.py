@@ -16,8 +16,8 @@ from torch import Tensor
 from lit_gans.metrics.sources import Averages, Captioned, FromLatents, HasStyles, Input, Samples, Transforms, Translates
 
 __all__ = [
-    "Attends", "Averages", "Captioned", "FromLatents", "Grows", "HasStyles", "Input", "Kept", "Named", "Previews",
-    "Samples", "Transforms", "Translates", "can", "class_labels", "require",
+    "Attends", "Averages", "Captioned", "CentredByClass", "FromLatents", "Grows", "HasStyles", "Input", "Kept", "Named",
+    "Previews", "Samples", "Transforms", "Translates", "can", "class_labels", "require",
 ]  # fmt: skip
 
 C = TypeVar("C")
@@ -29,6 +29,14 @@ class Attends(Captioned, Protocol):
 
     def attention(self, seeds: Sequence[int], captions: Sequence[str], *, psi: float, ema: bool) -> Any:
         """The images of seeds and captions, with the attention of each place to each word."""
+
+
+@runtime_checkable
+class CentredByClass(Protocol):
+    """Has, where there are classes, a mean style of each instead of one of all."""
+
+    def class_centres(self, *, ema: bool = True) -> Tensor:
+        """[C, W]: what the styles of each class are truncated to; [1, W] without classes."""
 
 
 @runtime_checkable

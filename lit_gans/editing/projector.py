@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lit_gans.adversarial import GAN
-from lit_gans.adversarial.capabilities import HasStyles, require
+from lit_gans.adversarial.capabilities import CentredByClass, HasStyles, can, require
 from lit_gans.base.cache import digest, write_tensors
 from lit_gans.base.images import to_uint8
 from lit_gans.base.precision import with_double
 from lit_gans.base.random import Draws
+from lit_gans.data.described import listed_classes
 from lit_gans.metrics.perceptual import FrozenDistance
 from lit_gans.nn.mode import evaluating
 
@@ -213,7 +214,7 @@ def project(
     Args:
         initial_noise: of the noise that w is explored with, as a share of the spread of w.
         noise_weight: of `noise_penalty`. num_samples: from which the mean and the spread of w are taken.
-        label: class whose w the start is the mean of; by default all classes.
+        label: class whose w the start is the mean of; by default all classes, except of a model `CentredByClass`.
         frames: how many images of the way are kept, at most one per step.
         on_step: is told of each step when it is done.
 
@@ -335,6 +336,11 @@ def _check(model: GAN, image: Tensor, *, space: str, label: int | None, **counts
     if label is not None and not 0 <= label < model.num_classes:
         has = f"the classes 0 to {model.num_classes - 1}" if model.num_classes else "no classes: leave the label out"
         raise ValueError(f"label {label} does not exist: this model has {has}")
+    if label is None and model.num_classes and can(model, CentredByClass):
+        raise ValueError(
+            f"{type(model).__name__} has a mean style for each of its {model.num_classes} classes and none for all: "
+            f"give label, the picture's class ({listed_classes(model.class_names) or 'its number'})"
+        )
     shape = [model.channels, model.resolution, model.resolution]
     if not image.is_floating_point() or list(image.shape) != shape:
         raise ValueError(f"image {image.dtype} {list(image.shape)}, expected float {shape} in [-1, 1]")

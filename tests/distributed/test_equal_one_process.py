@@ -76,3 +76,8 @@ def test_missing_gradients_count_as_zero(tmp_path: Path) -> None:
 def test_batch_norm_takes_the_global_batch(tmp_path: Path) -> None:
     """Outputs, running statistics, gradients and an R1 penalty through it."""
     assert len(run_processes(2, ["-m", "tests.distributed.global_batch_norm"])) == 2  # each process asserts
+
+
+@pytest.mark.slow
+def test_a_table_of_classes_is_made_together() -> None:
+    assert len(run_processes(2, ["-m", "tests.distributed.class_table"])) == 2  # each process asserts

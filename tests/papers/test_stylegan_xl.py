@@ -23,16 +23,19 @@ from lit_gans.base.images import save_png, to_uint8
 from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.convert import convert
 from lit_gans.data import Images
-from lit_gans.editing import truncation_sweep
+from lit_gans.editing import project as find
+from lit_gans.editing import read_projection, truncation_sweep
 from lit_gans.nn import Draws, drawing
 from lit_gans.official import read_official
 from lit_gans.papers import stylegan3
 from lit_gans.papers.stylegan_xl import Classifier, Generator, StyleGANXL, from_official_config
 from lit_gans.papers.stylegan_xl.training import hinges
+from lit_gans.project import project
 from lit_gans.runs.configs import shipped_configs
 from lit_gans.runs.load import load_run
 from lit_gans.runs.pretrained import from_pretrained, save_pretrained
 from tests.cases import BATCH, CASES, STYLEGAN_XL, largest_difference, state, train
+from tests.editing.test_projector import Blurs
 from tests.official.layout import official_modules, stylegan3_state, tree, written
 
 __all__ = ["official_modules"]
@@ -306,6 +309,25 @@ def test_a_sheet_of_classes_goes_to_their_own_means(tmp_path: Path) -> None:
     for seed in (0, 1):
         assert (sheet[:, seed].int() - centres.int()).abs().max() <= 1
     assert not torch.equal(sheet[:, 4], sheet[:, 5]) and not torch.equal(sheet[0], sheet[1])
+
+
+def test_a_picture_is_projected_from_the_mean_of_its_class(tmp_path: Path) -> None:
+    gan = unguided()
+    gan.generator_ema.mapping.w_avg.normal_()
+    gan.class_names = tuple("abcdefghij")
+    save_pretrained(gan, tmp_path / "model")
+    image = save_png(to_uint8(gan.sample([3], labels=torch.tensor([4])))[0], tmp_path / "own.png")
+    options = {"distance": Blurs(), "output": tmp_path / "found", "steps": 40}
+    with pytest.raises(ValueError, match=r"mean style for each of its 10 classes .*: give label, .*\(0=a, 1=b"):
+        project(tmp_path / "model", image, **options)
+    _, _, settings = read_projection(project(tmp_path / "model", image, **options, label=4) / "w.safetensors")
+    first, *_ = map(json.loads, (tmp_path / "found" / "log.jsonl").read_text().splitlines())
+    assert settings["label"] == 4 and settings["distance"] < first["distance"] / 4
+    assert torch.equal(gan.class_centres()[4], gan.generator_ema.mapping.w_avg[4])
+    alone = unguided(num_classes=0)
+    assert alone.class_centres().shape == (1, 8)
+    found = find(alone, alone.sample([1])[0], distance=Blurs(), steps=2, num_samples=20)
+    assert found.settings["label"] is None  # without classes there is one mean
 
 
 # ---- released files --------------------------------------------------------------------------------------------------

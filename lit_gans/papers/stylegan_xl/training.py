@@ -383,6 +383,10 @@ class StyleGANXL(GAN):
         """z [N, z_dim] (and labels [N]) -> ws [N, L, W]; psi truncates as in `MappingNetwork`; differentiable."""
         return self.player(ema=ema).mapping(z, labels, psi=psi, centroids=centroids)
 
+    def class_centres(self, *, ema: bool = True) -> Tensor:
+        """[C, W]: the averages of w to which psi truncates, of each class; [1, W] where there are none."""
+        return self.player(ema=ema).mapping.w_avg.view(max(self.num_classes, 1), -1)
+
     def synthesize(self, ws: Tensor, *, ema: bool = True) -> Tensor:
         """ws [N, L, W] -> images [N, C, H, W] in single precision, not clamped; differentiable."""
         return self.player(ema=ema).synthesis(ws, force_fp32=True)
