@@ -63,6 +63,7 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "logger": None,  # --logger names one of ours, built for the run folder
 }
+ABOUT = "Options of one run; `--stages FILE FILE ...` takes the place of --config and trains several in turn."
 KEEPS_NETWORKS = LambdaCallback(on_fit_start=record_networks)
 
 
@@ -111,7 +112,7 @@ class FitCLI(LightningCLI):
             seed_everything_default=0,
             trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [callbacks.DataReport(), KEEPS_NETWORKS]},
             parser_class=Parser,
-            parser_kwargs={"prog": "lit-gans fit", "description": __doc__, "shown": (asked or ["all"])[-1]},
+            parser_kwargs={"prog": "lit-gans fit", "description": ABOUT, "shown": (asked or ["all"])[-1]},
             args=["--help"] if asked else argv,
             run=False,
         )
