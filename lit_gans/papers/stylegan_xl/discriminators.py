@@ -21,6 +21,7 @@ from lit_gans.nn.equalized import EqualizedLinear
 from lit_gans.papers import projected_gan
 from lit_gans.papers.projected_gan.features import (
     PUBLISHED_PX,
+    FeatureNetwork,
     freeze,
     published_statistics,
     seeded,
