@@ -74,7 +74,7 @@ RUNS = {
     "stylegan_xl": Run(
         "StyleGANXL",
         {**STYLES3, "num_classes": 10, "embedding": [10, 8], "features": ["test_resnet"], "head_width": 8,
-         "features_weights": ["random"], "features_px": [32], "num_half_res": 2},
+         "features_weights": ["random"], "features_px": [64], "num_half_res": 2},
     ),
     "fastgan": Run(
         "FastGAN", {**GREY, "resolution": 32, "width": 8, "discriminator_width": 8, "reconstruction": "l1"},
