@@ -355,7 +355,7 @@ def refuse(config: Path, capsys: pytest.CaptureFixture, *arguments: str) -> str:
         (["--model=CGN"], "nearest known classes: CGAN"),
         (["--model=lit_gans.papers.styleGAN"], "nearest known classes: StyleGAN3, StyleGAN2, StyleGAN1"),
         (["--data=lit_gans.data.Digit"], "nearest known classes: Digits"),
-        (["--model.init_args.resolution=48"], "resolution 48 is not a power of two"),
+        (["--model.init_args.resolution=48"], "lit-gans fit: resolution 48 is not a power of two"),
         (["--data.init_args.resolution=32"], "the model has resolution 16, the data have resolution 32"),
         (["--model.init_args.micro_batches=5"], "batch_size 16 (global) is not divisible by"),
         (["--data.init_args.batch_size=0"], "batch_size"),

@@ -138,6 +138,16 @@ class FitCLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
+    def instantiate_classes(self) -> None:
+        """With the errors of constructors as they were raised; the parser tells them among types that it tried."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            first: BaseException = error
+            while str(first).startswith("Does not validate") and first.__cause__ is not None:
+                first = first.__cause__
+            raise first from None
+
     def before_instantiate_classes(self) -> None:
         check_finite(self.config.as_dict())
         options = self.config["trainer"].as_dict()
