@@ -100,6 +100,9 @@ class Golden:
         """What stands for an absent file may stand for several values of a test."""
         raise AssertionError(self.metadata.get("absent", "a golden file is one value"))
 
+    def __getitem__(self, _: object) -> NoReturn:
+        self.__iter__()
+
     # ---- comparing ---------------------------------------------------------------------------------------------------
 
     def compare(
