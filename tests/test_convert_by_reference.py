@@ -113,6 +113,7 @@ def test_a_projected_discriminator_judges_the_same(tmp_path: Path) -> None:
     assert torch.allclose(ours(images), network(images), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_discriminators_of_stylegan_xl(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = stirred(Judges())

@@ -42,8 +42,10 @@ def test_other_captions_are_refused(caption: str) -> None:
         parse(["a red circle in the centre", caption])
 
 
-@pytest.mark.parametrize("rotate", [False, True])
-@pytest.mark.parametrize("resolution", [32, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("resolution", "rotate"),
+    [(32, False), *(pytest.param(*each, marks=pytest.mark.slow) for each in [(32, True), (64, False), (64, True)])],
+)
 def test_drawn_pictures_are_read_without_fail(resolution: int, rotate: bool) -> None:
     data = shapes(resolution=resolution, rotate=rotate, holdout=False)
     images, attributes = both(data, count=200 if not rotate else 60)

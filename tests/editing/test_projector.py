@@ -98,6 +98,7 @@ def test_an_image_of_the_model_is_found_again(gan: StyleGAN2, projection: Projec
     assert torch.equal(projection.frames[-1:], to_uint8(projection.image))
 
 
+@pytest.mark.slow
 def test_a_style_for_each_layer_comes_nearer(gan: StyleGAN2) -> None:
     """To an image of mixed styles, which no single w has."""
     a, b = (gan.styles(gan.seeded_latents([seed])) for seed in (5, 6))

@@ -54,6 +54,7 @@ def interpreted(*options: str) -> str:
 
 
 @plain
+@pytest.mark.slow
 def test_derivatives_in_the_interpreter() -> None:
     pytest.importorskip("triton")
     report = interpreted(

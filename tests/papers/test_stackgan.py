@@ -211,6 +211,7 @@ def test_published_numbers(name: str, pictures: float, epochs: tuple[int, int, i
     assert gan.lr == 2e-4 and gan.betas == (0.5, 0.999) and plan(name)["data"]["init_args"]["batch_size"] == 64
 
 
+@pytest.mark.slow
 def test_the_small_experiment_trains_both_stages(tmp_path: Path) -> None:
     from lit_gans import fit as verb  # here, since a process of two would wait for it
 

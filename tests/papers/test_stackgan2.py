@@ -31,7 +31,7 @@ from lit_gans.papers.stackgan2 import (
 from lit_gans.papers.text.game import scaled_images
 from lit_gans.runs.configs import shipped_configs
 from lit_gans.runs.load import build_data, load_run
-from tests.cases import each, largest_difference, state
+from tests.cases import largest_difference, state
 from tests.distributed.launch import run_processes
 from tests.metrics.common import PixelFeatures
 from tests.papers.captioned import BATCH, BLUE, RED, TINY, WORDS, check_resume, fit, shapes, steps_of
@@ -347,9 +347,8 @@ def test_large_experiments_build(name: str) -> None:
         assert config["data"]["class_path"] == "lit_gans.data.Images"
 
 
-@pytest.mark.parametrize(
-    "name", each(["shapes64", "shapes64_no_jcu", "shapes64_no_colour"], slow=["shapes64_no_jcu", "shapes64_no_colour"])
-)
+@pytest.mark.parametrize("name", ["shapes64", "shapes64_no_jcu", "shapes64_no_colour"])
+@pytest.mark.slow
 def test_small_experiments_train(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -156,6 +156,7 @@ def test_r_turns_by_quarters() -> None:
     assert not torch.allclose(turned, still, atol=0.1 * still.abs().max().item())
 
 
+@pytest.mark.slow
 def test_frequencies_fill_a_disc_evenly() -> None:
     radii = generator(channel_base=2**20, channel_max=4096).synthesis.input.freqs.norm(dim=1)
     shares = radii.square() / 4  # of the disc of radius 2 within each

@@ -16,7 +16,7 @@ from tests.distributed.launch import ROOT, run_processes
 from tests.resume.growing import NAMES, grown
 
 
-@pytest.mark.parametrize("stop_at", [3, 4, 10])
+@pytest.mark.parametrize("stop_at", [3, *(pytest.param(at, marks=pytest.mark.slow) for at in (4, 10))])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stopped_run_goes_on_bit_for_bit(name: str, stop_at: int, tmp_path: Path) -> None:
     """Before the first fade, within it, and within the last."""
