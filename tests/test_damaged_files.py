@@ -223,7 +223,7 @@ def doubling(times: int) -> bytes:
         (puts(100_000), "keeps a value under the number"),
         (doubling(60), "too many"),
         (b"\x80\x02" + b"]" * 1000 + b"a" * 999 + b".", "too deep"),
-        (b"\x80\x02" + b"]" * 1_100_000 + b".", "more than 1000000 containers"),
+        pytest.param(b"\x80\x02" + b"]" * 1_100_000 + b".", "more than 1000000 containers", marks=pytest.mark.slow),
         (b"\x80\x02]q\x00h\x00a.", "in themselves"),
     ],
 )

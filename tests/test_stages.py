@@ -121,6 +121,7 @@ def stopped(folder: Path, process: subprocess.Popen, stop: Callable[[], None]) -
     return ended(process)
 
 
+@pytest.mark.slow
 def test_a_failure_of_fit_is_that_of_the_stages(tmp_path: Path) -> None:
     first = written(tmp_path, 16, num_layers=1)
     status, output = ended(start(tmp_path, first, written(tmp_path, 32)))

@@ -12,6 +12,8 @@ from tests.cases import BATCH, CASES, IN_PARTS, VARIANTS, each, largest_differen
 from tests.distributed.launch import run_processes
 
 BATCHES = 10
+# What they do together others do too.
+LIKE_OTHERS = (*VARIANTS, "gan-minimax", "dcgan", "cgan-mlp", "wgan", "wgan-gp-mlp", "stylegan2")
 # Where Adam amplifies rounding, on processors whose matrix products round otherwise: up to 4 % of the way was seen.
 AMPLIFIED = ("msg-gan-wgan", "stylegan1", "projected-gan-style")
 # A bias before a batch norm has no effect: rounding alone is its gradient, of which Adam makes whole steps. The mean
@@ -21,12 +23,12 @@ WITHOUT_EFFECT = re.compile(r"discriminator\..*\bheads\.\d+\.layers\.\d+\.(0\.bi
 
 @pytest.fixture(scope="session")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
-    """Trains those of `VARIANTS`, or all others, once; their folder."""
+    """Trains those of `LIKE_OTHERS`, or all others, once; their folder."""
     folder = tmp_path_factory.mktemp("two")
 
     @cache
-    def trained(variants: bool) -> Path:
-        names = [name for name in CASES if (name in VARIANTS) == variants]
+    def trained(like_others: bool) -> Path:
+        names = [name for name in CASES if (name in LIKE_OTHERS) == like_others]
         settings = [str(folder), "sync_at_step", str(BATCHES), str(BATCHES)]
         run_processes(2, ["-m", "tests.distributed.worker", *settings, *names])
         return folder
@@ -34,12 +36,12 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], 
     return trained
 
 
-@pytest.mark.parametrize("name", each(CASES))
+@pytest.mark.parametrize("name", each(CASES, slow=LIKE_OTHERS))
 def test_two_processes_equal_one(name: str, two_processes: Callable[[bool], Path], tmp_path: Path) -> None:
     gan = CASES[name](**({"micro_batches": 4} if name in IN_PARTS else {}))
     before = {k: v.clone() for k, v in gan.state_dict().items()}
     alone = state(gan, train(gan, tmp_path, batches=BATCHES, holdout=True))
-    first, second = (torch.load(two_processes(name in VARIANTS) / f"{name}-{rank}.pt") for rank in (0, 1))
+    first, second = (torch.load(two_processes(name in LIKE_OTHERS) / f"{name}-{rank}.pt") for rank in (0, 1))
     assert largest_difference(first, second) == 0.0, "the ranks differ"
     assert alone["clock"] == first["clock"] == (BATCHES * BATCH, BATCHES)
     assert largest_difference(alone["state"], before) > 1e-4, "nothing was learned"

@@ -49,6 +49,7 @@ def test_killed_run_resumes_from_the_last_checkpoint(how: str, left_at_kimg: str
     assert not list((tmp_path / "killed" / "checkpoints").glob(".*.tmp")), "the unfinished file stays behind"
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_as_one(tmp_path: Path) -> None:
     whole, resumed = CASES["dcgan-r1"](), CASES["dcgan-r1"]()
     unbroken = state(whole, train(whole, tmp_path / "whole", batches=10, holdout=True))
