@@ -65,9 +65,11 @@ def test_stages_that_are_finished_are_passed_over(
     ]  # fmt: skip
     main(["--model.init_args.total_kimg=0.1", "--stages=px16.yaml"])  # more of what is finished
     assert asked[2] == ["--config", "px16.yaml", "--ckpt_path=auto", "--model.init_args.total_kimg=0.1"]
+    main(["--stages", "px16.yaml", "--model.init_args.total_kimg", "0.1"])  # in words that `fit` alone reads
+    assert len(asked) == 4
     (tmp_path / "px16.yaml").write_text("model: lit_gans.papers.DCGAN")  # how long, `fit` alone can tell
     main(["--stages", "px16.yaml"])
-    assert len(asked) == 4
+    assert len(asked) == 5
 
 
 def test_a_stage_that_fails_ends_the_sequence(

@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from lit_gans.base.processes import of_all_processes, rank_and_world
 from lit_gans.base.random import Draws
 
 
@@ -44,9 +44,9 @@ class ImagePool(nn.Module):
         images = images.detach()
         if self.size == 0:
             return images
-        world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        world = rank_and_world()[1]
         assert draws.shares == world, "a pool is asked with the whole batch of a process, not with a micro-batch"
-        everyone = _gathered(images) if world > 1 else images
+        everyone = of_all_processes(images)
         # Drawn by every process for the global batch, on the CPU: the decisions need no word from a GPU.
         chance, place = Draws(*draws.key).uniform(len(everyone), 2).unbind(1)
         shown = self.exchange(everyone, chance=chance.tolist(), place=place.tolist())
@@ -93,10 +93,3 @@ def pool_buffers(module: nn.Module) -> set[str]:
     """The names in the state dict of `module` that belong to pools, whose shapes change in training."""
     parts = ((name, part) for name, part in module.named_modules() if isinstance(part, ImagePool))
     return {f"{name}.images" if name else "images" for name, _ in parts}
-
-
-def _gathered(images: Tensor) -> Tensor:
-    """The global batch: the rows of all processes, in their order."""
-    parts = [torch.empty_like(images, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, images.contiguous())
-    return torch.cat(parts)

@@ -149,7 +149,7 @@ def broadcast_state(module: nn.Module, *, buffers_only: bool = False) -> None:
 
 def mean_over_processes(x: Tensor) -> Tensor:
     """The mean of equal-sized tensors of all processes."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_distributed():
         return x
     dist.all_reduce(x)
     return x / dist.get_world_size()
@@ -159,16 +159,14 @@ def of_all_processes(rows: Tensor) -> Tensor:
     """Equal-sized rows [n, ...] of all processes, one process's behind the other's: [N, ...], on each."""
     if not is_distributed():
         return rows
-    found = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    found = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
     dist.all_gather(found, rows.contiguous())
     return torch.cat(found)
 
 
 def rank_and_world() -> tuple[int, int]:
     """(rank, processes) of the process group, or (0, 1)."""
-    import torch.distributed as dist
-
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    return (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
 
 
 @contextmanager

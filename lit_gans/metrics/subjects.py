@@ -150,9 +150,11 @@ def intended_labels(
     """int64 [num_images], each label as often as among the reals, in an order drawn from `seed`; None if unconditional.
 
     All classes equally often if `how` is "uniform", or the reals have no labels. ValueError where they have other
-    classes than the model.
+    classes than the model, or are asked for evenly and there are none.
     """
     if num_classes == 0:
+        if how == "uniform":
+            raise ValueError("labels 'uniform' are of classes, and this model has none: leave them out")
         return None
     labels = data.dataset(split).labels
     if labels is None:

@@ -68,7 +68,7 @@ def kimg_of(config: Path) -> float:
 def wanted_kimg(config: Path, options: Sequence[str]) -> float | None:
     """How long it is to be trained; None where only `fit` itself can tell."""
     try:
-        given = [option.removeprefix(TOTAL) for option in options if option.startswith(TOTAL)]
+        given = [option.removeprefix(TOTAL) for option in options if "total_kimg" in option]
         plan = yaml.safe_load(config.read_text(encoding="utf-8"))
         return float(given[-1] if given else plan["model"]["init_args"]["total_kimg"])
     except (KeyError, TypeError, ValueError, yaml.YAMLError):  # a default, or what `fit` refuses with a message

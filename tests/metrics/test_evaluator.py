@@ -81,7 +81,8 @@ def test_labels_are_drawn_evenly_where_asked_and_the_protocol_says_so() -> None:
     assert even.stamp("frechet_pixels")["labels"] == "uniform" and "labels" not in as_data.protocol
     assert even.values != as_data.values
     assert list(differing([e.stamp("frechet_pixels") for e in (even, as_data)])) == ["labels"]
-    assert "labels" not in evaluated(unconditional(), metrics=metrics, labels="uniform").protocol
+    with pytest.raises(ValueError, match="labels 'uniform' are of classes, and this model has none"):
+        evaluated(unconditional(), metrics=metrics, labels="uniform")
     with pytest.raises(ValueError, match="labels 'even' is neither 'data' nor 'uniform'"):
         Plan(labels="even")
 

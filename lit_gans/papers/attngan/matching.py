@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gans.base.checkpoints import read_weights
 from lit_gans.base.download import weights_file
+from lit_gans.base.processes import of_all_processes, rank_and_world
 from lit_gans.nn import BatchNorm
 from lit_gans.official import apply_keys
 from lit_gans.official.weights import read_published
@@ -175,19 +175,19 @@ def load_image_encoder(encoder: ImageEncoder, path: str | Path) -> None:
 # ---- the losses over all processes -----------------------------------------------------------------------------------
 
 
-def of_all_processes(x: Tensor) -> Tensor:
+def global_rows(x: Tensor) -> Tensor:
     """x [N, ...] of each process -> [world * N, ...], in their order; gradients reach this process's own rows alone."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    rank, world = rank_and_world()
+    if world == 1:
         return x
-    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, x.detach().contiguous())
-    parts[dist.get_rank()] = x
+    parts = list(of_all_processes(x.detach()).chunk(world))
+    parts[rank] = x
     return torch.cat(parts)
 
 
 def processes() -> int:
     """How many there are."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return rank_and_world()[1]
 
 
 def global_damsm_loss(
@@ -204,7 +204,7 @@ def global_damsm_loss(
     by `processes()`, by which the loss is to be multiplied before the backward pass.
     """
     assert text.words is not None and text.mask is not None
-    rows = (of_all_processes(t.float()) for t in (regions, image, text.words, text.sentence))
-    mask = of_all_processes(text.mask.to(torch.uint8)).bool()
-    classes = None if classes is None else of_all_processes(classes)
+    rows = (global_rows(t.float()) for t in (regions, image, text.words, text.sentence))
+    mask = global_rows(text.mask.to(torch.uint8)).bool()
+    classes = None if classes is None else global_rows(classes)
     return damsm_loss(*rows, mask, classes=classes, gammas=gammas)

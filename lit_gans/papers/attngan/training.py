@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import divergence
 from lit_gans.base.checkpoints import open_checkpoint
 from lit_gans.base.images import to_uint8
+from lit_gans.base.processes import rank_and_world
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.attngan.damsm import check_word_data
 from lit_gans.papers.attngan.losses import discriminator_loss, generator_loss
@@ -24,8 +24,8 @@ from lit_gans.papers.attngan.matching import (
     ImageNetwork,
     build_image_encoder,
     global_damsm_loss,
+    global_rows,
     load_image_encoder,
-    of_all_processes,
     processes,
 )
 from lit_gans.papers.attngan.networks import Discriminators, Drawn, Generator, scales
@@ -189,8 +189,8 @@ class AttnGAN(TextGAN):
         """[N, D]: sentences that the batch's pictures do not fit, whose `own` are [N, D]."""
         if "wrong_words" in batch:
             return self.features(batch, prefix="wrong_").sentence
-        rank = dist.get_rank() if processes() > 1 else 0
-        return of_all_processes(own).roll(-1, 0)[rank * len(own) : (rank + 1) * len(own)]  # [world N, D] -> [N, D]
+        rank, _ = rank_and_world()
+        return global_rows(own).roll(-1, 0)[rank * len(own) : (rank + 1) * len(own)]  # [world N, D] -> [N, D]
 
     # ---- what Lightning calls ----------------------------------------------------------------------------------------
 
