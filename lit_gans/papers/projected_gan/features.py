@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from lit_gans.base.cache import cache_folder, digest
 from lit_gans.base.download import weights_file
@@ -119,6 +120,33 @@ def cut(network: nn.Module, name: str) -> nn.Module:
     )
 
 
+def folded(network: nn.Module, *, px: int) -> nn.Module:
+    """The network with the batch norms that follow a convolution in its weights: the same function when evaluating."""
+    made: dict[int, tuple[Tensor, nn.Conv2d]] = {}  # tensors are kept, so that none has the identity of another
+    pairs: dict[nn.BatchNorm2d, nn.Conv2d] = {}
+
+    def note(conv: nn.Module, _: Any, x: Tensor) -> None:
+        made[id(x)] = (x, cast(nn.Conv2d, conv))
+
+    def look(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        if id(inputs[0]) in made:
+            pairs[cast(nn.BatchNorm2d, norm)] = made[id(inputs[0])][1]
+
+    convs, norms = ([m for m in network.modules() if isinstance(m, kind)] for kind in (nn.Conv2d, nn.BatchNorm2d))
+    hooks = [m.register_forward_hook(note) for m in convs] + [m.register_forward_pre_hook(look) for m in norms]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, px, px))
+    for hook in hooks:
+        hook.remove()
+    names = {module: name for name, module in network.named_modules()}
+    for norm, conv in pairs.items():
+        assert norm.running_mean is not None and norm.running_var is not None
+        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)  # type: ignore[assignment]
+        network.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))  # timm's hold their rectifier
+    return network
+
+
 def last_blocks(network: Any) -> list[int]:
     """Behind which of an EfficientNet's blocks images have 1/4, 1/8, 1/16, 1/32 of their side: 2, 3, 5, 7 of lite0."""
     return [int(f["module"].split(".")[1]) + 1 for f in network.feature_info if f["reduction"] >= 4]
@@ -200,7 +228,7 @@ class FeatureNetwork(nn.Module):
                 "give the file that the run was trained with"
             )
         self.fingerprint = found
-        self.network = freeze(cut(network, self.name), saved=False).to(self.mean.device)
+        self.network = freeze(folded(cut(network, self.name), px=self.px), saved=False).to(self.mean.device)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         self.load()
