@@ -22,7 +22,8 @@ from PIL import Image
 from lit_gans.data import Images
 from lit_gans.data import packing as module
 from lit_gans.data.pictures import FilePictures, LmdbPictures, Recipe
-from lit_gans.data.shards import Shards, read_index
+from lit_gans.data.shard_files import read_index
+from lit_gans.data.shards import Shards
 from lit_gans.prepare import main, prepare
 
 from .data.test_cifar import content, write

@@ -49,8 +49,10 @@ class FFHQ(Images):
             raise ValueError(f"train_split is {train_split!r}; it must be one of {', '.join(self.splits)}")
         self.train_split = train_split
 
-    def location(self, split: str) -> Path:
+    def location(self, split: str) -> Path | str:
         """The smallest published folder of enough pixels, or the largest there is; `path` where it holds neither."""
+        if isinstance(self.path, str):
+            return self.path
         there = [size for size, name in FOLDERS.items() if (self.path / name).is_dir()]
         if not there:
             return self.path

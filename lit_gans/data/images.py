@@ -16,7 +16,6 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from lit_gans.base.files import user_path
 from lit_gans.data.base import ImageData
 from lit_gans.data.checks import _one_of
 from lit_gans.data.decode import MAX_PIXELS, RESIZES, UNREADABLE, Framing, Header, open_picture
@@ -31,6 +30,7 @@ from lit_gans.data.described import (
     warn_of_left,
 )
 from lit_gans.data.labels import LABELS, Labels, labels_of
+from lit_gans.data.remote import fetched_file, user_place
 from lit_gans.data.sets import ImageSet
 from lit_gans.data.sources import Source, open_source
 
@@ -124,7 +124,8 @@ def _surveyed(
 class Images(ImageData):
     """The pictures of a folder (with all below it) or of a zip: png, jpg, jpeg, webp, bmp, tif, tiff.
 
-    `path` holds split "train", `test_path` split "test". `labels`: "folders" takes the folders of the first level as
+    `path` holds split "train", `test_path` split "test"; of a URL, such as s3://bucket/photos.zip, the zip is fetched
+    once into the cache folder. `labels`: "folders" takes the folders of the first level as
     classes, "json" StyleGAN's dataset.json, "auto" the latter where there is one, else the former where every picture
     lies in one of two folders or more (not in StyleGAN's 00000, 00001, ...), "none" nothing. A lone folder around all
     pictures is stepped over; folders that are splits (train, test, ...) and a few pictures beside the folders of
@@ -160,12 +161,12 @@ class Images(ImageData):
         _one_of("on_error", on_error, ("fail", "skip"))
         if crop_px is not None and crop_px < 1:
             raise ValueError(f"crop_px is {crop_px!r}; it must be 1 or more, or None")
-        self.path, self.test_path = user_path(path), None if test_path is None else user_path(test_path)
+        self.path, self.test_path = user_place(path), None if test_path is None else user_place(test_path)
         self.channels, self.labels, self.resize, self.crop_px = channels, labels, resize, crop_px
         self.on_error, self.cache_mb, self.max_pixels = on_error, cache_mb, max_pixels
         self.follow_links = follow_links
-        self._sources: dict[Path, Source] = {}
-        self._labels: dict[Path, Labels | None] = {}
+        self._sources: dict[Path | str, Source] = {}
+        self._labels: dict[Path | str, Labels | None] = {}
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -174,8 +175,8 @@ class Images(ImageData):
         labels = self._labels_at("train")
         return () if labels is None else labels.classes
 
-    def location(self, split: str) -> Path:
-        """Where the files of a split lie."""
+    def location(self, split: str) -> Path | str:
+        """Where the files of a split lie, or the URL of a zip."""
         if split == "test":
             if self.test_path is None:
                 raise ValueError(f"no test pictures: {self.path} is split 'train'; set test_path for split 'test'")
@@ -211,9 +212,10 @@ class Images(ImageData):
         }
         return replace(super().describe(split), **own)
 
-    def _source(self, path: Path) -> Source:
+    def _source(self, path: Path | str) -> Source:
         if path not in self._sources:
-            self._sources[path] = open_source(path, follow_links=self.follow_links)
+            here = fetched_file(path) if isinstance(path, str) else path
+            self._sources[path] = open_source(here, follow_links=self.follow_links)
             warn_of_left(self._sources[path])
         return self._sources[path]
 

@@ -25,7 +25,7 @@ from lit_gans.base.files import replacing
 from lit_gans.base.progress import progress_of
 from lit_gans.data.decode import UNREADABLE
 from lit_gans.data.pictures import Pictures, Recipe
-from lit_gans.data.shards import (
+from lit_gans.data.shard_files import (
     INDEX,
     LABELS_FILE,
     Index,
@@ -41,7 +41,7 @@ from lit_gans.data.shards import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from lit_gans.data.shards import Index, Shard
+    from lit_gans.data.shard_files import Index, Shard
 
 T = TypeVar("T")
 
@@ -203,7 +203,7 @@ def make_shard(job: Job, span: range) -> Shard:
         raise _other_pictures(job.folder)
     # One made with "skip" is no answer to "fail".
     wanted = known is not None and known.source == source and not (known.skipped and job.on_error == "fail")
-    if known is not None and wanted and is_whole(job.folder, number, known, job.recipe.shape):
+    if known is not None and wanted and is_whole(job.folder / shard_name(number), known, job.recipe.shape):
         return known
     skipped: list[tuple[str, str]] = []
     enlarged = 0

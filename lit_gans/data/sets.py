@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lit_gans.data.stream import permutation
 
 _KEEP_BYTES = 2**30
 
@@ -31,6 +34,10 @@ class ImageSet(ABC):
     def at(self, resolution: int) -> ImageSet:
         """The same pictures, from their files at this size where they have any; else as they are."""
         return self
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """int64 [len]: the order in which training sees them in one epoch."""
+        return permutation(seed, epoch, len(self))
 
     def fetch(self, indices: Tensor) -> dict[str, Tensor]:
         """indices int64 [N] -> {"image": uint8 [N, C, R, R]} and, with labels, "label": int64 [N]."""

@@ -1,17 +1,13 @@
-"""Shards: pictures as raw bytes in memory-mapped files, read without decoding. `lit-gans prepare` writes them.
-
-A folder with `index.json`, `shard-00000.bin`, ... (uint8 [n, C, R, R] each, nothing else in the file) and, with
-classes, `labels.npy` (int64 [N]).
-"""
+"""Shards: pictures as raw bytes in memory-mapped files, read without decoding. `lit-gans prepare` writes them."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,232 +16,67 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_gans.base.cache import cache_folder, key_of
-from lit_gans.base.files import replacing, user_path
 from lit_gans.data.base import ImageData
 from lit_gans.data.checks import _whole
+from lit_gans.data.described import Description
+from lit_gans.data.remote import fetch, is_remote, kept_folder, newest, user_place
 from lit_gans.data.sets import ImageSet, resize
+from lit_gans.data.shard_files import (
+    INDEX,
+    LABELS_FILE,
+    Index,
+    check_contents,
+    check_sizes,
+    is_whole,
+    read_index,
+    read_labels,
+    shard_name,
+)
+from lit_gans.data.stream import windowed
 
-FORMAT = "lit-gans shards 1"
-INDEX, LABELS_FILE = "index.json", "labels.npy"
-_MAX_BYTES = 2**28
-
-
-def shard_name(number: int) -> str:
-    """The name of a shard's file."""
-    return f"shard-{number:05d}.bin"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file: its pictures, the SHA-256 of its bytes and of what it was made from, how many were enlarged, which
-    pictures were left out and why."""
-
-    images: int
-    sha256: str
-    source: str
-    enlarged: int = 0
-    skipped: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def parse(cls, entry: object) -> Shard:
-        """Back from JSON; ValueError for anything else."""
-        match entry:
-            case {"images": int(n), "sha256": str(own), "source": str(made), "enlarged": int(m), "skipped": list(out)}:
-                if n >= 0 and all(isinstance(s, list) and len(s) == 2 for s in out):
-                    return cls(n, own, made, m, tuple((str(name), str(why)) for name, why in out))
-        raise ValueError(f"the shard {str(entry)[:80]} lacks images, sha256, source, enlarged or skipped")
-
-
-@dataclass(frozen=True)
-class Index:
-    """What `index.json` says: shape [C, R, R] of every picture, how they were framed, the classes, the shards."""
-
-    shape: tuple[int, int, int]
-    settings: Mapping[str, object]
-    class_names: tuple[str, ...]
-    labels_sha256: str | None
-    shards: tuple[Shard, ...]
-
-    @property
-    def count(self) -> int:
-        return sum(shard.images for shard in self.shards)
-
-    @property
-    def source(self) -> str:
-        """16 hex digits of the pictures that the shards were made from, with their labels."""
-        return hashlib.sha256("".join(shard.source for shard in self.shards).encode()).hexdigest()[:16]
-
-    def digest(self) -> str:
-        """Hex digits of all pixels and labels in their order, from their recorded checksums."""
-        content = [self.shape, [[shard.images, shard.sha256] for shard in self.shards], self.labels_sha256]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-    def dumps(self) -> str:
-        """The text of `index.json`."""
-        channels, resolution, _ = self.shape
-        table = {
-            "format": FORMAT, "count": self.count, "shape": self.shape, "resolution": resolution, "channels": channels,
-            "settings": dict(self.settings), "classes": list(self.class_names) or None,
-            "labels_sha256": self.labels_sha256, "source": self.source,
-            "shards": [{"file": shard_name(i), **asdict(shard)} for i, shard in enumerate(self.shards)],
-        }  # fmt: skip
-        return json.dumps(table, indent=1) + "\n"
-
-    @classmethod
-    def parse(cls, content: bytes) -> Index:
-        """Back from `index.json`; ValueError says what is wrong in it."""
-        try:
-            table = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"it is no JSON ({error})") from error
-        if not isinstance(table, dict) or table.get("format") != FORMAT:
-            raise ValueError(f"it does not say that its format is {FORMAT!r}")
-        match table:
-            case {"shape": [int(c), int(h), int(w)], "settings": dict(settings), "shards": list(shards)} if c in (1, 3):
-                names, labels = table.get("classes") or [], table.get("labels_sha256")
-                index = cls((c, h, w), settings, tuple(map(str, names)), labels, tuple(map(Shard.parse, shards)))
-                if h == w >= 1 and index.count == table.get("count") and bool(names) == isinstance(labels, str):
-                    return index
-        raise ValueError("its shape, settings, count, classes or shards are missing or do not fit together")
-
-
-def read_index(folder: Path) -> Index:
-    """The index of a folder of shards. FileNotFoundError or ValueError, with the file's name."""
-    path = folder / INDEX
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no {INDEX} in {folder}, so it is no finished folder of shards: make one with `lit-gans prepare SOURCE "
-            f"{folder} --resolution 256`"
-        )
-    if path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {_MAX_BYTES}: refused")
-    try:
-        return Index.parse(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is no index of shards: {error}; run `lit-gans prepare` again") from error
-
-
-def check_sizes(folder: Path, index: Index) -> None:
-    """Raises ValueError naming the shard that is missing, cut or too long; reads no content."""
-    for number, shard in enumerate(index.shards):
-        path, wanted = folder / shard_name(number), shard.images * prod(index.shape)
-        found = path.stat().st_size if path.is_file() else None
-        if found != wanted:
-            held = "is missing" if found is None else f"has {found} bytes"
-            raise ValueError(
-                f"{path} {held}, and the index says {wanted} ({shard.images} pictures {list(index.shape)}): "
-                f"run the same `lit-gans prepare` again, which mends it"
-            )
-
-
-def check_contents(folder: Path, index: Index) -> None:
-    """Raises ValueError naming the shard whose bytes are not those whose SHA-256 the index holds.
-
-    Each is read once, at the speed of the disk or at about 1 GB/s, and again when its size, its times or its place on
-    the disk have changed since, which is kept in the cache folder.
-    """
-    kept = cache_folder() / "shards" / f"{key_of(folder=str(folder.resolve()), index=index.digest())}.json"
-    known, found = _stamps(kept), {}
-    for number, shard in enumerate(index.shards):
-        path = folder / shard_name(number)
-        status = path.stat()
-        found[path.name] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        if known.get(path.name) != found[path.name] and not is_whole(folder, number, shard, index.shape):
-            raise ValueError(
-                f"{path} is damaged: its SHA-256 is not the one in the index; run the same `lit-gans prepare` again, "
-                "which mends it"
-            )
-    if found != known:
-        with suppress(OSError):  # where nothing can be kept they are read again next time
-            replace_file(kept, json.dumps(found).encode())
-
-
-def _stamps(kept: Path) -> dict[str, object]:
-    try:
-        known = json.loads(kept.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes beside and renames, so that no reader sees half a file."""
-    with replacing(path) as unfinished:
-        unfinished.write_bytes(content)
-
-
-def write_shard(folder: Path, number: int, pictures: Iterable[np.ndarray]) -> tuple[int, str]:
-    """Pictures uint8 [C, R, R] -> a file that is there when whole; (how many, SHA-256 of the bytes)."""
-    content, count = hashlib.sha256(), 0
-    with replacing(folder / shard_name(number)) as unfinished, unfinished.open("wb") as file:
-        for picture in pictures:
-            file.write(picture)
-            content.update(picture)
-            count += 1
-    return count, content.hexdigest()
-
-
-def is_whole(folder: Path, number: int, shard: Shard, shape: tuple[int, int, int]) -> bool:
-    """Whether the file has the size and the bytes that were written."""
-    path = folder / shard_name(number)
-    if not path.is_file() or path.stat().st_size != shard.images * prod(shape):
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
-
-
-def pack_labels(labels: Sequence[int]) -> bytes:
-    """int64 [N] -> the bytes of `labels.npy`, which holds no objects."""
-    out = io.BytesIO()
-    np.save(out, np.asarray(labels, "<i8"), allow_pickle=False)
-    return out.getvalue()
-
-
-def read_labels(folder: Path, index: Index) -> Tensor | None:
-    """int64 [N], or None without classes. ValueError names the file where it is not the one that was written."""
-    if index.labels_sha256 is None:
-        return None
-    path = folder / LABELS_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing, and the index says there are labels: run `lit-gans prepare` again")
-    content = path.read_bytes() if path.stat().st_size < 2**7 + 8 * (index.count + 1) else b""
-    if hashlib.sha256(content).hexdigest() != index.labels_sha256:
-        raise ValueError(f"{path} is not the file that the index describes: run the same `lit-gans prepare` again")
-    labels = np.load(io.BytesIO(content), allow_pickle=False)
-    if labels.dtype != np.int64 or labels.shape != (index.count,) or not _within(labels, len(index.class_names)):
-        raise ValueError(f"{path} does not hold {index.count} labels from 0 to {len(index.class_names) - 1}")
-    return torch.from_numpy(labels)
-
-
-def _within(labels: np.ndarray, classes: int) -> bool:
-    return len(labels) == 0 or bool(labels.min() >= 0 and labels.max() < classes)
+_TRANSFERS = 8  # at once
 
 
 class ShardSet(ImageSet):
     """The pictures `members` int64 [N] (default: all) of a folder of shards, copied straight into their batch.
 
-    Each process maps the files for itself, at the first picture that it takes from them.
+    Each process maps the files for itself, at the first picture that it takes from them. `window`: of how many shards
+    at a time training sees the pictures; None mixes all.
     """
 
     def __init__(
-        self, folder: Path, index: Index, *, resolution: int | None = None, members: np.ndarray | None = None
+        self,
+        folder: Path,
+        index: Index,
+        *,
+        resolution: int | None = None,
+        members: np.ndarray | None = None,
+        window: int | None = None,
     ) -> None:
-        check_sizes(folder, index)
-        check_contents(folder, index)
-        labels = read_labels(folder, index)
-        self.folder, self.index, self.resolution = folder, index, resolution or index.shape[1]
+        self.folder, self.index, self.resolution, self.window = folder, index, resolution or index.shape[1], window
+        labels = self._check()
         self.members = np.arange(index.count) if members is None else members
         self.labels = None if labels is None else labels[torch.from_numpy(self.members)]
         self._starts = np.cumsum([0, *(shard.images for shard in index.shards[:-1])])
         self._maps: dict[int, np.ndarray] = {}
 
+    def _check(self) -> Tensor | None:
+        """The labels of all pictures. Raises FileNotFoundError or ValueError for files that are not as indexed."""
+        check_sizes(self.folder, self.index)
+        check_contents(self.folder, self.index)
+        return read_labels(self.folder, self.index)
+
     def __len__(self) -> int:
         return len(self.members)
 
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        if self.window is None:
+            return super().order(seed, epoch)
+        return windowed(seed, epoch, self._shards_of(self.members), self.window)
+
     def images(self, indices: Tensor) -> Tensor:
         chosen = self.members[indices.numpy()]
-        shards = np.searchsorted(self._starts, chosen, side="right") - 1
+        shards = self._shards_of(chosen)
         places = chosen - self._starts[shards]
         batch = np.empty((len(chosen), *self.index.shape), np.uint8)
         for row, (shard, place) in enumerate(zip(shards.tolist(), places.tolist(), strict=True)):
@@ -254,6 +85,10 @@ class ShardSet(ImageSet):
 
     def digest(self) -> str:
         return hashlib.sha256(self.index.digest().encode() + self.members.tobytes()).hexdigest()
+
+    def _shards_of(self, pictures: np.ndarray) -> np.ndarray:
+        """The number of the shard in which each of these pictures of the folder is."""
+        return np.searchsorted(self._starts, pictures, side="right") - 1
 
     def _map(self, shard: int) -> np.ndarray:
         """uint8 [n, C, R, R] that lies in the file."""
@@ -267,6 +102,107 @@ class ShardSet(ImageSet):
         return {**self.__dict__, "_maps": {}}  # a map sent to another process would be a copy of all its pixels
 
 
+class RemoteShardSet(ShardSet):
+    """As `ShardSet` of a URL: each shard is fetched when its first picture is asked for, compared with its SHA-256 and
+    kept in `folder`. With a window the shards of the next one are fetched meanwhile.
+
+    `keep_bytes` is how much is kept on the disk: the shards used longest ago go first.
+    """
+
+    def __init__(self, url: str, index: Index, *, keep_bytes: int | None = None, **options: Any) -> None:
+        self.url, self.keep_bytes = url.rstrip("/"), keep_bytes
+        self._ahead: set[int] = set()  # whose fetching has been begun
+        self._coming: list[int] = []  # the shards of the epoch, in the order in which they are used
+        super().__init__(kept_folder(url) / index.digest()[:16], index, **options)
+
+    def _check(self) -> Tensor | None:
+        sizes = [shard.images * prod(self.index.shape) for shard in self.index.shards]
+        if self.keep_bytes is None:
+            self._check_space(sum(sizes))
+        elif self.window is None and self.keep_bytes < sum(sizes):
+            raise ValueError(
+                f"keep_gb {self.keep_bytes / 1e9:g} is less than the {sum(sizes) / 1e9:g} GB of {self.url}, and "
+                "every batch takes from all shards: set window_shards, and so many at a time are mixed"
+            )
+        elif self.window is not None and self.keep_bytes < (least := (2 * self.window + 1) * max(sizes)):
+            raise ValueError(
+                f"keep_gb {self.keep_bytes / 1e9:g} holds less than two windows of {self.window} shards and one shard: "
+                f"{least / 1e9:g} GB are needed; or mix fewer by window_shards"
+            )
+        if self.index.labels_sha256 is not None:
+            wanted = self.index.labels_sha256
+            fetch(
+                f"{self.url}/{LABELS_FILE}", self.folder / LABELS_FILE,
+                check=lambda path: hashlib.sha256(path.read_bytes()).hexdigest() == wanted,
+            )  # fmt: skip
+        return read_labels(self.folder, self.index)
+
+    def _check_space(self, total: int) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        here = sum(file.stat().st_size for file in self.folder.glob("shard-*.bin"))
+        free = shutil.disk_usage(self.folder).free
+        if total - here > free:
+            raise OSError(
+                f"the shards of {self.url} take {total / 1e9:.1f} GB, and {self.folder} has {free / 1e9:.1f} GB free: "
+                "set LIT_GANS_CACHE to another disk, or keep_gb and window_shards to keep a part of them"
+            )
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        order = super().order(seed, epoch)
+        if self.window is not None:
+            _, first = np.unique(shards := self._shards_of(self.members[order]), return_index=True)
+            self._coming = shards[np.sort(first)].tolist()
+        return order
+
+    def images(self, indices: Tensor) -> Tensor:
+        wanted = np.unique(self._shards_of(self.members[indices.numpy()])).tolist()
+        if missing := [shard for shard in wanted if shard not in self._maps]:
+            with ThreadPoolExecutor(_TRANSFERS) as pool:
+                list(pool.map(self._fetch, missing))
+            for shard in missing:
+                self._map(shard)
+        self._make_room(wanted)
+        self._fetch_ahead(wanted)
+        return super().images(indices)
+
+    def _fetch(self, number: int) -> None:
+        path, shard = self.folder / shard_name(number), self.index.shards[number]
+        fetch(f"{self.url}/{path.name}", path, check=lambda path: is_whole(path, shard, self.index.shape))
+
+    def _fetch_ahead(self, now: list[int]) -> None:
+        """Begins to fetch the next window's shards, once, beside what goes on."""
+        begun = max((self._coming.index(shard) for shard in now if shard in self._coming), default=None)
+        if begun is None or self.window is None:
+            return
+        start = (begun // self.window + 1) * self.window
+        ahead = [s for s in self._coming[start : start + self.window] if s not in self._ahead and s not in self._maps]
+        if ahead:
+            self._ahead = set(ahead)
+            threading.Thread(target=self._try, args=(ahead,), daemon=True).start()
+
+    def _try(self, shards: list[int]) -> None:
+        with suppress(OSError, ValueError):  # told when they are needed
+            for shard in shards:
+                self._fetch(shard)
+
+    def _make_room(self, now: list[int]) -> None:
+        """Lets go of maps and files that were used longest ago."""
+        for shard in now:
+            self._maps[shard] = self._maps.pop(shard)  # the last used are the last
+        if self.keep_bytes is None:
+            return
+        for shard in list(self._maps)[: -max(len(now), self.window or 0)]:
+            del self._maps[shard]
+        files = [self.folder / shard_name(shard) for shard in range(len(self.index.shards))]
+        by_age = sorted((f.stat().st_mtime_ns, f.stat().st_size, f) for f in files if f.is_file())
+        total, needed = sum(size for _, size, _ in by_age), {shard_name(s) for s in {*self._maps, *self._ahead}}
+        for _, size, file in by_age:
+            if total > self.keep_bytes and file.name not in needed:
+                with suppress(OSError):  # another process has let go of it already
+                    file.unlink()
+                total -= size
+
+
 class Shards(ImageData):
     """The pictures of a folder that `lit-gans prepare` has written, at the resolution that it has, or scaled from it.
 
@@ -274,6 +210,11 @@ class Shards(ImageData):
     from every class; `held_out_at` "end" takes the last instead, which with 10,000 of FFHQ is its published split.
     Training uses `train_split`. Batches, order and labels are those that `Images` gives for the same pictures at the
     resolution of the shards; another resolution is scaled bicubically, per batch.
+
+    `path` may be the URL of such a folder, in whatever fsspec reads: s3://bucket/photos256, https://host/photos256.
+    Batches are then the same, and shards are fetched when they are first needed. As every batch takes from all shards,
+    that is soon: with `window_shards` training sees the pictures of so many shards at a time, mixed, and the next are
+    fetched meanwhile. `keep_gb` bounds what is kept of them on the disk, in the cache folder.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test", "all")
@@ -285,6 +226,8 @@ class Shards(ImageData):
         held_out: int = 0,
         held_out_at: Literal["spread", "end"] = "spread",
         train_split: str = "train",
+        window_shards: int | None = None,
+        keep_gb: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -293,7 +236,11 @@ class Shards(ImageData):
         ):  # fmt: skip
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-        self.path, self.held_out_at, self.train_split = user_path(path), held_out_at, train_split
+        if keep_gb is not None and (keep_gb <= 0 or not is_remote(path)):
+            raise ValueError(f"keep_gb is {keep_gb} for {path}: it is more than 0, and of a URL alone")
+        self.path, self.held_out_at, self.train_split = user_place(path), held_out_at, train_split
+        self.window_shards = None if window_shards is None else _whole("window_shards", window_shards, 1)
+        self.keep_gb = keep_gb
         self.held_out = _whole("held_out", held_out, 0)
         self._index: Index | None = None
 
@@ -301,7 +248,8 @@ class Shards(ImageData):
     def index(self) -> Index:
         """What the folder holds; read at the first use."""
         if self._index is None:
-            self._index = read_index(self.path)
+            here = self.path if isinstance(self.path, Path) else newest(self.path, INDEX).parent
+            self._index = read_index(here)
         return self._index
 
     @property
@@ -323,7 +271,20 @@ class Shards(ImageData):
                 f"split {split!r} of {self.path} is empty: held_out is {self.held_out} of {self.index.count} pictures; "
                 + ("set it to the number to keep for 'test'" if split == "test" else "hold out fewer")
             )
-        return ShardSet(self.path, self.index, resolution=self.resolution, members=members)
+        options: dict[str, Any] = {"resolution": self.resolution, "members": members, "window": self.window_shards}
+        if isinstance(self.path, Path):
+            return ShardSet(self.path, self.index, **options)
+        keep_bytes = None if self.keep_gb is None else int(self.keep_gb * 1e9)
+        return RemoteShardSet(self.path, self.index, keep_bytes=keep_bytes, **options)
+
+    def describe(self, split: str | None = None) -> Description:
+        found = replace(super().describe(split), what=f"{type(self).__name__}, {self.path}")
+        count = len(self.index.shards)
+        if isinstance(self.path, Path):
+            return replace(found, layout=f"{count} shards")
+        kept = kept_folder(self.path) / self.index.digest()[:16]
+        here = len(list(kept.glob("shard-*.bin")))
+        return replace(found, layout=f"{count} shards, fetched when needed; {here} of them are in {kept} already")
 
     def _test_members(self) -> np.ndarray:
         """bool [N], true for the pictures held out. ValueError where there are not as many."""

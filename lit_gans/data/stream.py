@@ -1,6 +1,6 @@
 """The order in which training sees its images: infinite, seeded, keyed on the image clock.
 
-Sample number p (p = images shown before it) is image `permutation(seed, p // len)[p % len]`, flipped or not by
+Sample number p (p = images shown before it) is image `order(seed, p // len)[p % len]`, a permutation, flipped or not by
 (seed, p). Nothing else enters: the number of processes, of loader workers and of restarts change no batch.
 """
 
@@ -43,6 +43,16 @@ def uniform(seed: int, purpose: str, numbers: np.ndarray) -> np.ndarray:
 def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     """int64 [length]: the order of the images in one epoch."""
     return np.argsort(random_bits(seed, f"order of epoch {epoch}", np.arange(length)), kind="stable")
+
+
+def windowed(seed: int, epoch: int, groups: np.ndarray, window: int) -> np.ndarray:
+    """groups int [N], the group of each image -> int64 [N]: the order of one epoch, in which groups come at random.
+
+    The images of `window` groups at a time are mixed, so that no others are needed meanwhile.
+    """
+    present, group = np.unique(groups, return_inverse=True)
+    place = np.argsort(np.argsort(random_bits(seed, f"order of groups in epoch {epoch}", present), kind="stable"))
+    return np.lexsort((random_bits(seed, f"order of epoch {epoch}", np.arange(len(groups))), place[group] // window))
 
 
 class Stream(IterableDataset):
@@ -117,5 +127,5 @@ class Stream(IterableDataset):
     def _order(self, epoch: int) -> np.ndarray:
         """The permutation of an epoch; only the newest is kept, since positions never go back."""
         if epoch not in self._orders:
-            self._orders = {epoch: permutation(self.seed, epoch, len(self.images))}
+            self._orders = {epoch: self.images.order(self.seed, epoch)}
         return self._orders[epoch]

@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from lit_gans.data import Images, Stream, shards
+from lit_gans.data import Images, Stream, shard_files
 from lit_gans.data import packing as verb
 from lit_gans.data.sets import resize
-from lit_gans.data.shards import Index, Shard, Shards, is_whole, read_index
+from lit_gans.data.shard_files import Index, Shard, is_whole, read_index
+from lit_gans.data.shards import Shards
 from lit_gans.prepare import prepare
 
 SIZE = 5
@@ -212,7 +213,7 @@ def test_a_flipped_bit_in_a_shard_is_found(folder: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path / "cache"))
     data(folder).dataset()
     read = []
-    monkeypatch.setattr(shards, "is_whole", lambda *given: read.append(given[1]) or is_whole(*given))
+    monkeypatch.setattr(shard_files, "is_whole", lambda *given: read.append(given[0].name) or is_whole(*given))
     data(folder).dataset()
     assert not read  # it knows them
     with (folder / "shard-00002.bin").open("r+b") as file:
@@ -221,4 +222,4 @@ def test_a_flipped_bit_in_a_shard_is_found(folder: Path, tmp_path: Path, monkeyp
         file.write(bytes([byte[0] ^ 16]))
     with pytest.raises(ValueError, match="shard-00002.bin is damaged: its SHA-256 .* prepare` again, which mends it"):
         data(folder).dataset()
-    assert read == [2]
+    assert read == ["shard-00002.bin"]
