@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 
-.PHONY: quickstart test slow lint gpu clean
+.PHONY: quickstart test slow lint docs gpu clean
 
 quickstart: .venv/.installed
 	$(BIN)/lit-gans fit --config experiments/cgan/digits.yaml
@@ -17,6 +17,9 @@ slow: .venv/.installed-dev
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/.installed-dev
+	$(BIN)/zensical build --strict --config-file zensical.toml
 
 # Every paper on the accelerator that is here, in every way that it can be computed; without one, in small on the CPU.
 gpu: .venv/.installed-dev
@@ -38,4 +41,4 @@ gpu: .venv/.installed-dev
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache
