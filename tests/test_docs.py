@@ -38,8 +38,9 @@ def test_the_site_is_built_strictly(tmp_path: Path) -> None:
     shutil.copy(ROOT / "zensical.toml", tmp_path)
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert built.returncode == 0 and "No issues found" in built.stderr, built.stdout + built.stderr
+    assert built.returncode == 0 and built.stderr.split() == ["No", "issues", "found"], built.stdout + built.stderr
     papers = (tmp_path / "site" / "reference" / "papers" / "index.html").read_text()
     assert 'id="lit_gans.papers.StyleGAN2"' in papers and "features_fingerprint" in papers
+    assert "<code>lr_g, lr_d" not in papers  # a row for each
     (tmp_path / "docs" / "index.md").write_text("[nowhere](nowhere.md)")
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode != 0

@@ -61,7 +61,6 @@ class JointEmbedding(Game):
         encoder, vocabulary, letters, sentence_dim, max_words, max_characters, word_dim, encoder_rnn, encoder_width: of
             the text encoder; see `lit_gans.adversarial.TextGAN`. Text-to-image models take them over.
         lr: of Adam; the official code has RMSProp with 7e-4.
-        clip_grad_norm: of all gradients; 0 clips nothing.
         **game: total_kimg, schedule, seed, ... of `Game`.
 
     Raises:
