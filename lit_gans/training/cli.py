@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
@@ -37,7 +38,8 @@ from lit_gans.runs.loggers import LoggerName, build_logger, close, over_kimg
 from lit_gans.runs.records import record_networks, record_start
 from lit_gans.runs.report import write_page
 from lit_gans.runs.vocabulary import share_vocabulary
-from lit_gans.training.options import check_arguments, check_finite, check_trainer
+from lit_gans.training import presets
+from lit_gans.training.options import check_arguments, check_finite, check_trainer, with_switches
 from lit_gans.training.place import TOLD, Place, as_process_zero_says, likely_folder, place_of, take
 
 # In the order of their work after a batch; each is configured by its name, as in --ema.half_life_kimg=20.
@@ -55,6 +57,13 @@ CALLBACKS = {
     "checkpoint": callbacks.Checkpoint,
     "progress": callbacks.Progress,
 }
+SWITCHES = {
+    name: key
+    for name, callback in CALLBACKS.items()
+    for key in ("every_kimg", "interval")
+    if key in inspect.signature(callback).parameters
+}
+"""What `--evaluate=off` sets to 0."""
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # the image clock ends training, and the stream of batches is endless
     "limit_val_batches": 0,
@@ -129,6 +138,9 @@ class FitCLI(LightningCLI):
             "--logger", type=LoggerName | None, help="where curves and grids go; default wandb, or trainer.logger"
         )
         parser.add_argument(
+            "--preset", type=str | None, help="import path of a function that computes settings, as stylegan2/auto has"
+        )
+        parser.add_argument(
             "--float32_matmul_precision", default="high", choices=["highest", "high", "medium"],
             help="'high' lets GPUs multiply float32 in TF32; 'highest' does not",
         )  # fmt: skip
@@ -137,6 +149,32 @@ class FitCLI(LightningCLI):
         parser.set_defaults({"adaptive_augmentation.interval": 0})  # most models have no augmentation
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """With what the preset computes, if there is one. The config then has its values, and no preset."""
+        asked = [word for word in args if word.startswith("--print_config")]
+        given = [word for word in args if word not in asked]
+        super().parse_arguments(parser, given)
+        if self.config["preset"]:
+            given = self._with_preset(parser, given, self.config["preset"])
+        if asked:
+            super().parse_arguments(parser, [*given, *asked])
+        self.config["preset"] = None
+
+    def _with_preset(self, parser: LightningArgumentParser, given: list[str], name: str) -> list[str]:
+        """The arguments, and what is computed, of the resolution that is given or computed; a resume has its run's."""
+        preset, checkpoint = presets.preset_of(name), self._place().checkpoint
+        counted, options = presets.counted_in(self.config.as_dict()), given
+        for _ in range(2):  # the first may compute a resolution, of which the second computes all others
+            facts = presets.facts_of(self.config.as_dict(), counted)
+            values = preset(facts)
+            if checkpoint is not None:
+                values = presets.recorded(checkpoint, list(values))
+            options = presets.place_behind(given, presets.as_options(values), name=name)
+            super().parse_arguments(parser, options)
+        of = f"{facts}" if checkpoint is None else f"the run of {checkpoint}"
+        presets.say_computed(name, values, self.config.as_dict(), of=of)
+        return options
 
     def instantiate_classes(self) -> None:
         """With the errors of constructors as they were raised; the parser tells them among types that it tried."""
@@ -229,7 +267,7 @@ def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
     load_added()
     see_working_folder()
     check_arguments(argv)
-    found = _with_shipped_configs(argv)
+    found = with_switches(_with_shipped_configs(argv), SWITCHES)
     sys.path += [str(Path(config).resolve().parent) for config in _config_values(found)]  # a model's file beside it
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*treespec.*|.*intended to run from within Python.*")
