@@ -24,6 +24,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_gans import callbacks
 from lit_gans.adversarial import Game
@@ -37,6 +38,8 @@ from lit_gans.runs.configs import differences, experiment_name, find_config, wit
 from lit_gans.runs.loggers import LoggerName, build_logger, close, over_kimg
 from lit_gans.runs.records import record_networks, record_start
 from lit_gans.runs.report import write_page
+from lit_gans.runs.state import record_end
+from lit_gans.runs.uses import commands
 from lit_gans.runs.vocabulary import share_vocabulary
 from lit_gans.training import presets
 from lit_gans.training.options import check_arguments, check_finite, check_trainer, with_switches
@@ -55,6 +58,7 @@ CALLBACKS = {
     "evaluate_translation": callbacks.EvaluateTranslation,
     "separability": callbacks.Separability,
     "checkpoint": callbacks.Checkpoint,
+    "page": callbacks.Page,
     "progress": callbacks.Progress,
 }
 SWITCHES = {
@@ -308,17 +312,25 @@ def _train(cli: FitCLI, argv: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*treespec.*|.*does not have many workers.*|.*pre-optimization state.*")
         warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # networks that are frozen
+        ended, why = "failed", ""
         try:
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+            ended = "finished"
+        except (SIGTERMException, KeyboardInterrupt):
+            ended = "stopped"
+            raise
+        except Exception as error:
+            why = told(error)
+            raise
         finally:
             if trainer.is_global_zero:
-                _finish(cli)
+                _finish(cli, ended, why)
 
 
-def _finish(cli: FitCLI) -> None:
+def _finish(cli: FitCLI, ended: str, why: str) -> None:
     """The page, and the loggers' last words; where the disk refuses them they do not hide what ended training."""
     try:
-        write_page(cli.run)
+        write_page(cli.run, state=record_end(cli.run, ended, why), commands=commands(cli.run, cli.model))
     except OSError as error:
         warnings.warn(f"{cli.run / 'index.html'} was not written: {told(error)}", stacklevel=2)
     for each in cli.trainer.loggers:
