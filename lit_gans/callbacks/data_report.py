@@ -35,7 +35,8 @@ def told_alike(alike: Alike, images: FileSet) -> str:
     names = [f"{images.names[a]} and {images.names[b]}" for a, b in alike.pairs[:3]]
     more = ", ..." if len(alike.pairs) > 3 else ""
     sampled = f" of {alike.looked_at:,} looked at" if alike.looked_at < len(images) else ""
-    return f"{len(alike.pairs):,} pairs{sampled} are nearly the same picture: {', '.join(names)}{more}"
+    count = f"{len(alike.pairs):,} pair{'' if len(alike.pairs) == 1 else 's'} of pictures{sampled}"
+    return f"{count}: nearly the same twice, such as {', '.join(names)}{more}"
 
 
 class DataReport(Callback):

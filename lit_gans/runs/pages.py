@@ -16,7 +16,7 @@ from lit_gans.base.files import lasting
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_PX, LOSSLESS_BYTES = 1024, 200_000
+MOST_PX, READABLE_PX, LOSSLESS_BYTES = 1024, 512, 200_000
 
 
 def write_html(path: Path, template: str, **values: Any) -> Path:
@@ -37,7 +37,10 @@ def svg(figure: Figure, name: str) -> Markup:
 
 
 def picture(path: Path) -> str | None:
-    """A PNG as data of a page, at most 1024 px wide or high; None where there is none that can be read."""
+    """A PNG as data of a page, at most 1024 px wide or high; None where there is none that can be read.
+
+    A small one is enlarged by a whole factor, without smoothing.
+    """
     try:
         return _picture(path, path.stat().st_mtime_ns)
     except OSError:
@@ -52,11 +55,13 @@ def _picture(path: Path, changed_ns: int) -> str | None:
         with Image.open(path) as image:
             large = max(image.size) > MOST_PX
             image.thumbnail((MOST_PX, MOST_PX))
+            factor = max(READABLE_PX // max(image.size), 1)
             buffer, photograph = io.BytesIO(), large or path.stat().st_size > LOSSLESS_BYTES
             if photograph:
                 image.convert("RGB").save(buffer, "jpeg", quality=88)
             else:
-                image.save(buffer, "png")
+                size = (image.width * factor, image.height * factor)
+                image.resize(size, Image.Resampling.NEAREST).save(buffer, "png")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     kind = "jpeg" if photograph else "png"

@@ -174,7 +174,7 @@ class FitCLI(LightningCLI):
             values = preset(facts)
             if checkpoint is not None:
                 values = presets.recorded(checkpoint, list(values))
-            options = presets.place_behind(given, presets.as_options(values), name=name)
+            options = presets.with_options(given, presets.as_options(values), name=name)
             super().parse_arguments(parser, options)
         of = f"{facts}" if checkpoint is None else f"the run of {checkpoint}"
         presets.say_computed(name, values, self.config.as_dict(), of=of)

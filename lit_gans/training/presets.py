@@ -67,16 +67,19 @@ def as_options(values: Mapping[str, Any]) -> list[str]:
     return [f"--{key}={json.dumps(value)}" for key, value in values.items()]
 
 
-def place_behind(argv: Sequence[str], options: Sequence[str], *, name: str) -> list[str]:
-    """argv with options behind the config, or the option, that names the preset: what follows overrules them."""
+def with_options(argv: Sequence[str], options: Sequence[str], *, name: str) -> list[str]:
+    """argv with options behind the config that names the preset: what follows overrules them.
+
+    Where an option names it they come last, but for those that are given.
+    """
     for i, word in enumerate(argv):
-        is_config = word in ("--config", "-c") and i + 1 < len(argv)
-        file = argv[i + 1] if is_config else word.partition("=")[2] if word.startswith(("--config=", "-c=")) else ""
-        named = word in (f"--preset={name}", "--preset") or (file and _preset_in(file) == name)
-        if named:
-            end = i + 2 if is_config or word == "--preset" else i + 1
+        apart = word in ("--config", "-c") and i + 1 < len(argv)
+        file = argv[i + 1] if apart else word.partition("=")[2] if word.startswith(("--config=", "-c=")) else ""
+        if file and _preset_in(file) == name:
+            end = i + 1 + apart
             return [*argv[:end], *options, *argv[end:]]
-    return [*options, *argv]
+    given = {word.partition("=")[0] for word in argv}
+    return [*argv, *(option for option in options if option.partition("=")[0] not in given)]
 
 
 def _preset_in(file: str) -> str | None:
@@ -90,10 +93,13 @@ def say_computed(name: str, values: Mapping[str, Any], config: Mapping[str, Any]
     """What was computed, and what was given instead."""
     lines = [f"preset {name.rsplit('.', 1)[-1]}, for {of}:"]
     for key, value in values.items():
-        given = _at(config, key)
-        shown = f"{value:g}" if isinstance(value, float) else f"{value}"
-        lines.append(f"  {key:<36} {shown}" if given == value else f"  {key:<36} {given} (given; {shown} is computed)")
+        given, shown = _shown(_at(config, key)), _shown(value)
+        lines.append(f"  {key:<36} {given}" + (f" (given; {shown} is computed)" if given != shown else ""))
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:
