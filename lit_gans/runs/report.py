@@ -38,7 +38,7 @@ MOST_GRIDS = 24
 STATES = {
     "training": "Training when this page was written. It is written anew with the grids, and every five minutes; one "
     "that is older belongs to a process that was killed.",
-    "finished": "Finished.",
+    "finished": "",
     "stopped": "Stopped on request; it can go on.",
     "failed": "Ended by an error.",
     "killed": "Ended without a word, as a killed process does; it can go on from its last checkpoint.",
@@ -146,7 +146,7 @@ def _data(run: Path) -> dict[str, str]:
     try:
         found = json.loads((run / "data.json").read_text(encoding="utf-8"))
         texts = {name.replace("_", " "): value for name, value in found.items() if value and isinstance(value, str)}
-        return texts | {"advice": " ".join(found["advice"])} if found.get("advice") else texts
+        return texts | ({"to know": ". ".join(found["advice"])} if found.get("advice") else {})
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 
