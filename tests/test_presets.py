@@ -54,7 +54,9 @@ def test_a_resolution_that_is_given_decides_the_others(photographs: Path, tmp_pa
     assert cli.model.r1_gamma == pytest.approx(0.0002 * 32**2 / 16)
 
 
-def test_a_resume_keeps_what_was_computed(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resume_keeps_what_was_computed(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = {"class_path": "lit_gans.papers.DCGAN", "init_args": {"resolution": 16, "width": 4}}
     data = {"class_path": "lit_gans.data.Images", "init_args": {"path": str(photographs), "labels": "none",
             "resolution": 16, "batch_size": 2, "on_error": "skip"}}  # fmt: skip
@@ -75,8 +77,9 @@ def test_a_resume_keeps_what_was_computed(photographs: Path, tmp_path: Path, cap
 
 
 def test_a_preset_of_ones_own_on_the_command_line(photographs: Path, tmp_path: Path) -> None:
-    argv = ["--model=DCGAN", "--model.init_args.resolution=16", "--data=Images", f"--data.init_args.path={photographs}",
-            "--data.init_args.labels=none", "--data.init_args.resolution=16", "--data.init_args.batch_size=2"]  # fmt: skip
+    given = {"path": photographs, "labels": "none", "resolution": 16, "batch_size": 2}
+    argv = ["--model=DCGAN", "--model.init_args.resolution=16", "--data=Images"]
+    argv += [f"--data.init_args.{name}={value}" for name, value in given.items()]
     cli = parse(["--preset=tests.test_presets.counted", *argv, *QUIET], run_folder=str(tmp_path / "run"))
     assert cli.model.total_kimg == 0.008 and cli.config["report"]["every_kimg"] == 30
 

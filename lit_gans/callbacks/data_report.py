@@ -56,7 +56,8 @@ class DataReport(Callback):
         say(found)
         if trainer.is_global_zero:
             told = looked_at(data, pl_module)
-            print(*(f"  note     {line}" for line in told), sep="\n", end="\n" * bool(told), file=sys.stderr, flush=True)
+            for line in told:
+                print(f"  note     {line}", file=sys.stderr, flush=True)
             with replacing(Path(trainer.default_root_dir) / FILE) as unfinished:
                 unfinished.write_text(json.dumps({**found.as_dict(), "advice": told}, indent=1), encoding="utf-8")
             self._now = {"used": found.used, "fingerprint": data.fingerprint(data.train_split)}

@@ -30,9 +30,9 @@ class ImageGrid(EveryKimg):
     at most 20 classes evenly chosen (`rows` is not used). Drawn by rank 0 from averaged weights. Small images are
     enlarged without smoothing; of large ones only so many rows and columns are drawn that a side stays below 7,680
     pixels. A translator shows what it makes of the same pictures of the data each time; of a game without a preview
-    nothing is drawn, and that is said. `walks`: so many rows of `columns` steps from one seed to another to `walks.png`,
-    of what draws from latents. `film`: when training ends
-    or is stopped, also `film.gif` of all of them, of 150 frames at most and 640 pixels.
+    nothing is drawn, and that is said. `walks`: of what draws from latents, so many rows of `columns` steps from one
+    seed to another to `walks.png`. `film`: when training ends or is stopped, also `film.gif` of all of them, of 150
+    frames at most and 640 pixels.
 
     Raises:
         ValueError: no column or no row.

@@ -13,7 +13,8 @@ from lit_gans.base.grids import spread
 from lit_gans.data.sets import ImageSet
 
 MOST, SECONDS = 4096, 5.0
-SIDE, BITS_APART = 16, 40  # of 512: most copies of another size or quality differ in fewer, other pictures in 80 and more
+# Of 512 bits: most copies of another size or quality differ in fewer, other pictures in 80 and more.
+SIDE, BITS_APART = 16, 40
 FEW = 1000
 
 

@@ -102,8 +102,8 @@ class Framing:
     """How a picture becomes resolution x resolution; all scaling is Pillow's Lanczos, which averages when it shrinks.
 
     `resize`: "crop" cuts the largest square from the middle, "stretch" ignores the aspect ratio, "fit" adds black
-    margins, "none" wants the right size from the start. `crop_px` first cuts that square from the middle. Pictures whose
-    shorter side is below `min_px` are not used.
+    margins, "none" wants the right size from the start. `crop_px` first cuts that square from the middle. Pictures
+    whose shorter side is below `min_px` are not used.
     """
 
     resolution: int

@@ -137,7 +137,8 @@ class Images(ImageData):
     Before training starts all files are checked, and where all pictures decoded take less than `cache_mb` they stay in
     memory. `on_error` "fail" names the files that cannot be read, "skip" leaves them out (every file is decoded once to
     know which, so that the order of training is certain). Nothing is extracted, and a picture of more than `max_pixels`
-    is not decoded; one whose shorter side is below `min_px` counts as one that cannot be used. Links that lead out of the folder, or to folders, are followed with `follow_links` alone.
+    is not decoded; one whose shorter side is below `min_px` counts as one that cannot be used. Links that lead out of
+    the folder, or to folders, are followed with `follow_links` alone.
     """
 
     def __init__(

@@ -59,8 +59,8 @@ def write_page(run: Path, *, state: State | None = None, commands: Mapping[str, 
     return write_html(
         run / "index.html", "run.html", title=run.name, state=state.word, about=STATES[state.word], why=state.why,
         written=_moment(time.time()), at=_moment(state.at), progress=_progress(run, lines, state), grids=_grids(run),
-        pictures=[p for p in pictures if p[1]], curves=_curves(lines), evaluation=_evaluation(last), evaluated=last.get("kimg"),
-        protocol=last.get("protocol"), data=_data(run), timing=_timing(lines),
+        pictures=[p for p in pictures if p[1]], curves=_curves(lines), evaluation=_evaluation(last),
+        evaluated=last.get("kimg"), protocol=last.get("protocol"), data=_data(run), timing=_timing(lines),
         commands={**(commands or {}), **({"resume": resume} if resume else {})},
         files=[(t, p.read_text(encoding="utf-8")) for t, p in texts if p.is_file()],
     )  # fmt: skip

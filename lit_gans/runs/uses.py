@@ -28,7 +28,8 @@ def commands(run: Path, game: object) -> dict[str, str]:
 def resuming(run: Path) -> str | None:
     """The command of a run's last start, to go on from its last checkpoint; None where it is not known."""
     try:
-        words = [str(word) for word in json.loads((run / "run.json").read_text(encoding="utf-8"))["starts"][-1]["command"]]
+        starts = json.loads((run / "run.json").read_text(encoding="utf-8"))["starts"]
+        words = [str(word) for word in starts[-1]["command"]]
     except (OSError, ValueError, LookupError, TypeError):
         return None
     kept, rest = [], iter(words)
