@@ -70,7 +70,7 @@ def record_start(trainer: pl.Trainer, config: str, command: list[str]) -> None:
     """config.yaml and run.json; a resumed run adds its own line to run.json's history."""
     run = Path(trainer.default_root_dir)
     _write_text(run / "config.yaml", config)
-    _write_starts(run, [*_starts_of(run), describe(trainer, command)])
+    _write_starts(run, [*_starts_of(run), {**describe(trainer, command), "ended": None}])
 
 
 def record_networks(trainer: pl.Trainer, game: Game) -> None:

@@ -32,12 +32,14 @@ def record_end(run: Path, word: str, why: str = "") -> State:
 
 
 def state_of(run: Path) -> State:
-    """Of any run, by its lock and its run.json. Not for the process that trains it: it would lose the lock."""
+    """Of any run, by its lock and its run.json, which in earlier versions did not tell.
+
+    Not for the process that trains it, which would lose the lock.
+    """
     if is_taken(run):
         return training()
     try:
-        last: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))["starts"][-1]
-        ended = last.get("ended")
+        ended: dict[str, Any] | None = json.loads((run / "run.json").read_text(encoding="utf-8"))["starts"][-1]["ended"]
         return State("killed") if ended is None else State(*(ended[name] for name in State._fields))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return State("unknown")

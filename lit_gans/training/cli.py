@@ -162,7 +162,7 @@ class FitCLI(LightningCLI):
         if self.config["preset"]:
             given = self._with_preset(parser, given, self.config["preset"])
         if asked:
-            super().parse_arguments(parser, [*given, *asked])
+            super().parse_arguments(parser, [*given, "--preset=null", *asked])
         self.config["preset"] = None
 
     def _with_preset(self, parser: LightningArgumentParser, given: list[str], name: str) -> list[str]:

@@ -77,7 +77,7 @@ HOLDS += "print('held', flush=True); time.sleep(60)"
 
 
 def test_a_killed_run_is_not_said_to_train(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{"starts": [{"command": ["lit-gans", "fit"]}]}')
+    (tmp_path / "run.json").write_text('{"starts": [{"command": ["lit-gans", "fit"], "ended": null}]}')
     holder = subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path / LOCK)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     assert state_of(tmp_path).word == "training"
@@ -87,7 +87,9 @@ def test_a_killed_run_is_not_said_to_train(tmp_path: Path) -> None:
     assert "as a killed process does" in write_page(tmp_path).read_text()
 
 
-@pytest.mark.parametrize("text", ["", '{"starts": []}', '{"starts": [{"ended": 3}]}', '{"starts": [{"ended": {}}]}'])
+@pytest.mark.parametrize(
+    "text", ['{"starts": [{}]}', "", '{"starts": []}', '{"starts": [{"ended": 3}]}', '{"starts": [{"ended": {}}]}']
+)
 def test_a_run_whose_record_says_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     assert state_of(tmp_path).word == "unknown"
