@@ -21,6 +21,7 @@ Trains what a config describes, into a run folder. The options that are used mos
   --data.init_args.NAME=VALUE    of the data: path, batch_size (of all processes), num_workers, ...
   --trainer.NAME=VALUE           of Lightning's trainer: devices, accelerator, precision, num_nodes, ...
   --CALLBACK.NAME=VALUE          --evaluate.every_kimg=20, --checkpoint.every_kimg=50, --ema.half_life_kimg=20, ...
+  --CALLBACK=off                 --evaluate=off, --image_grid=off
   --run_folder FOLDER            default: runs/<config's folder>-<config's name>
   --stages FILE FILE ...         several configs, each trained when the one before is finished; goes on where it stopped
   --ckpt_path last               continues the run exactly where it stopped; auto: or starts it; or a .ckpt file
@@ -40,6 +41,7 @@ Examples:
   lit-gans fit --config experiments/cgan/digits.yaml
   lit-gans fit --config experiments/dcgan/celeba64.yaml --data.init_args.path=/path/to/images --trainer.devices=2
   lit-gans fit --config experiments/cgan/digits.yaml --ckpt_path=last
+  lit-gans fit --config stylegan2/photos --data.init_args.path=/path/to/photographs
 """
 
 
@@ -107,20 +109,13 @@ def _stopped(cli: "FitCLI") -> int:
 
 def _say_where(run: Path, game: "Game") -> None:
     """The last lines: what there is to look at."""
-    from lit_gans.adversarial.capabilities import Captioned, Samples, Translates, can
+    from lit_gans.runs.uses import commands
 
     for what, name in (("grid", "samples/latest.png"), ("metrics", "metrics.jsonl"), ("page", "index.html")):
         if (run / name).is_file():
             print(f"{what:<12}{run / name}")
-    if can(game, Captioned):
-        print(f"{'sample':<12}lit-gans sample {run} --text 'WHAT TO DRAW' --seeds 0-7 --output {run / 'out'}")
-    elif can(game, Samples):
-        print(f"{'sample':<12}lit-gans sample {run} --seeds 0-63 --output {run / 'out'}")
-    elif can(game, Translates):
-        print(f"{'translate':<12}lit-gans translate {run} PICTURES --output {run / 'out'}")
-    else:
-        return  # it makes nothing to be looked at or measured
-    print(f"{'evaluate':<12}lit-gans evaluate {run}")
+    for what, command in commands(run, game).items():
+        print(f"{what:<12}{command}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlparse
@@ -10,6 +13,8 @@ import torch
 
 from lit_gans.base.cache import cache_folder
 from lit_gans.base.processes import first_on_rank_zero
+
+PATIENCE_S = 20  # with a server that does not answer, or no longer
 
 
 def weights_file(
@@ -48,10 +53,22 @@ def _downloaded(url: str, what: str, name: str, sha256_prefix: str | None, hint:
     path = cache_folder() / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_prefix, progress=False)
+        with _patience():
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_prefix, progress=False)
     except (URLError, OSError, RuntimeError) as error:
         raise ConnectionError(
             f"{what}'s weights are not at {path} and could not be downloaded ({error}): fetch {url} elsewhere and put "
             f"the file there{', ' + hint if hint else ''}"
         ) from error
     return path
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Inside, sockets give up after `PATIENCE_S`: of themselves they wait for minutes where a firewall is silent."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(before or PATIENCE_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

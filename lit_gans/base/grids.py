@@ -50,6 +50,14 @@ def spread(total: int, count: int) -> Tensor:
     """int64 [min(count, total)]: numbers below `total`, evenly spread from the first to the last."""
     return torch.linspace(0, total - 1, min(count, total), dtype=torch.float64).round().long()
 
+
+def columns_of(cells: int) -> int:
+    """How many cells make a row: without a gap where two rows of width and height let it, as 4 of 8 and 3 of 6."""
+    square = math.ceil(math.sqrt(cells))
+    whole = (c for c in range(square, cells + 1) if cells % c == 0 and c <= 2 * (cells // c))
+    return next(whole, square)
+
+
 READABLE_CELL_PX, READABLE_WIDTH_PX, LINE_PX = 64, 1600, 2
 
 

@@ -10,6 +10,7 @@ from lit_gans.callbacks.evaluate_translation import EvaluateTranslation
 from lit_gans.callbacks.fade_in import FadeIn
 from lit_gans.callbacks.health import DivergenceError, Health
 from lit_gans.callbacks.image_grid import ImageGrid
+from lit_gans.callbacks.page import Page
 from lit_gans.callbacks.progress import Progress
 from lit_gans.callbacks.report import Report
 from lit_gans.callbacks.separability import Separability
@@ -27,6 +28,7 @@ __all__ = [
     "FadeIn",
     "Health",
     "ImageGrid",
+    "Page",
     "Progress",
     "Report",
     "Separability",

@@ -2,15 +2,16 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lit_gans.adversarial import Game
-from lit_gans.adversarial.capabilities import Previews, Samples, can
+from lit_gans.adversarial.capabilities import FromLatents, Previews, Samples, can
 from lit_gans.adversarial.checks import say
-from lit_gans.adversarial.preview import draw_grid
+from lit_gans.adversarial.preview import draw_grid, draw_walks
 from lit_gans.base.files import replacing
 from lit_gans.base.grids import grid_shape, readable_grid, spread
 from lit_gans.base.images import save_png
@@ -29,8 +30,9 @@ class ImageGrid(EveryKimg):
     at most 20 classes evenly chosen (`rows` is not used). Drawn by rank 0 from averaged weights. Small images are
     enlarged without smoothing; of large ones only so many rows and columns are drawn that a side stays below 7,680
     pixels. A translator shows what it makes of the same pictures of the data each time; of a game without a preview
-    nothing is drawn, and that is said. `film`: when training ends
-    or is stopped, also `film.gif` of all of them, of 150 frames at most and 640 pixels.
+    nothing is drawn, and that is said. `walks`: of what draws from latents, so many rows of `columns` steps from one
+    seed to another to `walks.png`. `film`: when training ends or is stopped, also `film.gif` of all of them, of 150
+    frames at most and 640 pixels.
 
     Raises:
         ValueError: no column or no row.
@@ -44,12 +46,15 @@ class ImageGrid(EveryKimg):
         psi: float = 1.0,
         at_start: bool = True,
         film: bool = False,
+        walks: int = 0,
     ) -> None:
         super().__init__(every_kimg, at_start=at_start)
         self._shown = True
         if columns < 1 or rows < 1:
             raise ValueError(f"a grid of {rows} rows and {columns} columns has no image: give 1 or more of both")
-        self.columns, self.rows, self.psi, self.film = columns, rows, psi, film
+        if walks < 0:
+            raise ValueError(f"image_grid.walks is {walks}: give so many rows of walks, 0 for none")
+        self.columns, self.rows, self.psi, self.film, self.walks = columns, rows, psi, film, walks
 
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         self._shown = can(pl_module, Previews) or can(pl_module, Samples)
@@ -73,6 +78,13 @@ class ImageGrid(EveryKimg):
         with replacing(path.with_name("latest.png")) as latest:
             shutil.copyfile(path, latest)
         record_image(trainer, "fakes", path)
+        if self.walks and can(game, FromLatents) and can(game, Samples):
+            self._save_walks(trainer, game)
+
+    def _save_walks(self, trainer: Trainer, game: Any) -> None:
+        rows, columns = grid_shape(self.walks, self.columns, num_classes=0, resolution=game.resolution)
+        images = draw_walks(game, game.resolution, rows, columns, psi=self.psi)
+        record_image(trainer, "walks", save_png(readable_grid(images, columns), _samples(trainer) / "walks.png"))
 
     def teardown(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if self.every_kimg and self.film and trainer.is_global_zero:

@@ -8,8 +8,12 @@ import torch
 from lightning.pytorch import Trainer
 
 from lit_gans.adversarial import Game
+from lit_gans.adversarial.checks import say
+from lit_gans.base.progress import clock
 from lit_gans.callbacks.clock import EveryKimg, synchronize
 from lit_gans.runs.records import record
+
+PROBE_S = 60.0
 
 
 class Throughput(EveryKimg):
@@ -25,10 +29,14 @@ class Throughput(EveryKimg):
       process's largest resident size so far.
 
     The device is waited for at ticks only.
+
+    After `PROBE_S` seconds of training a line says how fast it is, when training will end and what memory it took.
     """
 
     def __init__(self, every_kimg: float = 4.0) -> None:
         super().__init__(every_kimg)
+        self._probe: tuple[float, float, int] | None = None  # when the first batch ended, spent and images by then
+        self._probed = False
         self._batch_ended = 0.0  # when, and how much scheduled work had been done by then
         self._spent_at_end = 0.0
         self._waited = 0.0
@@ -36,6 +44,7 @@ class Throughput(EveryKimg):
     def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         super().on_train_start(trainer, pl_module)
         self._callbacks = [c for c in trainer.callbacks if isinstance(c, EveryKimg)]
+        self._probe, self._probed = None, self.every_kimg == 0
         self._restart(pl_module)
 
     def _restart(self, game: Game) -> None:
@@ -55,7 +64,29 @@ class Throughput(EveryKimg):
         self, trainer: Trainer, pl_module: Game, outputs: Any, batch: dict[str, Any], batch_idx: int
     ) -> None:
         self._batch_ended, self._spent_at_end = time.perf_counter(), self._spent()
+        if not self._probed:
+            self._look(trainer, pl_module)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def _look(self, trainer: Trainer, game: Game) -> None:
+        """The first batch is left out: it makes things ready."""
+        if self._probe is None:
+            self._probe = self._batch_ended, self._spent_at_end, game.images_seen
+            return
+        began, spent, images = self._probe
+        if self._batch_ended - began < PROBE_S:
+            return
+        self._probed = True
+        synchronize(game.device)
+        seconds = max(time.perf_counter() - began - (self._spent() - spent), 1e-9)
+        speed = (game.images_seen - images) / seconds
+        left = max(game.total_kimg * 1000 - game.images_seen, 0) / speed
+        end = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + left))
+        say(
+            trainer,
+            f"after a minute: {speed:.3g} images/s; the {game.total_kimg:g} kimg end in about {clock(left)}, at {end}, "
+            f"without what grids and evaluations take; peak memory {peak_memory_mib(game.device) / 1024:.2f} GiB",
+        )
 
     def act(self, trainer: Trainer, game: Game) -> None:
         synchronize(game.device)

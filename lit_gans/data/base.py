@@ -87,6 +87,13 @@ class ImageData(LightningDataModule, ABC):
             counts=counts if len(counts) == len(classes) else (), framing=f"{self.resolution} x {self.resolution}",
         )  # fmt: skip
 
+    def glance(self) -> tuple[int, int]:
+        """(pictures to train on, median of their shorter sides in px), before all are read; zeros where it is costly.
+
+        For presets; pictures that cannot be read still count.
+        """
+        return 0, 0
+
     def fingerprint(self, split: str = "train") -> str:
         """16 hex digits of content, split, resolution and transform: the key under which statistics may be kept."""
         key = (split, self.resolution)

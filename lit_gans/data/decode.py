@@ -102,7 +102,8 @@ class Framing:
     """How a picture becomes resolution x resolution; all scaling is Pillow's Lanczos, which averages when it shrinks.
 
     `resize`: "crop" cuts the largest square from the middle, "stretch" ignores the aspect ratio, "fit" adds black
-    margins, "none" wants the right size from the start. `crop_px` first cuts that square from the middle.
+    margins, "none" wants the right size from the start. `crop_px` first cuts that square from the middle. Pictures
+    whose shorter side is below `min_px` are not used.
     """
 
     resolution: int
@@ -110,6 +111,7 @@ class Framing:
     resize: str = "crop"
     crop_px: int | None = None
     max_pixels: int = MAX_PIXELS
+    min_px: int = 0
 
     def check(self, file: BinaryIO) -> Header:
         """What the header says, which alone is read. One of UNREADABLE where the picture cannot be used."""
@@ -137,6 +139,8 @@ class Framing:
 
     def _check_size(self, size: tuple[int, int]) -> None:
         wanted = (self.resolution, self.resolution)
+        if min(size) < self.min_px:
+            raise ValueError(f"is {size[0]} x {size[1]}, smaller than min_px {self.min_px}")
         if self.crop_px is not None:
             if min(size) < self.crop_px:
                 raise ValueError(f"is {size[0]} x {size[1]}, smaller than crop_px {self.crop_px}")

@@ -100,7 +100,7 @@ def told_left(sources: Sequence[Source], survey: Survey, *, known: Sequence[str]
         own = source.told_left(known=known) + ([f"hidden: {_some(sorted(source.hidden))}"] if source.hidden else [])
         own += source.told_links()
         parts += [f"{', '.join(own)}" + (f" in {source.path.name}" if len(sources) > 1 else "")] if own else []
-    parts += [f"{survey.unreadable} that cannot be read"] if survey.unreadable else []
+    parts += [f"{survey.unreadable} that cannot be used"] if survey.unreadable else []
     parts += [f"{survey.pages} further pages of {survey.paged} files"] if survey.pages else []
     return ", ".join(parts)
 

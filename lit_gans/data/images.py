@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from lit_gans.base.grids import spread
 from lit_gans.data.base import ImageData
 from lit_gans.data.checks import _one_of
 from lit_gans.data.decode import MAX_PIXELS, RESIZES, UNREADABLE, Framing, Header, open_picture
@@ -34,7 +36,7 @@ from lit_gans.data.remote import fetched_file, user_place
 from lit_gans.data.sets import ImageSet
 from lit_gans.data.sources import Source, open_source
 
-_NAMED = 5
+_NAMED, _GLANCED = 5, 64
 
 
 class FileSet(ImageSet):
@@ -136,7 +138,8 @@ class Images(ImageData):
     Before training starts all files are checked, and where all pictures decoded take less than `cache_mb` they stay in
     memory. `on_error` "fail" names the files that cannot be read, "skip" leaves them out (every file is decoded once to
     know which, so that the order of training is certain). Nothing is extracted, and a picture of more than `max_pixels`
-    is not decoded. Links that lead out of the folder, or to folders, are followed with `follow_links` alone.
+    is not decoded; one whose shorter side is below `min_px` counts as one that cannot be used. Links that lead out of
+    the folder, or to folders, are followed with `follow_links` alone.
     """
 
     def __init__(
@@ -152,6 +155,7 @@ class Images(ImageData):
         cache_mb: int = 1024,
         max_pixels: int = MAX_PIXELS,
         follow_links: bool = False,
+        min_px: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -164,7 +168,7 @@ class Images(ImageData):
         self.path, self.test_path = user_place(path), None if test_path is None else user_place(test_path)
         self.channels, self.labels, self.resize, self.crop_px = channels, labels, resize, crop_px
         self.on_error, self.cache_mb, self.max_pixels = on_error, cache_mb, max_pixels
-        self.follow_links = follow_links
+        self.follow_links, self.min_px = follow_links, min_px
         self._sources: dict[Path | str, Source] = {}
         self._labels: dict[Path | str, Labels | None] = {}
 
@@ -195,8 +199,16 @@ class Images(ImageData):
         path = self.location(split)
         source = self._source(path)
         names = self.select(source.names, split)
-        framing = Framing(self.resolution, self.channels, self.resize, self.crop_px, self.max_pixels)
+        framing = Framing(self.resolution, self.channels, self.resize, self.crop_px, self.max_pixels, self.min_px)
         return self._checked(FileSet(source, names, self._numbers(split, names), framing))
+
+    def glance(self) -> tuple[int, int]:
+        source = open_source(self.location(self.train_split), follow_links=self.follow_links)
+        names, sides = self.select(source.names, self.train_split), []
+        for i in spread(len(names), _GLANCED).tolist():
+            with suppress(*UNREADABLE), source.open(names[i]) as file:
+                sides.append(min(open_picture(file, self.max_pixels).size))
+        return len(names), sorted(sides)[len(sides) // 2] if sides else 0
 
     def describe(self, split: str | None = None) -> Description:
         split = split or self.train_split
@@ -254,7 +266,7 @@ class Images(ImageData):
             return files
         first = "; ".join(f"{files.names[i]}: {failed[i]}" for i in list(failed)[:_NAMED])
         more = f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-        found = f"{len(failed)} of {len(files)} files in {files.source.path} cannot be read: {first}{more}"
+        found = f"{len(failed)} of {len(files)} files in {files.source.path} cannot be used: {first}{more}"
         if self.on_error == "fail" or len(failed) == len(files):
             raise ValueError(f"{found}. Mend or remove them" + ", or use on_error='skip'" * (self.on_error == "fail"))
         rank_zero_warn(f"{found}. They are left out")

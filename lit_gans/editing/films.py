@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_gans.adversarial.capabilities import FromLatents, HasStyles, Transforms
+from lit_gans.base.grids import columns_of
 from lit_gans.base.interpolation import arc, lerp
 from lit_gans.editing.sampling import rows_of
 from lit_gans.editing.styles import draw_latents, draw_styles, styles_of
@@ -40,7 +41,7 @@ def film(
         groups, rows = groups[:1], [(classes or [seeds[0] % model.num_classes])[0] if model.num_classes else None]
     else:
         rows = rows_of(model, classes)
-    columns = len(groups) if model.num_classes else math.ceil(math.sqrt(len(groups)))
+    columns = len(groups) if model.num_classes else columns_of(len(groups))
     if space == "w":
         cells = [style_loop(model, g, frames=frames, label=row, psi=psi, ema=ema) for row in rows for g in groups]
         return draw_styles(model, torch.stack(cells, 1).flatten(0, 1), ema=ema, batch_size=batch_size), columns
@@ -77,7 +78,7 @@ def moving_film(
     rows = rows_of(model, classes) if grid else [None if classes is None else classes[0]]
     seeds = seeds if grid else seeds[:1]
     ws = torch.cat([styles_of(model, seeds, label=row, psi=psi, ema=ema) for row in rows])
-    columns = len(seeds) if len(rows) > 1 else math.ceil(math.sqrt(len(ws)))
+    columns = len(seeds) if len(rows) > 1 else columns_of(len(ws))
     turns = [MOVES[move](2 * math.pi * i / frames).inverse() for i in range(frames)]
     drawn = [draw_styles(model, ws, transform=turn, ema=ema, batch_size=batch_size) for turn in turns]
     return torch.cat(drawn), columns

@@ -14,6 +14,7 @@ from lit_gans.metrics.protocol import NOT_COMPARED, differing
 from lit_gans.runs.comparison import Column, Comparison, badge, earlier_best, furthest_kimg, heading, plain_text
 from lit_gans.runs.pages import picture, svg, write_html
 from lit_gans.runs.results import Target
+from lit_gans.runs.state import state_of
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#222222")  # after Okabe and Ito
 MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖"}  # in a plot, and in text
@@ -165,5 +166,6 @@ def _runs(comparison: Comparison, mark: Mark) -> list[list[Any]]:
         last = row.starts[-1] if row.starts else {}
         kimg, hours = row.clock[-1] if row.clock else (None, None)
         told = [row.path, row.config.get("model.class_path"), kimg and f"{kimg:.10g}", hours and f"{hours:.3g}"]
-        rows.append([mark(row.label), *told, len(row.starts) or None, *(last.get(key) for key in STARTED)])
+        told += [len(row.starts) or None, state_of(row.folder).word if row.starts and row.folder else None]
+        rows.append([mark(row.label), *told, *(last.get(key) for key in STARTED)])
     return rows

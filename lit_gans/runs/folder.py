@@ -148,6 +148,22 @@ def _lock(path: Path) -> int | None:
     return file
 
 
+def is_taken(run: Path) -> bool:
+    """Whether another process holds the run folder now. False where the system has no locks.
+
+    A process that asks it of a folder of its own loses its lock.
+    """
+    path = run / LOCK
+    if sys.platform == "win32" or not path.is_file():
+        return False
+    try:
+        with path.open("r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
+
+
 # ---- links -----------------------------------------------------------------------------------------------------------
 
 

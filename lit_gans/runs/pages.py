@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from lit_gans.base.files import lasting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MOST_PX, READABLE_PX, LOSSLESS_BYTES = 1024, 512, 200_000
 
 
 def write_html(path: Path, template: str, **values: Any) -> Path:
@@ -34,14 +37,32 @@ def svg(figure: Figure, name: str) -> Markup:
 
 
 def picture(path: Path) -> str | None:
-    """A PNG as data of a page, at most 1024 px wide or high; None where there is none that can be read."""
+    """A PNG as data of a page, at most 1024 px wide or high; None where there is none that can be read.
+
+    A small one is enlarged by a whole factor, without smoothing.
+    """
+    try:
+        return _picture(path, path.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=64)  # a page that is written again and again shows most of them again
+def _picture(path: Path, changed_ns: int) -> str | None:
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            image.thumbnail((1024, 1024))
-            buffer = io.BytesIO()
-            image.save(buffer, "png")
+            large = max(image.size) > MOST_PX
+            image.thumbnail((MOST_PX, MOST_PX))
+            factor = max(READABLE_PX // max(image.size), 1)
+            buffer, photograph = io.BytesIO(), large or path.stat().st_size > LOSSLESS_BYTES
+            if photograph:
+                image.convert("RGB").save(buffer, "jpeg", quality=88)
+            else:
+                size = (image.width * factor, image.height * factor)
+                image.resize(size, Image.Resampling.NEAREST).save(buffer, "png")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    kind = "jpeg" if photograph else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()

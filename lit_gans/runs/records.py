@@ -70,15 +70,20 @@ def record_start(trainer: pl.Trainer, config: str, command: list[str]) -> None:
     """config.yaml and run.json; a resumed run adds its own line to run.json's history."""
     run = Path(trainer.default_root_dir)
     _write_text(run / "config.yaml", config)
-    _write_starts(run, [*_starts_of(run), describe(trainer, command)])
+    _write_starts(run, [*_starts_of(run), {**describe(trainer, command), "ended": None}])
 
 
 def record_networks(trainer: pl.Trainer, game: Game) -> None:
     """Adds to this start's line the networks that the game looks through, which by now have their weights (rank 0)."""
-    run, networks = Path(trainer.default_root_dir), game.frozen_networks()
+    networks = game.frozen_networks()
     if networks and trainer.is_global_zero:
-        *before, now = _starts_of(run)
-        _write_starts(run, [*before, {**now, "networks": networks}])
+        add_to_start(Path(trainer.default_root_dir), networks=networks)
+
+
+def add_to_start(run: Path, **facts: Any) -> None:
+    """Adds to the line of the last start in run.json."""
+    *before, now = _starts_of(run) or [{}]
+    _write_starts(run, [*before, {**now, **facts}])
 
 
 def _starts_of(run: Path) -> list[dict[str, Any]]:

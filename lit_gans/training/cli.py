@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_gans import callbacks
 from lit_gans.adversarial import Game
@@ -36,8 +38,11 @@ from lit_gans.runs.configs import differences, experiment_name, find_config, wit
 from lit_gans.runs.loggers import LoggerName, build_logger, close, over_kimg
 from lit_gans.runs.records import record_networks, record_start
 from lit_gans.runs.report import write_page
+from lit_gans.runs.state import record_end
+from lit_gans.runs.uses import commands
 from lit_gans.runs.vocabulary import share_vocabulary
-from lit_gans.training.options import check_arguments, check_finite, check_trainer
+from lit_gans.training import presets
+from lit_gans.training.options import check_arguments, check_finite, check_trainer, with_switches
 from lit_gans.training.place import TOLD, Place, as_process_zero_says, likely_folder, place_of, take
 
 # In the order of their work after a batch; each is configured by its name, as in --ema.half_life_kimg=20.
@@ -53,8 +58,16 @@ CALLBACKS = {
     "evaluate_translation": callbacks.EvaluateTranslation,
     "separability": callbacks.Separability,
     "checkpoint": callbacks.Checkpoint,
+    "page": callbacks.Page,
     "progress": callbacks.Progress,
 }
+SWITCHES = {
+    name: key
+    for name, callback in CALLBACKS.items()
+    for key in ("every_kimg", "interval")
+    if key in inspect.signature(callback).parameters
+}
+"""What `--evaluate=off` sets to 0."""
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # the image clock ends training, and the stream of batches is endless
     "limit_val_batches": 0,
@@ -129,6 +142,9 @@ class FitCLI(LightningCLI):
             "--logger", type=LoggerName | None, help="where curves and grids go; default wandb, or trainer.logger"
         )
         parser.add_argument(
+            "--preset", type=str | None, help="import path of a function that computes settings, as stylegan2/auto has"
+        )
+        parser.add_argument(
             "--float32_matmul_precision", default="high", choices=["highest", "high", "medium"],
             help="'high' lets GPUs multiply float32 in TF32; 'highest' does not",
         )  # fmt: skip
@@ -137,6 +153,32 @@ class FitCLI(LightningCLI):
         parser.set_defaults({"adaptive_augmentation.interval": 0})  # most models have no augmentation
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """With what the preset computes, if there is one. The config then has its values, and no preset."""
+        asked = [word for word in args if word.startswith("--print_config")]
+        given = [word for word in args if word not in asked]
+        super().parse_arguments(parser, given)
+        if self.config["preset"]:
+            given = self._with_preset(parser, given, self.config["preset"])
+        if asked:
+            super().parse_arguments(parser, [*given, "--preset=null", *asked])
+        self.config["preset"] = None
+
+    def _with_preset(self, parser: LightningArgumentParser, given: list[str], name: str) -> list[str]:
+        """The arguments, and what is computed, of the resolution that is given or computed; a resume has its run's."""
+        preset, checkpoint = presets.preset_of(name), self._place().checkpoint
+        counted, options = presets.counted_in(self.config.as_dict()), given
+        for _ in range(2):  # the first may compute a resolution, of which the second computes all others
+            facts = presets.facts_of(self.config.as_dict(), counted)
+            values = preset(facts)
+            if checkpoint is not None:
+                values = presets.recorded(checkpoint, list(values))
+            options = presets.with_options(given, presets.as_options(values), name=name)
+            super().parse_arguments(parser, options)
+        of = f"{facts}" if checkpoint is None else f"the run of {checkpoint}"
+        presets.say_computed(name, values, self.config.as_dict(), of=of)
+        return options
 
     def instantiate_classes(self) -> None:
         """With the errors of constructors as they were raised; the parser tells them among types that it tried."""
@@ -229,7 +271,7 @@ def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
     load_added()
     see_working_folder()
     check_arguments(argv)
-    found = _with_shipped_configs(argv)
+    found = with_switches(_with_shipped_configs(argv), SWITCHES)
     sys.path += [str(Path(config).resolve().parent) for config in _config_values(found)]  # a model's file beside it
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*treespec.*|.*intended to run from within Python.*")
@@ -270,17 +312,25 @@ def _train(cli: FitCLI, argv: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*treespec.*|.*does not have many workers.*|.*pre-optimization state.*")
         warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # networks that are frozen
+        ended, why = "failed", ""
         try:
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+            ended = "finished"
+        except (SIGTERMException, KeyboardInterrupt):
+            ended = "stopped"
+            raise
+        except Exception as error:
+            why = told(error)
+            raise
         finally:
             if trainer.is_global_zero:
-                _finish(cli)
+                _finish(cli, ended, why)
 
 
-def _finish(cli: FitCLI) -> None:
+def _finish(cli: FitCLI, ended: str, why: str) -> None:
     """The page, and the loggers' last words; where the disk refuses them they do not hide what ended training."""
     try:
-        write_page(cli.run)
+        write_page(cli.run, state=record_end(cli.run, ended, why), commands=commands(cli.run, cli.model))
     except OSError as error:
         warnings.warn(f"{cli.run / 'index.html'} was not written: {told(error)}", stacklevel=2)
     for each in cli.trainer.loggers:

@@ -35,6 +35,23 @@ INSTEAD = {
 STRATEGIES = ("fsdp", "deepspeed", "ddp_spawn", "ddp_fork", "ddp_notebook", "dp", "xla", "fsdp2", "model_parallel")
 
 
+OFF = ("off", "null", "none", "false")
+
+
+def with_switches(argv: Sequence[str], switches: Mapping[str, str]) -> list[str]:
+    """argv with `--evaluate=off` (or null, none, false) as --evaluate.every_kimg=0; `switches`: the key by name."""
+    found, words = [], iter(argv)
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in switches:
+            value = value if equals else next(words, "")
+            if value.lower() not in OFF:
+                raise ValueError(f"--{name}={value}: give off, or what is to be set, as --{name}.{switches[name]}=20")
+            word = f"--{name}.{switches[name]}=0"
+        found.append(word)
+    return found
+
+
 def check_trainer(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """ValueError for an option of the trainer that differs from its default and could not be honoured."""
     for name, instead in INSTEAD.items():

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from lit_gans.adversarial import Game
-from lit_gans.adversarial.preview import draw
-from lit_gans.base.grids import layout, readable_grid, spread
+from lit_gans.adversarial.preview import draw, draw_walks
+from lit_gans.base.grids import columns_of, layout, readable_grid, spread
 from lit_gans.base.images import save_png
 from lit_gans.callbacks.image_grid import ImageGrid, real_rows, save_growth
 from lit_gans.data import Digits, TensorSet
@@ -42,6 +42,22 @@ def test_conditional_rows_are_classes(tmp_path: Path) -> None:
     expected = draw(gan, torch.tensor([2]), labels=torch.tensor([7]))[0, 0]
     assert torch.equal(picture[7 * 66 : 7 * 66 + 64 : 8, 2 * 66 : 2 * 66 + 64 : 8], expected)
     assert picture[64:66].unique().tolist() == [128]
+
+
+def test_walks_begin_and_end_at_images_of_seeds(tmp_path: Path) -> None:
+    gan = tiny_cgan(total_kimg=0.016)
+    fit(tmp_path, gan, ImageGrid(0.016, columns=5, at_start=False, walks=3))
+    assert size(tmp_path / "samples" / "walks.png") == (5 * 66 - 2, 3 * 66 - 2)
+    steps = draw_walks(gan, 8, 3, 5).unflatten(0, (3, 5))
+    ends = draw(gan, torch.tensor([2, 3]), labels=torch.tensor([1, 1]))
+    assert (steps[1, [0, -1]].int() - ends.int()).abs().max() <= 1
+    assert not torch.equal(steps[1, 0], steps[1, 2])
+    with pytest.raises(ValueError, match="image_grid.walks is -1"):
+        ImageGrid(1, walks=-1)
+
+
+def test_columns_leave_no_gap_where_they_can() -> None:
+    assert [columns_of(n) for n in (1, 2, 3, 4, 6, 7, 8, 9, 12, 18, 64)] == [1, 2, 2, 2, 3, 3, 4, 3, 4, 6, 8]
 
 
 def test_layout() -> None:

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from lit_gans.adversarial import GAN
+from lit_gans.callbacks import throughput
 from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.callbacks.throughput import Throughput, peak_memory_mib
 from lit_gans.data import Digits
@@ -54,6 +55,17 @@ def test_waiting_for_data_is_seen(tmp_path: Path) -> None:
     trainer.fit(tiny_gan(total_kimg=0.16), SlowDigits(batch_size=16, resolution=8))
     (line,) = lines(tmp_path)
     assert line["data_wait_share"] > 0.5
+
+
+def test_after_a_minute_the_end_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path / "a", tiny_gan(total_kimg=0.064), Throughput(0.064))
+    assert "images/s" not in capsys.readouterr().err  # it did not last a minute
+    monkeypatch.setattr(throughput, "PROBE_S", 0)
+    fit(tmp_path / "b", tiny_gan(total_kimg=0.064), Throughput(0.064))
+    said = capsys.readouterr().err
+    assert said.count("after a minute: ") == 1 and "the 0.064 kimg end in about 0:00:" in said and "GiB" in said
 
 
 def test_resident_memory_is_plausible() -> None:

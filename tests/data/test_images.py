@@ -194,7 +194,7 @@ def test_encrypted_members_and_links_in_a_zip_are_refused(tmp_path: Path) -> Non
 
 def test_a_member_that_is_not_what_its_directory_says_is_named(tmp_path: Path) -> None:
     path = altered(packed(tmp_path / "set.zip", LABELLED), size=20)
-    with pytest.raises(ValueError, match="1 of 3 files in .* cannot be read: 00000/img0.png: .*on_error='skip'"):
+    with pytest.raises(ValueError, match="1 of 3 files in .* cannot be used: 00000/img0.png: .*on_error='skip'"):
         data(path).setup()
 
 
@@ -232,7 +232,7 @@ def spoiled(count: int = 2) -> dict[str, bytes]:
 def test_unreadable_files_are_named_before_training(tmp_path: Path, make) -> None:
     path = make(tmp_path / "set.zip", {"a.png": png(1), "b.png": b"no picture", "c.jpg": b""})
     for cache_mb in (0, 1):
-        with pytest.raises(ValueError, match="2 of 3 files in .*set.zip cannot be read: b.png: .*; c.jpg: .*'skip'"):
+        with pytest.raises(ValueError, match="2 of 3 files in .*set.zip cannot be used: b.png: .*; c.jpg: .*'skip'"):
             data(path, cache_mb=cache_mb).setup()
 
 
@@ -248,7 +248,7 @@ def test_a_file_that_breaks_off_is_named_when_it_is_read(tmp_path: Path) -> None
 @pytest.mark.parametrize("cache_mb", [0, 1])
 def test_skip_leaves_files_out_with_a_warning_and_keeps_the_order_certain(tmp_path: Path, cache_mb: int) -> None:
     images = data(folder(tmp_path, spoiled()), on_error="skip", cache_mb=cache_mb)
-    with pytest.warns(UserWarning, match="2 of 6 files in .* cannot be read: 1.png: .*; 2.png: .*They are left out"):
+    with pytest.warns(UserWarning, match="2 of 6 files in .* cannot be used: 1.png: .*; 2.png: .*They are left out"):
         images.setup()
     assert values(images) == [0, 3, 4, 5]
     stream = Stream(images.dataset(), 4)

@@ -1,5 +1,7 @@
 import os
 import pickle
+import socket
+import time
 import zipfile
 from pathlib import Path
 from urllib.error import URLError
@@ -8,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from lit_gans.base import download
 from lit_gans.base.download import weights_file
 from lit_gans.official.weights import read_published
 
@@ -148,3 +151,14 @@ def test_an_archive_that_swells_is_refused_before_it_is_unpacked(tmp_path: Path)
     assert (tmp_path / "bomb.pt").stat().st_size < 100_000
     with pytest.raises(ValueError, match="makes more bytes of tensors than it has"):
         read_published(tmp_path / "bomb.pt")
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a limit of its own, a connection that a firewall swallows takes minutes to fail."""
+    monkeypatch.setenv("LIT_GANS_CACHE", str(tmp_path))
+    monkeypatch.setattr(download, "PATIENCE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url, began = f"http://127.0.0.1:{silent.getsockname()[1]}/weights.pth", time.monotonic()
+        with pytest.raises(ConnectionError, match=r"could not be downloaded \(.*timed out"):
+            weights_file(url)
+    assert time.monotonic() - began < 10 and socket.getdefaulttimeout() is None
