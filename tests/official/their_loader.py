@@ -1,7 +1,7 @@
 """A process of the official code's, which knows nothing of lit_gans: written from the description of its pickles.
 
-`python their_loader.py FILE OUTPUT` opens the file with `pickle.load` alone, and does to its networks what the official
-code and the tools built on it do. It saves images and logits by name.
+`python their_loader.py FOLDER FILE...` opens each file with `pickle.load` alone, and does to its networks what the
+official code and the tools built on it do. It saves images and logits by name, in FOLDER.
 """
 
 import copy
@@ -10,6 +10,7 @@ import pickle
 import sys
 import types
 import uuid
+from pathlib import Path
 
 import torch
 
@@ -149,4 +150,5 @@ def main(path, output):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for path in map(Path, sys.argv[2:]):
+        main(path, Path(sys.argv[1]) / f"{path.name}.pt")
