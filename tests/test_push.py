@@ -17,6 +17,7 @@ from lit_gans.papers import DCGAN
 from lit_gans.papers.stylegan2 import Generator
 from lit_gans.push import main
 from lit_gans.runs.pretrained import from_pretrained, save_pretrained
+from lit_gans.runs.sharing import _use
 from tests.test_compare import PROTOCOL
 
 
@@ -76,6 +77,11 @@ def test_a_runs_card_has_its_numbers_with_their_protocols(tmp_path: Path, monkey
     (result,) = model["results"]
     assert model["name"] == "cats" and result["dataset"] == {"name": "Folder cats", "type": "folder-cats"}
     assert [metric["value"] for metric in result["metrics"]] == [8.0]  # the other is of other weights
+
+
+def test_translators_are_used_by_their_own_verb() -> None:
+    lines = _use({"class_path": "mine.Model"}, "me/maps", "image-to-image")
+    assert "lit-gans translate maps photos --output out --trust mine" in lines
 
 
 def test_what_is_asked_of_the_hub(

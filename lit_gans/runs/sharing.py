@@ -97,12 +97,11 @@ def _data_name(row: Target) -> str:
 def _use(config: dict[str, Any], repo: str, task: str) -> list[str]:
     package = config["class_path"].partition(".")[0]
     python, command = ("", "") if package == "lit_gans" else (f', trust="{package}"', f" --trust {package}")
-    verb = f"translate {repo.partition('/')[2]} --input photos" if task == "image-to-image" else "sample"
-    if verb == "sample":
-        verb += f" {repo.partition('/')[2]} --seeds 0-63"
+    name = repo.partition("/")[2]
+    verb = f"translate {name} photos" if task == "image-to-image" else f"sample {name} --seeds 0-63"
     return [
         "## Use", "", "```bash", "pip install 'lit-gans[hub]'",
-        f"hf download {repo} --local-dir {repo.partition('/')[2]}",
+        f"hf download {repo} --local-dir {name}",
         f"lit-gans {verb} --output out{command}", "```", "", "```python",
         "from lit_gans.runs.pretrained import from_pretrained", "",
         f'model = from_pretrained("{repo}"{python})', "```", "",
