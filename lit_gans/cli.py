@@ -15,6 +15,7 @@ VERBS = {
     "compare": "runs side by side, ranked only where they were measured alike",
     "project": "the styles and noise maps whose image is nearest to a picture",
     "convert": "released weights (.pkl) to ours and back, read without running them",
+    "push": "a trained model to the Hugging Face Hub, with a card",
     "prepare": "pictures from anywhere into StyleGAN's zip or memory-mapped shards",
     "list": "papers, data sets and experiments, and what each experiment claims",
     "benchmark": "speed of a config, against a bare loop over the same networks",

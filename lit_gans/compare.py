@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from lit_gans.base.command import run_verb
+from lit_gans.base.files import replacing
 from lit_gans.runs.comparison import Column, Comparison, badge, comparison_of, earlier_best, furthest_kimg, heading
+from lit_gans.runs.comparison_table import TABLES
 from lit_gans.runs.results import Target
 
 
 def compare(
-    targets: Sequence[str | Path], *, metrics: Sequence[str] | None = None, output: str | Path | None = None
+    targets: Sequence[str | Path],
+    *,
+    metrics: Sequence[str] | None = None,
+    output: str | Path | None = None,
+    csv: str | Path | None = None,
+    markdown: str | Path | None = None,
+    latex: str | Path | None = None,
 ) -> Comparison:
     """Runs side by side, where only numbers that were measured in the same way are ranked.
 
@@ -20,8 +28,14 @@ def compare(
         targets: run folders, or .jsonl files that `lit-gans evaluate` wrote.
         metrics: only these, ranked by the first; by default all.
         output: HTML file to write: ranking, curves, samples, differences; it needs no other file.
+        csv, markdown, latex: files to write the ranked table to, with the protocol of its numbers; or - to print it
+            in place of the terminal's.
     """
     comparison = comparison_of(targets, metrics=metrics)
+    for kind, path in {"csv": csv, "markdown": markdown, "latex": latex}.items():
+        if path is not None and str(path) != "-":
+            with replacing(path) as unfinished:
+                unfinished.write_text(TABLES[kind](comparison), encoding="utf-8")
     if output is not None:
         from lit_gans.runs.comparison_page import write
 
@@ -33,7 +47,14 @@ def compare(
 
 
 def show(
-    comparison: Comparison, *, json: bool = False, strict: bool = False, output: str | Path | None = None
+    comparison: Comparison,
+    *,
+    json: bool = False,
+    strict: bool = False,
+    output: str | Path | None = None,
+    csv: str | Path | None = None,
+    markdown: str | Path | None = None,
+    latex: str | Path | None = None,
 ) -> int:
     """Prints the comparison; 1 where `strict` and not all could be ranked.
 
@@ -41,8 +62,11 @@ def show(
         json: print JSON instead of a table.
         strict: exit status 1 if protocols differ, so that not all could be ranked.
     """
+    printed = [kind for kind, path in {"csv": csv, "markdown": markdown, "latex": latex}.items() if str(path) == "-"]
     if json:
         print(dumps(comparison.as_dict(), indent=1))
+    elif printed:
+        print("\n".join(TABLES[kind](comparison) for kind in printed), end="")
     else:
         show_table(comparison)
         print(f"page: {output}" if output else "a page with curves and samples: --output compare.html")

@@ -21,7 +21,7 @@ def convert(
     num_labels: int | None = None,
     instances: bool = False,
 ) -> "Certificate":
-    """Released weights as a folder of ours, or such a folder back as the release's file or files.
+    """Released weights as a folder of ours, such a folder back as the release's file or files, or an own model as one.
 
     Ours is the folder of the (averaged) generator, for `lit_gans.runs.pretrained.from_pretrained`, with a folder in it
     for each of the other networks. What has no place in our networks is kept beside them, so that the way back gives
@@ -31,7 +31,8 @@ def convert(
         source: a .pkl file of stylegan2-ada-pytorch, stylegan3, projected-gan (FastGAN's generator or StyleGAN2's, and
             the discriminator) or stylegan-xl, or state dicts of pytorch-CycleGAN-and-pix2pix, pix2pixHD, genforce
             (PGGAN and StyleGAN) and BMSG-GAN: a .pth file, or a folder of `<epoch>_net_<network>.pth`; on the way back,
-            the folder of ours.
+            the folder of ours; or an own run, checkpoint or folder of StyleGAN2, which becomes a pickle that
+            stylegan2-ada-pytorch, stylegan3 and the tools built on them open.
         target: the folder to write; on the way back, the .pkl or .pth file, or a folder for .pth files.
         to: the direction.
         epoch: of a folder of state dicts, which files are taken; on the way back, the epoch of those that are written.
@@ -44,8 +45,9 @@ def convert(
     Raises:
         ValueError, FileNotFoundError: files that are not what they should be, or weights of no network of ours.
     """
-    from lit_gans.runs.conversion import to_official, to_ours
+    from lit_gans.runs.conversion import KEPT, export, to_official, to_ours
     from lit_gans.runs.folder import check_output
+    from lit_gans.runs.load import load_run
 
     source, target = Path(source), Path(target)
     check_output(target)
@@ -60,7 +62,9 @@ def convert(
         raise ValueError("recorded outputs are compared on the way to ours: leave golden out")
     if told:
         raise ValueError("labels are told on the way to ours: leave num_labels out")
-    return to_official(source, target, epoch)
+    if (source / KEPT).is_file() or not source.exists():
+        return to_official(source, target, epoch)
+    return export(load_run(source), source, target)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

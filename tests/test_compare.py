@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 import subprocess
@@ -198,3 +199,49 @@ def test_importing_the_verb_imports_nothing_heavy() -> None:
         "import sys, lit_gans.compare; assert not {'torch', 'numpy', 'matplotlib', 'yaml', 'rich'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def tables_of(tmp_path: Path) -> dict[str, str]:
+    """The three files of a comparison with two protocols, a missing value, and labels that are markup everywhere."""
+    runs = [
+        write_run(tmp_path / "a_b|<i>,", evaluation(1, fid=2.5), evaluation(2, fid=3.0, kid=0.5)),
+        write_run(tmp_path / "c&d", evaluation(2, fid=2.25)),
+        write_run(tmp_path / "e", evaluation(2, {"n_fake": 5000}, fid=1.0)),
+    ]
+    paths = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "markdown", "latex")}
+    options = [word for kind, path in paths.items() for word in (f"--{kind}", str(path))]
+    assert main([*map(str, runs), *options]) == 0
+    return {kind: path.read_text() for kind, path in paths.items()}
+
+
+def test_tables_for_others_keep_ranks_protocols_and_order(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    tables = tables_of(tmp_path)
+    rows = list(csv.DictReader(tables["csv"].splitlines()))
+    assert [row["target"] for row in rows] == ["c&d", "a_b|<i>,", "e"]
+    assert [row["fid_rank"] for row in rows] == ["1", "2", ""] and [row["kid"] for row in rows] == ["", "0.5", ""]
+    assert (rows[1]["fid"], rows[1]["fid_best"], rows[1]["fid_best_kimg"]) == ("3.0", "2.5", "1.0")
+    assert rows[2]["fid_protocol"] == "extractor digits; n_fake 5000; n_real 1797; split train; seed 0"
+    head, rule, *lines = tables["markdown"].splitlines()
+    assert (head, rule) == ("| target | kimg | fid ↓ | kid ↓ |", "|---|---:|---:|---:|")
+    assert lines[0] == "| c&amp;d | 2 | **2.25** (1A) | - |" and lines[2] == "| e | 2 | 1 (B) | - |"
+    assert lines[1] == r"| a\_b\|&lt;i>, | 2 | 3 (2A) | 0.5 |"
+    assert r"- protocol B of fid: extractor digits; n\_fake 5000; n\_real 1797; split train; seed 0" in lines
+    assert any(line.startswith(r"- not ranked: n\_fake 1000 / 5000 (A: ") for line in lines)
+    assert r"a\_b\textbar{}\textless{}i\textgreater{}, & 2 & 3 (2A) & 0.5 \\" in tables["latex"]
+    assert r"c\&d & 2 & \textbf{2.25} (1A) & - \\" in tables["latex"] and r"fid $\downarrow$" in tables["latex"]
+    assert r"protocol B of fid: extractor digits; n\_fake 5000;" in tables["latex"]
+    capsys.readouterr()
+    assert main([str(tmp_path / "e"), "--csv", "-"]) == 0
+    assert capsys.readouterr().out.startswith("target,path,kimg,fid,fid_rank,fid_best,fid_best_kimg,fid_protocol\ne,")
+
+
+def test_another_protocol_hides_no_history(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", *(evaluation(k, fid=10.0 - k) for k in (1, 2, 3)))
+    once = {"time_s": 900.0, "fid": 5.0, "protocol": {**PROTOCOL, "n_fake": 50_000, "images_seen": 3000}}
+    (a / "evaluations.jsonl").write_text(json.dumps(once) + "\n")
+    (column,) = compare([a]).columns
+    assert column.cells["a"].number.value == 5.0
+    assert [[number.value for number in family["a"]] for family in column.series] == [[5.0], [9.0, 8.0, 7.0]]
+    output = tmp_path / "page.html"
+    compare([a], output=output)
+    assert "solid: n_fake 50000; dashed: n_fake 1000" in output.read_text()

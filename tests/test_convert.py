@@ -75,11 +75,12 @@ def test_to_ours_and_back_gives_every_tensor(release: Path, states: dict, tmp_pa
     assert second.networks.keys() == first.networks.keys() and second.extra == first.extra
     for name, network in first.networks.items():
         found = second.networks[name]
-        assert list(found.state) == list(network.state) and found.fingerprint == network.fingerprint
-        assert found.buffers == network.buffers and found.modules == network.modules
+        assert found.state.keys() == network.state.keys() and found.fingerprint == network.fingerprint
+        assert found.buffers == network.buffers and found.modules.keys() >= network.modules.keys()
         assert (found.class_name, found.init_kwargs) == (network.class_name, network.init_kwargs)
         assert again.networks[name].official_fingerprint == network.fingerprint
-    assert "unpickling the file there fails" in str(again)
+    assert "The official code opens the file and runs its networks" in str(again)
+    assert "augment_pipe: weights and names alone; their source is not ours to write" in str(again)
 
 
 def test_the_folder_is_the_averaged_generator(release: Path, states: dict, tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ def test_folders_that_hold_something_else(release: Path, tmp_path: Path) -> None
     (tmp_path / "theirs" / "out").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="leads by a link"):
         convert(release, tmp_path / "theirs" / "out" / "ours")
-    with pytest.raises(FileNotFoundError, match="only a folder that was converted from a release"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
         convert(tmp_path, tmp_path / "a.pkl", to="official")
     folder = tmp_path / "ours"
     convert(release, folder)

@@ -11,10 +11,10 @@ from lit_gans.official.state_dicts import (
     write_named_states,
     write_state_dict,
 )
-from lit_gans.official.writer import write_official
+from lit_gans.official.writer import Sourced, write_official
 
 __all__ = [
-    "Change", "HostilePickle", "OfficialFile", "OfficialNetwork", "Release", "apply_keys", "are_state_dicts",
+    "Change", "HostilePickle", "OfficialFile", "OfficialNetwork", "Release", "Sourced", "apply_keys", "are_state_dicts",
     "dropped_keys", "fingerprint", "invert", "numbered", "of_ours", "of_pickle", "of_state", "read_official",
     "read_state_dicts", "renaming", "state_dict_files", "write_named_states", "write_official", "write_state_dict",
 ]  # fmt: skip

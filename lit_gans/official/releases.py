@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lit_gans.official.names import Table, apply_keys
 from lit_gans.official.pickles import OfficialNetwork
+from lit_gans.official.writer import Sourced
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +41,8 @@ class Release:
         parts: names in a training's folder, and what the network so named is to `from_generator`; first comes first.
         told: checks what was said of the network's input, by keyword, where its weights do not tell it.
         says: the official constructor arguments of a pickle's network, where the file does not list them.
+        sourced: an official network as one whose source is ours, for pickles that the official code shall open.
+        snapshot: the networks of a training of `model`, with their source, as the official training saves them.
     """
 
     repository: str
@@ -57,6 +60,8 @@ class Release:
     parts: Mapping[str, str] = field(default_factory=lambda: {"G_ema": "generator", "G": "generator"})
     told: Callable[..., object] | None = None
     says: Callable[[OfficialNetwork], Config] = attrgetter("init_kwargs")
+    sourced: Callable[[OfficialNetwork], Sourced] | None = None
+    snapshot: Callable[[Any], dict[str, Sourced]] | None = None
 
     def has(self, state: State) -> bool:
         """Whether the tensors are of this network's state dict."""

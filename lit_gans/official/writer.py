@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_gans.base.files import replacing
 from lit_gans.base.pickles import STORAGES
 from lit_gans.base.torch_files import LEGACY_MAGIC, LEGACY_PROTOCOL
 from lit_gans.official.pickles import PERSISTENCE_VERSION, OfficialNetwork
 
-SOURCE = "# Weights and names alone: the classes are those of the official code, whose source is not in this file.\n"
+
+@dataclass(frozen=True)
+class Sourced:
+    """A network with the text of the Python file that its class and those of its parts stand in.
+
+    `note` is what is to be said of it where it is written.
+    """
+
+    module: nn.Module
+    source: str
+    note: str = ""
 
 
 def write_official(
-    path: str | Path, networks: Mapping[str, OfficialNetwork], *, extra: Mapping[str, Any] | None = None
+    path: str | Path, networks: Mapping[str, OfficialNetwork | Sourced], *, extra: Mapping[str, Any] | None = None
 ) -> Path:
     """The file, which `read_official` reads to the same tensors, names and arguments.
 
-    The official code rebuilds a network from the Python source in its pickle, which is not ours to write: of this file
-    it can take the tensors by their names (with `read_official`, into a network that it has built itself), but
-    `pickle.load` there fails for want of the class.
+    The official loader rebuilds networks from the Python source in the file, which must be ours to write. One with its
+    source runs there; of all others the loader makes modules that have their tensors and names, and cannot be called.
     """
-    contents = {**{name: _network(network) for name, network in networks.items()}, **(extra or {})}
+    described = {name: _network(n) if isinstance(n, OfficialNetwork) else _sourced(n) for name, n in networks.items()}
+    contents = {**described, **(extra or {})}
     with replacing(path) as unfinished:
         unfinished.write_bytes(b"".join((pickle.PROTO, b"\x04", *_Writer().parts_of(contents), pickle.STOP)))
     return Path(path)
@@ -49,6 +60,47 @@ def _ordered(entries: Mapping[str, Any]) -> _Call:
     return _Call("collections", "OrderedDict", (), dict(entries))
 
 
+def _persistent(source: str, name: str, state: Mapping[str, Any]) -> _Call:
+    """A call of the official loader; its state is all that a module has, since older torch asks for what newer adds."""
+    every = {**{key: _described(value, source) for key, value in vars(nn.Module()).items()}, **state}
+    meta = {"type": "class", "version": PERSISTENCE_VERSION, "module_src": source, "class_name": name, "state": every}
+    return _Call("torch_utils.persistence", "_reconstruct_persistent_obj", (meta,))
+
+
+def _sourced(network: Sourced) -> _Call:
+    return _described(network.module, network.source)
+
+
+def _described(value: Any, source: str) -> Any:
+    """Modules, tensors and ordered dictionaries in a value as calls; everything else as it is."""
+    if isinstance(value, nn.Module):
+        state = {key: _described(each, source) for key, each in vars(value).items()}
+        state["_modules"] = _ordered({name: _described(each, source) for name, each in value._modules.items()})
+        state["_parameters"] = _ordered({name: _described(each, source) for name, each in value._parameters.items()})
+        state["_buffers"] = _ordered({name: _described(each, source) for name, each in value._buffers.items()})
+        state["_init_kwargs"] = {name: _easy(each) for name, each in vars(value).get("_init_kwargs", {}).items()}
+        return _persistent(source, type(value).__name__, state)
+    if isinstance(value, nn.Parameter):
+        return _parameter(value, value.requires_grad)
+    if isinstance(value, Tensor):
+        return _tensor(value)
+    return _ordered(value) if isinstance(value, OrderedDict) else value
+
+
+def _easy(value: Any) -> Any:
+    """Dictionaries among the arguments as the official code's own, whose entries it reaches as attributes."""
+    if isinstance(value, Mapping):
+        return _Call("dnnlib.util", "EasyDict", (), {name: _easy(each) for name, each in value.items()})
+    return value
+
+
+def _names_alone(network: OfficialNetwork) -> str:
+    """Source in which the network's classes are modules without a `forward`."""
+    classes = sorted({network.class_name, "Module", *network.modules.values()})
+    bodies = [f"class {name}(torch.nn.Module):\n    pass" for name in classes if name.isidentifier()]
+    return "\n\n\n".join(["# Weights and names alone.\nimport torch", *bodies]) + "\n"
+
+
 def _network(network: OfficialNetwork) -> _Call:
     """The tree of modules from paths; tensors lie in the module that their name's last dot ends."""
     tensors: dict[str, dict[str, Tensor]] = {path: {} for path in ("", *network.modules)}
@@ -61,6 +113,8 @@ def _network(network: OfficialNetwork) -> _Call:
     for path in tensors:
         if path:
             children[path.rpartition(".")[0]].append(path)
+
+    source = _names_alone(network)
 
     def module(path: str) -> _Call:
         prefix = f"{path}." if path else ""
@@ -77,15 +131,13 @@ def _network(network: OfficialNetwork) -> _Call:
         elif path in network.parts:
             state |= {"_init_args": (), "_init_kwargs": network.parts[path]}
         name = network.class_name if not path else network.modules.get(path, "Module")
-        meta = {"type": "class", "version": PERSISTENCE_VERSION, "module_src": SOURCE, "class_name": name}
-        meta["state"] = state
-        return _Call("torch_utils.persistence", "_reconstruct_persistent_obj", (meta,))
+        return _persistent(source, name, state)
 
     return module("")
 
 
-def _parameter(tensor: Tensor) -> _Call:
-    return _Call("torch._utils", "_rebuild_parameter", (_tensor(tensor), True, _ordered({})))
+def _parameter(tensor: Tensor, requires_grad: bool = True) -> _Call:
+    return _Call("torch._utils", "_rebuild_parameter", (_tensor(tensor), requires_grad, _ordered({})))
 
 
 def _tensor(tensor: Tensor) -> _Call:
@@ -124,6 +176,8 @@ class _Writer:
             return [pickle.EMPTY_LIST, pickle.MARK, *self._all(value), pickle.APPENDS]
         if isinstance(value, tuple):
             return [pickle.MARK, *self._all(value), pickle.TUPLE]
+        if isinstance(value, set):
+            return [pickle.EMPTY_SET, pickle.MARK, *self._all(sorted(value)), pickle.ADDITEMS]
         if isinstance(value, dict):
             return [pickle.EMPTY_DICT, *self._entries(value)]
         if isinstance(value, _Call):

@@ -27,12 +27,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One metric: cells by label, and the protocol fields that forbid ranking, with the value in each group."""
+    """One metric: cells by label, and the protocol fields that forbid ranking, with the value in each group.
+
+    `series` is all that was measured, not what is shown alone: by protocol, those of the cells' groups first, the
+    numbers of each label, oldest first.
+    """
 
     name: str
     direction: str | None
     cells: dict[str, Cell]
     differing: dict[str, list[object]]
+    series: list[dict[str, list[Number]]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Comparison:
                 for label, cell in column.cells.items():
                     groups.setdefault(cell.group, []).append(label)
                 fields = ", ".join(f"{name} {_each(values)}" for name, values in column.differing.items())
-                sides = " | ".join(f"{_letter(g)}: {', '.join(labels)}" for g, labels in sorted(groups.items()))
+                sides = " | ".join(f"{letter(g)}: {', '.join(labels)}" for g, labels in sorted(groups.items()))
                 found.setdefault((fields, sides), []).append(column.name)
         return [f"not ranked: {fields} ({sides}) for {', '.join(names)}" for (fields, sides), names in found.items()]
 
@@ -104,7 +109,8 @@ def _column(name: str, rows: list[Target]) -> Column:
         rank = _rank(values[label], rivals, better)
         cells[label] = Cell(numbers[-1], _best(numbers, better), used.index(chosen[label]), rank)
     stamps = [next(iter(families[f].values()))[0].stamp for f in used]
-    return Column(name, better, cells, differing(stamps))
+    others = [family for i, family in enumerate(families) if i not in used]
+    return Column(name, better, cells, differing(stamps), [families[i] for i in used] + others)
 
 
 def _families(name: str, rows: list[Target]) -> list[dict[str, list[Number]]]:
@@ -204,7 +210,8 @@ def _column_as_dict(column: Column) -> dict[str, Any]:
     return {"direction": column.direction, "differing": column.differing, "targets": cells}
 
 
-def _letter(group: int) -> str:
+def letter(group: int) -> str:
+    """What a protocol is called where a column has several."""
     return chr(ord("A") + group) if group < 26 else str(group)
 
 
@@ -229,7 +236,7 @@ def furthest_kimg(row: Target, comparison: Comparison) -> str:
 
 def badge(cell: Cell, column: Column) -> str:
     """The rank, and the protocol's letter where a column has several."""
-    return f"{cell.rank or ''}{_letter(cell.group) if column.differing else ''}"
+    return f"{cell.rank or ''}{letter(cell.group) if column.differing else ''}"
 
 
 def earlier_best(cell: Cell) -> str:

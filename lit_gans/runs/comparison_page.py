@@ -13,11 +13,12 @@ from markupsafe import Markup
 from lit_gans.metrics.protocol import NOT_COMPARED, differing
 from lit_gans.runs.comparison import Column, Comparison, badge, earlier_best, furthest_kimg, heading, plain_text
 from lit_gans.runs.pages import picture, svg, write_html
-from lit_gans.runs.results import Target
+from lit_gans.runs.results import Number, Target
 from lit_gans.runs.state import state_of
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#222222")  # after Okabe and Ito
 MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖"}  # in a plot, and in text
+LINES = {"solid": "-", "dashed": "--", "dotted": ":", "dash-dotted": "-."}  # of protocols
 STARTED = ("commit", "hardware", "processes", "precision")  # what run.json tells of a start
 GRID_NAME = re.compile(r"fakes-(\d+\.\d{3})\.png")
 Mark = Callable[[str], Markup]
@@ -58,25 +59,37 @@ def _summary(comparison: Comparison) -> str:
     return text
 
 
-def _curves(comparison: Comparison) -> list[tuple[Column, list[Markup]]]:
-    """A metric's plots over kimg and over hours, for those that have any."""
+def _curves(comparison: Comparison) -> list[tuple[Column, str, list[Markup]]]:
+    """A metric's protocols by their lines, where there are several, and its plots over kimg and over hours."""
     cards = []
     for column in comparison.columns:
-        by_kimg = {t.label: points for t in comparison.targets if (points := _points(t, column))}
-        by_hours = {t.label: _in_hours(by_kimg[t.label], t.clock) for t in comparison.targets if t.label in by_kimg}
-        by_hours = {label: points for label, points in by_hours.items() if points}
+        clocks = {t.label: t.clock for t in comparison.targets}
+        by_kimg = {
+            (label, i): points
+            for i, family in enumerate(column.series)
+            for label in clocks
+            if (points := _points(family.get(label, [])))
+        }
+        by_hours = {key: _in_hours(points, clocks[key[0]]) for key, points in by_kimg.items()}
+        by_hours = {key: points for key, points in by_hours.items() if points}
         plots = [(by_kimg, "kimg"), (by_hours, "hours")]
-        cards.append((column, [_plot(points, column, comparison, unit) for points, unit in plots if points]))
-    return [card for card in cards if card[1]]
+        drawn = [_plot(points, column, comparison, unit) for points, unit in plots if points]
+        cards.append((column, _lines(column), drawn))
+    return [card for card in cards if card[2]]
 
 
-def _points(target: Target, column: Column) -> list[tuple[float, float]]:
-    """(kimg, value) of the numbers whose protocol is that of the number shown; of two at one kimg the later."""
-    if target.label not in column.cells:
-        return []
-    shown = column.cells[target.label].number.stamp
-    same = [n for n in target.numbers[column.name] if n.kimg is not None and not differing([shown, n.stamp])]
-    return sorted({n.kimg: n.value for n in same if math.isfinite(n.kimg) and math.isfinite(n.value)}.items())
+def _lines(column: Column) -> str:
+    """Which line is of which protocol, by what differs between them; "" where there is one protocol."""
+    stamps = [next(iter(family.values()))[0].stamp for family in column.series]
+    fields = differing(stamps)
+    told = [", ".join(f"{name} {plain_text(values[i])}" for name, values in fields.items()) for i in range(len(stamps))]
+    return "; ".join(f"{list(LINES)[i % len(LINES)]}: {text}" for i, text in enumerate(told)) if fields else ""
+
+
+def _points(numbers: list[Number]) -> list[tuple[float, float]]:
+    """(kimg, value) of the numbers of one protocol; of two at one kimg the later."""
+    known = [(n.kimg, n.value) for n in numbers if n.kimg is not None]
+    return sorted({k: v for k, v in known if math.isfinite(k) and math.isfinite(v)}.items())
 
 
 def _in_hours(points: list[tuple[float, float]], clock: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -88,8 +101,13 @@ def _in_hours(points: list[tuple[float, float]], clock: list[tuple[float, float]
     return [(float(np.interp(k, kimg, hours)), value) for k, value in inside]
 
 
-def _plot(points: dict[str, list[tuple[float, float]]], column: Column, comparison: Comparison, unit: str) -> Markup:
-    """An SVG of one metric over kimg or hours; matplotlib, which reads "$" as mathematics, gets no name from a file."""
+def _plot(
+    points: dict[tuple[str, int], list[tuple[float, float]]], column: Column, comparison: Comparison, unit: str
+) -> Markup:
+    """An SVG of one metric over kimg or hours, a line per label and protocol.
+
+    matplotlib, which reads "$" as mathematics, gets no name from a file.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
@@ -98,11 +116,11 @@ def _plot(points: dict[str, list[tuple[float, float]]], column: Column, comparis
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "lit_gans", "font.size": 8.5}):
         figure = Figure(figsize=(3.3, 2.3), layout="constrained")
         axes = figure.add_subplot(xlabel=unit)
-        for label, line in points.items():
+        for (label, protocol), line in points.items():
             colour, marker = _style(label, comparison)
             axes.plot(
                 *zip(*line, strict=True), color=colour, linewidth=1.5, markersize=4,
-                marker=marker, markevery=1 + len(line) // 25, linestyle="--" if column.cells[label].group else "-",
+                marker=marker, markevery=1 + len(line) // 25, linestyle=list(LINES.values())[protocol % len(LINES)],
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(4))
         if min(values) > 0 and max(values) > 20 * min(values):

@@ -36,6 +36,9 @@ from lit_gans.runs.pretrained import CONFIG, from_pretrained, read_config, read_
 from lit_gans.runs.releases import releases
 
 KEPT, KEPT_TENSORS = "official.json", "official.safetensors"
+RUNS_THERE = (
+    "The official code opens the file and runs its networks: their source, under lit_gans's own licence, goes along."
+)
 
 
 class Found(NamedTuple):
@@ -189,20 +192,52 @@ def _official_state(
 
 
 def to_official(source: Path, target: Path, epoch: str) -> Certificate:
-    root, networks, records, known = _kept(source), {}, {}, []
+    root, networks, records, known, sources = _kept(source), {}, {}, [], {}
     for folder in (source, *sorted(path.parent for path in source.glob(f"*/{KEPT}"))):
         name, networks[name], records[name], release = _restored(folder)
         known += [] if release is None else [release]
+        if release is not None and release.sourced is not None:
+            sources[name] = release.sourced(networks[name])
     if all(release.config is not None for release in known):
         return Certificate(_digests([*_files(source), *_write_state_dicts(target, networks, known, epoch)]), records)
+    check_pickle(target)
+    write_official(target, networks | sources, extra=root["extra"])
+    others = [name for name in networks if name not in sources]
+    notes = [RUNS_THERE] if sources else []
+    notes += [f"{', '.join(others)}: weights and names alone; their source is not ours to write"] if others else []
+    return Certificate(_digests([*_files(source), target]), records, notes=tuple(notes))
+
+
+def export(model: Game, source: Path, target: Path) -> Certificate:
+    """A model of our own training as a network pickle, with its networks' source, that the official code opens.
+
+    ValueError where no official repository has such networks, or their source is not ours to write.
+    """
+    known = [release for release in releases() if release.snapshot and isinstance(model, release.model)]
+    if not known:
+        able = dict.fromkeys(release.model.__name__ for release in releases() if release.snapshot)
+        raise ValueError(
+            f"{source} holds a {type(model).__name__}, which does not go to an official pickle: that needs source of "
+            f"ours with the official interface, which {', '.join(able)} has"
+        )
+    check_pickle(target)
+    networks = known[0].snapshot(model)
+    write_official(target, networks, extra={"training_set_kwargs": None, "augment_pipe": None})
+    written = read_official(target).networks
+    records = {
+        name: Converted(
+            f"{known[0].repository}'s {each.class_name}", each.init_kwargs, each.num_parameters, each.fingerprint, None
+        )
+        for name, each in written.items()
+    }
+    notes = [RUNS_THERE, *(network.note for network in networks.values() if network.note)]
+    return Certificate(_digests([target]), records, notes=tuple(notes))
+
+
+def check_pickle(target: Path) -> None:
+    """ValueError where a pickle would be written under another name."""
     if target.suffix != ".pkl":
         raise ValueError(f"{target} is no .pkl file: name the pickle that shall be written")
-    write_official(target, networks, extra=root["extra"])
-    notes = (
-        "The file has the layout of the releases, and lit_gans reads it. What it reads can be loaded by name into",
-        "networks that the official code builds; unpickling the file there fails: the networks' source is not in it.",
-    )
-    return Certificate(_digests([*_files(source), target]), records, notes=notes)
 
 
 def _write_state_dicts(

@@ -104,9 +104,19 @@ def push_to_hub(folder: str | Path, repo_id: str, *, private: bool = False) -> s
     if not REPOSITORY.fullmatch(repo_id):
         raise ValueError(f"repo_id {repo_id!r} is not of the form owner/name")
     hub = _hub()
-    hub.create_repo(repo_id, private=private, exist_ok=True)
     message = f"Upload a {read_config(folder)['class_path'].rpartition('.')[2]} of lit_gans"
-    hub.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message)
+    try:
+        hub.create_repo(repo_id, private=private, exist_ok=True)
+        hub.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message)
+    except Exception as error:
+        # Which library of connections the hub's uses depends on its version: so they are told by name.
+        theirs = type(error).__module__.startswith(("huggingface_hub", "httpx", "requests"))
+        if not (theirs or isinstance(error, OSError)):
+            raise
+        raise ConnectionError(
+            f"{repo_id} could not be written to ({(str(error) or type(error).__name__).splitlines()[0]}): it needs the "
+            "network and a token that may write there, by `hf auth login` or in HF_TOKEN"
+        ) from error
     return f"https://huggingface.co/{repo_id}"
 
 

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lit_gans.nn.minibatch_std import MinibatchStd
+from lit_gans.official.names import invert
+from lit_gans.official.pickles import OfficialNetwork
 from lit_gans.official.releases import Config, Release, renaming
-from lit_gans.papers.stylegan2.networks import Discriminator, Generator
+from lit_gans.official.writer import Sourced
+from lit_gans.papers.stylegan2 import standalone
+from lit_gans.papers.stylegan2.networks import Discriminator, Generator, MappingNetwork
 from lit_gans.papers.stylegan2.training import StyleGAN2
 
 # State-dict names of stylegan2-ada-pytorch -> ours; None: dropped, since constructors make them. Of a generator, a
@@ -60,16 +70,115 @@ def _flat(config: Config) -> Config:
     return {name: value for part in (config, *nested) for name, value in part.items() if name not in NESTED}
 
 
+def to_official_config(network: Generator | Discriminator) -> Config:
+    """Official arguments that build a network of our network's sizes, read from it.
+
+    Blocks that compute in bfloat16, which the official code does not know, compute there in single precision.
+    """
+    return _of_generator(network) if isinstance(network, Generator) else _of_discriminator(network)
+
+
+def _of_generator(network: Generator) -> Config:
+    mapping, blocks = network.mapping, network.synthesis.blocks
+    first, maps = blocks[str(max(map(int, blocks)))], {int(r): len(block.conv1.weight) for r, block in blocks.items()}
+    synthesis = _of_blocks(blocks, first, maps)
+    synthesis |= {"architecture": first.architecture, "resample_filter": _taps(first.resample_filter)}
+    return {
+        "z_dim": mapping.z_dim,
+        "c_dim": mapping.c_dim,
+        "w_dim": len(mapping.w_avg),
+        "img_resolution": max(maps),
+        "img_channels": len(first.to_rgb.weight),
+        "mapping_kwargs": _of_mapping(mapping) | {"w_avg_beta": mapping.w_avg_decay},
+        "synthesis_kwargs": synthesis,
+    }
+
+
+def _of_discriminator(network: Discriminator) -> Config:
+    blocks, epilogue, mapping = network.blocks, network.epilogue, network.mapping
+    first = blocks[str(max(map(int, blocks)))]
+    maps = {int(r): len(block.conv0.weight) for r, block in blocks.items()} | {4: len(epilogue.conv.weight)}
+    conditional = mapping is not None
+    std = {"mbstd_num_channels": 0}
+    if isinstance(epilogue.minibatch_std, MinibatchStd):
+        std = {"mbstd_num_channels": epilogue.minibatch_std.num_channels}
+        std |= {"mbstd_group_size": epilogue.minibatch_std.group_size}
+    return {
+        "c_dim": mapping.c_dim if conditional else 0,
+        "img_resolution": max(maps),
+        "img_channels": first.from_rgb.weight.shape[1],
+        "architecture": first.architecture,
+        **_of_blocks(blocks, first, maps),
+        "cmap_dim": len(mapping.layers[-1].weight) if conditional else None,
+        "block_kwargs": {"resample_filter": _taps(first.resample_filter)},
+        "mapping_kwargs": _of_mapping(mapping) if conditional else {},
+        "epilogue_kwargs": std,
+    }
+
+
+def _of_blocks(blocks: nn.ModuleDict, first: nn.Module, maps: dict[int, int]) -> Config:
+    config: Config = {"channel_base": max(r * width for r, width in maps.items()), "channel_max": max(maps.values())}
+    half = sum(block.half == torch.float16 for block in blocks.values())
+    return config | {"num_fp16_res": half, "conv_clamp": first.conv1.conv_clamp}
+
+
+def _taps(f: Tensor) -> list[float]:
+    """1-D taps of a filter, which is their outer product below 8."""
+    return (f.sum(0) if f.dim() == 2 else f).tolist()
+
+
+def _of_mapping(mapping: MappingNetwork) -> Config:
+    config: Config = {"num_layers": len(mapping.layers), "lr_multiplier": mapping.layers[0].lr_multiplier}
+    config |= {"layer_features": len(mapping.layers[0].weight)} if len(mapping.layers) > 1 else {}
+    return config | ({} if mapping.embed is None else {"embed_features": len(mapping.embed.weight)})
+
+
+def sourced(network: OfficialNetwork) -> Sourced:
+    """An official network as one of `standalone`, whose source goes along; ValueError for arguments it cannot take."""
+    cls = {"Generator": standalone.Generator, "Discriminator": standalone.Discriminator}[network.class_name]
+    return _with_source(cls(*network.init_args, **network.init_kwargs), network.state)
+
+
+def official_network(network: Generator | Discriminator) -> Sourced:
+    """Our network as one of `standalone`, with its weights under the official names."""
+    cls = standalone.Generator if isinstance(network, Generator) else standalone.Discriminator
+    module = cls(**to_official_config(network))
+    names = list(module.state_dict())
+    filters = {name: tensor for name, tensor in module.state_dict().items() if name.endswith("resample_filter")}
+    return _with_source(module, invert(network.state_dict(), OFFICIAL_KEYS, official=names, dropped=filters))
+
+
+def _with_source(module: nn.Module, state: dict[str, Tensor]) -> Sourced:
+    module.load_state_dict(state)
+    return Sourced(module.eval().requires_grad_(False), Path(standalone.__file__).read_text(encoding="utf-8"))
+
+
+def snapshot(model: StyleGAN2) -> dict[str, Sourced]:
+    """The networks of a training as its snapshots hold them in the official code: G, D and G_ema."""
+    g_ema = official_network(model.generator_ema)
+    if model.generator is not model.generator_ema:
+        return {"G": official_network(model.generator), "D": official_network(model.discriminator), "G_ema": g_ema}
+    # A generator alone. The official loader takes no file without a discriminator.
+    kwargs = g_ema.module._init_kwargs
+    shared = {name: kwargs[name] for name in ("c_dim", "img_resolution", "img_channels")}
+    shared |= {name: kwargs["synthesis_kwargs"][name] for name in ("channel_base", "channel_max")}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        new = standalone.Discriminator(**shared).eval().requires_grad_(False)
+    note = "D is new and untrained: a generator alone was given, and the official loader wants one"
+    return {"G": g_ema, "D": Sourced(new, g_ema.source, note), "G_ema": g_ema}
+
+
 # fused_modconv is another order of the same operations.
 CALL = {"noise_mode": "noise", "truncation_psi": "psi", "truncation_cutoff": "cutoff", "force_fp32": "force_fp32",
         "fused_modconv": None}  # fmt: skip
 OFFICIAL = [
     Release(
         "stylegan2-ada-pytorch", "Generator", Generator, OFFICIAL_KEYS, from_official_config, call=CALL,
-        model=StyleGAN2,
+        model=StyleGAN2, sourced=sourced, snapshot=snapshot,
     ),
     Release(
         "stylegan2-ada-pytorch", "Discriminator", Discriminator, OFFICIAL_KEYS, from_official_config, call=CALL,
-        name="D",
+        name="D", sourced=sourced,
     ),
 ]  # fmt: skip
