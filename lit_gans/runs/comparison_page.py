@@ -13,7 +13,7 @@ from markupsafe import Markup
 from lit_gans.metrics.protocol import NOT_COMPARED, differing
 from lit_gans.runs.comparison import Column, Comparison, badge, earlier_best, furthest_kimg, heading, plain_text
 from lit_gans.runs.pages import picture, svg, write_html
-from lit_gans.runs.results import Number, Target
+from lit_gans.runs.results import Number
 from lit_gans.runs.state import state_of
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#222222")  # after Okabe and Ito

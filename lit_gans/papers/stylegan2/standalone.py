@@ -70,7 +70,7 @@ def check_fixed(arguments: dict) -> None:
 # ---- operations ------------------------------------------------------------------------------------------------------
 
 
-def setup_filter(taps: Sequence[float]) -> Tensor:
+def fir_filter(taps: Sequence[float]) -> Tensor:
     """Taps that sum to 1: [k, k] of the outer product, [k] from 8 taps on."""
     f = torch.as_tensor(taps, dtype=torch.float32)
     f = f.ger(f) if f.dim() == 1 and f.numel() < 8 else f
@@ -83,7 +83,9 @@ def upfirdn2d(
     """x [N, C, H, W] with up - 1 zeros after each sample, padded (before, after), filtered, every down-th sample."""
     n, c, h, w = x.shape
     if up > 1:
-        x = F.pad(x.reshape(n, c, h, 1, w, 1), [0, up - 1, 0, 0, 0, up - 1]).reshape(n, c, h * up, w * up)
+        spread = x.new_zeros(n, c, h * up, w * up)
+        spread[:, :, ::up, ::up] = x
+        x = spread
     x = F.pad(x, [*padding, *padding])
     f = (f.to(torch.float32) * gain ** (f.dim() / 2)).to(x.dtype).flip(list(range(f.dim())))
     if f.dim() == 2:
@@ -104,7 +106,7 @@ def around_down(f: Tensor, down: int = 2) -> tuple[int, int]:
     return (taps - down + 1) // 2, (taps - down) // 2
 
 
-def conv2d_resample(x: Tensor, w: Tensor, f: Tensor | None, up: int = 1, down: int = 1) -> Tensor:
+def resampled_convolution(x: Tensor, w: Tensor, f: Tensor | None, up: int = 1, down: int = 1) -> Tensor:
     """A "same" convolution after filtered upsampling, which convolves, or before filtered downsampling; w [O, I, k, k].
 
     Without upsampling it correlates, as torch's own.
@@ -138,7 +140,7 @@ def modulated_conv2d(
         largest = weight.abs().flatten(1).max(1)[0].clamp(min=1e-8).reshape(-1, 1, 1, 1)
         weight = weight / (math.sqrt(weight[0].numel()) * largest)
         styles = styles / styles.abs().max(1, keepdim=True)[0].clamp(min=1e-8)
-    y = conv2d_resample(x * styles.to(x.dtype)[:, :, None, None], weight, f, up=up)
+    y = resampled_convolution(x * styles.to(x.dtype)[:, :, None, None], weight, f, up=up)
     if demodulate:
         norms = (styles.square() @ weight.square().sum((2, 3)).t() + 1e-8).rsqrt()
         y = y * norms.to(y.dtype)[:, :, None, None]
@@ -156,7 +158,7 @@ def bias_act(
     return x if clamp is None else x.clamp(-clamp, clamp)
 
 
-def def_gain(activation: str) -> float:
+def variance_gain(activation: str) -> float:
     """The gain that keeps the variance."""
     gains = {"linear": 1.0, "lrelu": math.sqrt(2)}
     if activation not in gains:
@@ -164,7 +166,7 @@ def def_gain(activation: str) -> float:
     return gains[activation]
 
 
-def normalize_2nd_moment(x: Tensor) -> Tensor:
+def unit_second_moment(x: Tensor) -> Tensor:
     """Each row [N, D] divided by the root of its mean square."""
     return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
@@ -204,7 +206,7 @@ class FullyConnectedLayer(nn.Module):
         bias_init: float = 0.0,
     ) -> None:
         super().__init__()
-        def_gain(activation)
+        variance_gain(activation)
         self.in_features, self.out_features, self.activation = in_features, out_features, activation
         self.weight = nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
         self.bias = nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
@@ -213,7 +215,7 @@ class FullyConnectedLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias * self.bias_gain
         y = x.matmul((self.weight * self.weight_gain).to(x.dtype).t())
-        return bias_act(y, bias, self.activation, def_gain(self.activation))
+        return bias_act(y, bias, self.activation, variance_gain(self.activation))
 
 
 @keeps_arguments
@@ -235,13 +237,13 @@ class Conv2dLayer(nn.Module):
         super().__init__()
         self.in_channels, self.out_channels, self.activation = in_channels, out_channels, activation
         self.up, self.down, self.conv_clamp, self.padding = up, down, conv_clamp, kernel_size // 2
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
-        self.weight_gain, self.act_gain = 1 / math.sqrt(in_channels * kernel_size**2), def_gain(activation)
+        self.register_buffer("resample_filter", fir_filter(resample_filter))
+        self.weight_gain, self.act_gain = 1 / math.sqrt(in_channels * kernel_size**2), variance_gain(activation)
         self.weight = nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]))
         self.bias = nn.Parameter(torch.zeros([out_channels])) if bias else None
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        x = conv2d_resample(x, self.weight * self.weight_gain, self.resample_filter, up=self.up, down=self.down)
+        x = resampled_convolution(x, self.weight * self.weight_gain, self.resample_filter, up=self.up, down=self.down)
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         return bias_act(x, self.bias, self.activation, self.act_gain * gain, clamp)
 
@@ -287,23 +289,24 @@ class MappingNetwork(nn.Module):
         update_emas: bool | None = None,
     ) -> Tensor:
         """stylegan3 says by `update_emas` when the average moves; the older code moves it in training mode."""
-        parts = [normalize_2nd_moment(z.to(torch.float32))] if self.z_dim > 0 else []
+        parts = [unit_second_moment(z.to(torch.float32))] if self.z_dim > 0 else []
         if self.c_dim > 0:
-            parts.append(normalize_2nd_moment(self.embed(c.to(torch.float32))))
+            parts.append(unit_second_moment(self.embed(c.to(torch.float32))))
         x = torch.cat(parts, 1)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
-        moves = self.training and not skip_w_avg_update if update_emas is None else update_emas
-        if moves and self.num_ws is not None and self.w_avg_beta is not None:
-            self.w_avg.copy_(x.detach().mean(0).lerp(self.w_avg, self.w_avg_beta))
-        if self.num_ws is not None:
-            x = x.unsqueeze(1).repeat([1, self.num_ws, 1])
-        if truncation_psi != 1:
-            if self.num_ws is None or truncation_cutoff is None:
-                x = self.w_avg.lerp(x, truncation_psi)
-            else:
-                x[:, :truncation_cutoff] = self.w_avg.lerp(x[:, :truncation_cutoff], truncation_psi)
-        return x
+        if self.num_ws is None:
+            return x
+        if (self.training and not skip_w_avg_update) if update_emas is None else update_emas:
+            if self.w_avg_beta is not None:
+                self.w_avg.add_((x.detach().mean(0) - self.w_avg) * (1 - self.w_avg_beta))
+        ws = torch.stack([x] * self.num_ws, 1)
+        if truncation_psi == 1:
+            return ws
+        kept = torch.full((self.num_ws, 1), float(truncation_psi), device=ws.device)  # of the way from the average
+        if truncation_cutoff is not None:
+            kept[truncation_cutoff:] = 1
+        return self.w_avg + kept * (ws - self.w_avg)
 
 
 # ---- the generator ---------------------------------------------------------------------------------------------------
@@ -327,8 +330,8 @@ class SynthesisLayer(nn.Module):
         super().__init__()
         self.in_channels, self.out_channels, self.w_dim, self.resolution = in_channels, out_channels, w_dim, resolution
         self.up, self.use_noise, self.activation, self.conv_clamp = up, True, activation, conv_clamp
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
-        self.padding, self.act_gain = 1, def_gain(activation)
+        self.register_buffer("resample_filter", fir_filter(resample_filter))
+        self.padding, self.act_gain = 1, variance_gain(activation)
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn([out_channels, in_channels, 3, 3]))
         self.register_buffer("noise_const", torch.randn([resolution, resolution]))
@@ -341,11 +344,10 @@ class SynthesisLayer(nn.Module):
         if noise_mode not in ("random", "const", "none"):
             raise ValueError(f"noise_mode {noise_mode!r} is not one of random, const, none")
         noise = None
-        if self.use_noise and noise_mode == "random":
-            size = [x.shape[0], 1, self.resolution, self.resolution]
-            noise = torch.randn(size, device=x.device) * self.noise_strength
-        if self.use_noise and noise_mode == "const":
-            noise = self.noise_const * self.noise_strength
+        if self.use_noise and noise_mode != "none":
+            shape = (len(x), 1, self.resolution, self.resolution)
+            maps = self.noise_const if noise_mode == "const" else torch.randn(shape, device=x.device)
+            noise = self.noise_strength * maps
         x = modulated_conv2d(x, self.weight, self.affine(w), noise, self.up, self.resample_filter)
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         return bias_act(x, self.bias, self.activation, self.act_gain * gain, clamp)
@@ -390,7 +392,7 @@ class SynthesisBlock(nn.Module):
         check_fixed(fixed)
         self.in_channels, self.w_dim, self.resolution, self.img_channels = in_channels, w_dim, resolution, img_channels
         self.is_last, self.architecture, self.use_fp16, self.channels_last = is_last, architecture, use_fp16, False
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.register_buffer("resample_filter", fir_filter(resample_filter))
         self.num_conv, self.num_torgb = 2 if in_channels else 1, int(is_last or architecture == "skip")
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn([out_channels, resolution, resolution]))
@@ -552,7 +554,7 @@ class DiscriminatorBlock(nn.Module):
         self.in_channels, self.resolution, self.img_channels = in_channels, resolution, img_channels
         self.first_layer_idx, self.architecture = first_layer_idx, architecture
         self.use_fp16, self.channels_last = use_fp16, False
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.register_buffer("resample_filter", fir_filter(resample_filter))
         conv = dict(activation=activation, conv_clamp=conv_clamp)
         if in_channels == 0 or architecture == "skip":
             self.fromrgb = Conv2dLayer(img_channels, tmp_channels, 1, **conv)
