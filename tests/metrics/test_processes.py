@@ -10,7 +10,6 @@ from tests.distributed.launch import run_processes
 from .common import PixelFeatures, conditional, digits
 from .worker import everything
 
-
 FEW = ["frechet", "kid", "is", "class_accuracy", "torchmetrics_fid", "torchmetrics_is"]
 
 

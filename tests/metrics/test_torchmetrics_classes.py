@@ -1,6 +1,5 @@
 """FID and Inception Score by torchmetrics' own classes, against those classes fed with images."""
 
-import os
 from functools import cache
 from pathlib import Path
 
@@ -10,13 +9,13 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
-from lit_gans.data import MNIST, Digits
-from lit_gans.metrics import Plan, build_extractor, evaluate_gan
+from lit_gans.data import Digits, Images
+from lit_gans.metrics import Plan, evaluate_gan
 from lit_gans.metrics.evaluator import Evaluation, evaluate_images
 from lit_gans.metrics.extractors import InceptionFeatures, _random_state
 from lit_gans.metrics.frechet import frechet_of_features
 from lit_gans.metrics.score import class_score
-from lit_gans.metrics.torchmetrics_classes import TorchmetricsInception, torchmetrics_score
+from lit_gans.metrics.torchmetrics_classes import Given, TorchmetricsInception, torchmetrics_score
 
 from .common import PixelFeatures, conditional, digits
 
@@ -102,3 +101,41 @@ def test_numbers_of_inception_have_the_plain_names() -> None:
     evaluation = evaluate_images(small, small, extractor=inception(), plan=plan)
     assert list(evaluation.values) == [*BOTH, "torchmetrics_is_std"]
     assert evaluation.stamp("torchmetrics_fid")["resize"] == "torchmetrics' antialiased bilinear to 299"
+
+
+def fid_of(real: Tensor, fake: Tensor) -> float:
+    """torchmetrics' own distance of features."""
+    distance = FrechetInceptionDistance(Given(real.shape[1]))
+    distance.update(real, real=True)
+    distance.update(fake, real=False)
+    return distance.compute().item()
+
+
+@pytest.mark.slow
+def test_the_differences_that_the_page_tells(real_data: Path) -> None:
+    """docs/metrics.md has these numbers, of pictures of CIFAR-10 in the published network, never trained."""
+    photographs = Images(str(real_data / "cifar" / "test"), batch_size=200, resolution=32)
+    places = torch.arange(200) * (len(photographs.dataset()) // 200)  # of all classes
+    images = next(iter(photographs.batches("train", 200, indices=places)))["image"]
+    ours = inception()
+    both = ours, TorchmetricsInception(ours)
+    made, theirs = (torch.cat([e.extract(part).features for part in images.split(25)]) for e in both)
+    real, fake = made[0::2], made[1::2]
+    logits = made @ ours.network.fc.weight.T
+    shuffled = torch.tensor([torchmetrics_score(logits, seed=seed)[0] for seed in range(20)])
+    found = {
+        "resize, features": ((theirs - made).norm() / made.norm()).item(),
+        "ours": frechet_of_features(real, fake).item(),
+        "resize": frechet_of_features(theirs[0::2], theirs[1::2]).item(),
+        "sums, few": fid_of(real, fake),
+        "torchmetrics": fid_of(theirs[0::2], theirs[1::2]),
+        "of itself, ours": frechet_of_features(real, real).item(),
+        "of itself": fid_of(real, real),
+        "ours, 32": frechet_of_features(real[:, :32], fake[:, :32]).item(),
+        "sums, 32": fid_of(real[:, :32], fake[:, :32]),
+        "score, ours": class_score(logits).item(),
+        "score": shuffled.mean().item(),
+        "score, spread": shuffled.std().item(),
+        "score, 195 ours": class_score(logits[:195]).item(),
+    }
+    print(found)
