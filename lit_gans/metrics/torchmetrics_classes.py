@@ -32,7 +32,7 @@ class TorchmetricsInception(Extractor):
         torch.save(inception.network.state_dict(), file)
         file.seek(0)
         with ambient_randomness_kept():
-            self.network = NoTrainInceptionV3("inception-v3-compat", ["2048"], file)
+            self.network = NoTrainInceptionV3("inception-v3-compat", ["2048"], file)  # type: ignore[arg-type]  # it reads files too
         self.freeze()
 
     def forward(self, images: Tensor) -> Features:
