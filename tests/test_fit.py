@@ -262,20 +262,26 @@ def test_wandb_file_has_kimg_curves_images_and_config(config: Path, tmp_path: Pa
     from wandb.proto import wandb_internal_pb2
 
     folder = tmp_path / "run"
-    short = ["--logger=wandb", "--model.init_args.total_kimg=0.032"]
+    short = ["--logger=wandb", "--model.init_args.total_kimg=0.032", "--throughput.every_kimg=0.016"]
+    short += ["--wandb.project=p", "--wandb.group=seeds", "--wandb.tags=[a, b]", "--wandb.name=first"]
     process = start("--config", str(config), f"--run_folder={folder}", *short)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output[-3000:]
-    history, configs, metrics = [], set(), {}
+    history, configs, metrics, places = [], set(), {}, []
     for data in wandb_records(next((folder / "wandb").glob("offline-run-*/*.wandb"))):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         history += [{".".join(i.nested_key) or i.key: i.value_json for i in record.history.item}]
+        if record.HasField("run"):
+            places.append((record.run.project, record.run.run_group, record.run.display_name, list(record.run.tags)))
         configs |= {i.key for i in record.config.update} | {i.key for i in record.run.config.update}
         if record.metric.glob_name or record.metric.name:
             metrics[record.metric.glob_name or record.metric.name] = record.metric.step_metric
-    curves = [float(h["kimg"]) for h in history if "loss_d" in h]
-    assert curves == [0.016, 0.032]
+    curves = [float(h["kimg"]) for h in history if "loss/loss_d" in h]
+    assert curves == [0.016, 0.032] and any("speed/img_per_s" in h for h in history)
+    assert places[0] == ("p", "seeds", "first", ["a", "b"])
+    captions = [h[name] for h in history for name in h if name.startswith("fakes") and "kimg" in h[name]]
+    assert "at 0.032 kimg" in captions[-1]
     assert metrics["*"] == "kimg"
     assert any("image-file" in h.get("fakes", "") + h.get("fakes._type", "") for h in history)
     assert any(key.startswith("model") for key in configs)

@@ -9,18 +9,18 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 from lit_gans.runs import loggers
-from lit_gans.runs.loggers import build_logger, close
+from lit_gans.runs.loggers import Tracking, build_logger, close, grouped
 
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PROJECT", "NAME", "RUN_ID", "DIR", "RESUME", "MODE", "API_KEY"):
+    for name in ("PROJECT", "NAME", "RUN_ID", "DIR", "RESUME", "MODE", "API_KEY", "ENTITY", "RUN_GROUP", "TAGS"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     monkeypatch.setattr(loggers, "wandb_is_logged_in", lambda: True)
 
 
-def settings(run: Path) -> dict[str, Any]:
-    logger = build_logger("wandb", run)
+def settings(run: Path, **tracking: Any) -> dict[str, Any]:
+    logger = build_logger("wandb", run, tracking=Tracking(**tracking))
     assert isinstance(logger, WandbLogger)
     return logger._wandb_init
 
@@ -35,6 +35,35 @@ def test_what_the_user_set_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(f"WANDB_{name}", value)
     theirs = settings(tmp_path / "other")
     assert [theirs[k] for k in ("project", "name", "id", "dir", "resume")] == list(asked.values())
+
+
+def test_options_win_over_the_environment_which_wandb_reads_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("PROJECT", "NAME", "ENTITY", "RUN_GROUP", "TAGS"):
+        monkeypatch.setenv(f"WANDB_{name}", "environment")
+    asked = {"project": "p", "entity": "e", "group": "g", "tags": ["a", "b"], "name": "n"}
+    assert {name: settings(tmp_path, **asked)[name] for name in asked} == asked
+    left = settings(tmp_path)
+    assert left["project"] == left["name"] == "environment" and not {"entity", "group", "tags"} & set(left)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("loss_d", "loss/loss_d"),
+        ("r1", "loss/r1"),
+        ("fid", "metrics/fid"),
+        ("frechet_digits", "metrics/frechet_digits"),
+        ("augment_p", "augment/augment_p"),
+        ("img_per_s", "speed/img_per_s"),
+        ("own/name", "own/name"),
+        ("kimg", "kimg"),
+    ],
+)
+def test_series_stand_in_sections(name: str, expected: str) -> None:
+    assert grouped(name) == expected
 
 
 @pytest.mark.parametrize("error", [wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError])

@@ -72,19 +72,22 @@ class ImageGrid(EveryKimg):
             return
         if can(game, Previews):
             images, columns = game.preview(trainer.datamodule, rows=self.rows, columns=self.columns, psi=self.psi)
+            shown = "the same inputs each time"
         else:
             images, columns = draw_grid(game, self.rows, self.columns, psi=self.psi)
+            shown = f"{'a class per row' if game.num_classes else 'a seed per image'}, psi {self.psi:g}"
         path = save_png(readable_grid(images, columns), _samples(trainer) / f"fakes-{game.kimg:09.3f}.png")
         with replacing(path.with_name("latest.png")) as latest:
             shutil.copyfile(path, latest)
-        record_image(trainer, "fakes", path)
+        record_image(trainer, "fakes", path, caption=f"{shown}, at {game.kimg:.3f} kimg")
         if self.walks and can(game, FromLatents) and can(game, Samples):
             self._save_walks(trainer, game)
 
     def _save_walks(self, trainer: Trainer, game: Any) -> None:
         rows, columns = grid_shape(self.walks, self.columns, num_classes=0, resolution=game.resolution)
         images = draw_walks(game, game.resolution, rows, columns, psi=self.psi)
-        record_image(trainer, "walks", save_png(readable_grid(images, columns), _samples(trainer) / "walks.png"))
+        path = save_png(readable_grid(images, columns), _samples(trainer) / "walks.png")
+        record_image(trainer, "walks", path, caption=f"walks between latents, a row each, at {game.kimg:.3f} kimg")
 
     def teardown(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if self.every_kimg and self.film and trainer.is_global_zero:
@@ -98,7 +101,7 @@ class ImageGrid(EveryKimg):
         rows, columns = self._shape(data.num_classes, data.resolution)
         images = real_rows(data.dataset(data.train_split), rows, columns, num_classes=data.num_classes)
         path = save_png(readable_grid(images, columns), _samples(trainer) / "reals.png")
-        record_image(trainer, "reals", path)
+        record_image(trainer, "reals", path, caption="real images")
 
 
 def real_rows(images: ImageSet, rows: int, columns: int, *, num_classes: int) -> Tensor:

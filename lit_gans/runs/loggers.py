@@ -5,6 +5,8 @@ import os
 import re
 import secrets
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +16,49 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from lit_gans.base.files import lasting
+from lit_gans.metrics.catalog import metric_of
 from lit_gans.runs.records import read_side_file
 
 LoggerName = Literal["wandb", "tensorboard", "csv", "none"]
+SPEED = ("img_per_s", "s_per_kimg", "data_wait_share", "callback_share", "peak_memory_mib")
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where a run stands among others at Weights & Biases; what is not given, W&B's own variables say.
+
+    Args:
+        project: default $WANDB_PROJECT, else lit_gans.
+        entity: the user or team; default $WANDB_ENTITY, else the account's.
+        group: of runs that belong together, such as one setting's seeds; default $WANDB_RUN_GROUP.
+        tags: default $WANDB_TAGS, separated by commas.
+        name: default $WANDB_NAME, else the run folder's.
+    """
+
+    project: str | None = None
+    entity: str | None = None
+    group: str | None = None
+    tags: Sequence[str] = ()
+    name: str | None = None
+
+
+def grouped(name: str) -> str:
+    """The name with the section of a W&B dashboard that it belongs in: "metrics/fid", "loss/loss_d"."""
+    if "/" in name or name in ("kimg", "epoch"):
+        return name
+    if metric_of(name) is not None or name == "diversity":
+        return f"metrics/{name}"
+    if name in SPEED:
+        return f"speed/{name}"
+    return f"augment/{name}" if name.startswith("augment") else f"loss/{name}"
+
+
+class GroupedWandb(WandbLogger):
+    """Lightning's, whose series stand in sections; files and monitors keep the plain names."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        super().log_metrics({grouped(name): value for name, value in metrics.items()}, step)
 
 
 def wandb_is_logged_in() -> bool:
@@ -93,7 +135,7 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
         table.writerows([*rows, row])
 
 
-def build_logger(kind: LoggerName, run: Path, *, project: str = "lit_gans") -> Logger | bool:
+def build_logger(kind: LoggerName, run: Path, *, tracking: Tracking | None = None) -> Logger | bool:
     """The logger for a run folder; False for none. W&B is online where the user is logged in, and never a prompt."""
     if kind == "none":
         return False
@@ -106,22 +148,27 @@ def build_logger(kind: LoggerName, run: Path, *, project: str = "lit_gans") -> L
     if mode == "offline":
         why = "as WANDB_MODE says" if os.environ.get("WANDB_MODE") else "not logged in"
         print(f"Weights & Biases: offline ({why}); `wandb login` for online runs, or --logger=csv", file=sys.stderr)
-    return _wandb(run, mode, project=project)
+    return _wandb(run, mode, tracking=tracking or Tracking())
 
 
-def _wandb(run: Path, mode: str, *, project: str) -> WandbLogger:
-    """W&B's own variables win over our defaults. Where it cannot be reached, offline, with a line that says so."""
+def _wandb(run: Path, mode: str, *, tracking: Tracking) -> WandbLogger:
+    """What is asked for wins over W&B's own variables, these over our defaults.
+
+    Where W&B cannot be reached, offline, with a line that says so.
+    """
     import wandb
     from wandb.errors import Error
 
     asked = os.environ.get
-    logger = WandbLogger(
-        project=asked("WANDB_PROJECT") or project,
-        name=asked("WANDB_NAME") or run.name,
+    place = {"entity": tracking.entity, "group": tracking.group, "tags": list(tracking.tags)}
+    logger = GroupedWandb(
+        project=tracking.project or asked("WANDB_PROJECT") or "lit_gans",
+        name=tracking.name or asked("WANDB_NAME") or run.name,
         id=asked("WANDB_RUN_ID") or run_id(run),
         save_dir=asked("WANDB_DIR") or run,
         resume=asked("WANDB_RESUME") or "allow",
         mode=mode,
+        **{option: value for option, value in place.items() if value},  # W&B reads its variables for the others
     )
     if mode != "online":
         return logger
@@ -134,7 +181,7 @@ def _wandb(run: Path, mode: str, *, project: str) -> WandbLogger:
             file=sys.stderr,
         )
         wandb.teardown()  # its service holds the run's id, though there is no run
-        return _wandb(run, "offline", project=project)
+        return _wandb(run, "offline", tracking=tracking)
     return logger
 
 

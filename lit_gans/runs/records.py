@@ -118,8 +118,8 @@ def read_side_file(path: Path, read: Callable[[str], T]) -> T | None:
         return None
 
 
-def record_image(trainer: pl.Trainer, name: str, path: Path) -> None:
-    """Sends a PNG to the loggers that take images (rank 0)."""
+def record_image(trainer: pl.Trainer, name: str, path: Path, *, caption: str) -> None:
+    """Sends a PNG to the loggers that take images (rank 0); Weights & Biases shows the caption."""
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
     if not trainer.is_global_zero:
@@ -129,7 +129,7 @@ def record_image(trainer: pl.Trainer, name: str, path: Path) -> None:
         if isinstance(logger, WandbLogger):
             import wandb
 
-            logger.experiment.log({name: wandb.Image(str(path)), "kimg": game.kimg})
+            logger.experiment.log({name: wandb.Image(str(path), caption=caption), "kimg": game.kimg})
         elif isinstance(logger, TensorBoardLogger):
             import numpy as np
             from PIL import Image

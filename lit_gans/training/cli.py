@@ -35,7 +35,7 @@ from lit_gans.base.command import told
 from lit_gans.base.precision import set_float32_precision
 from lit_gans.runs.classes import load_added, see_working_folder
 from lit_gans.runs.configs import differences, experiment_name, find_config, with_hint
-from lit_gans.runs.loggers import LoggerName, build_logger, close, over_kimg
+from lit_gans.runs.loggers import LoggerName, Tracking, build_logger, close, over_kimg
 from lit_gans.runs.records import record_networks, record_start
 from lit_gans.runs.report import write_page
 from lit_gans.runs.state import record_end
@@ -141,6 +141,7 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--logger", type=LoggerName | None, help="where curves and grids go; default wandb, or trainer.logger"
         )
+        parser.add_class_arguments(Tracking, "wandb")
         parser.add_argument(
             "--preset", type=str | None, help="import path of a function that computes settings, as stylegan2/auto has"
         )
@@ -305,7 +306,9 @@ def _train(cli: FitCLI, argv: list[str]) -> None:
         _say_changes(cli, checkpoint)
         record_start(trainer, cli.parser.dump(cli.config, skip_unset=False), ["lit-gans", "fit", *argv])
         if cli.config["logger"] is not None:
-            trainer.logger = build_logger(cli.config["logger"], cli.run)
+            trainer.logger = build_logger(
+                cli.config["logger"], cli.run, tracking=Tracking(**cli.config["wandb"].as_dict())
+            )
         for each in trainer.loggers:
             over_kimg(each)
             each.log_hyperparams(_plain_config(cli))

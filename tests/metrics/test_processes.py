@@ -10,6 +10,8 @@ from tests.distributed.launch import run_processes
 from .common import PixelFeatures, conditional, digits
 from .worker import everything
 
+FEW = ["frechet", "kid", "is", "class_accuracy", "torchmetrics_fid", "torchmetrics_is"]
+
 
 def alone(**settings) -> dict[str, float]:
     with warnings.catch_warnings():
@@ -25,7 +27,7 @@ def test_processes_together_find_what_one_finds(world: int, tmp_path: Path, monk
     found = [json.loads(output.splitlines()[-1]) for output in outputs]
     one = {
         "odd": alone(num_images=61),
-        "few": alone(num_images=2, num_real=50, metrics=["frechet", "kid", "is", "class_accuracy"]),
+        "few": alone(num_images=2, num_real=50, metrics=FEW),
     }
     for case, count in (("odd", 61), ("kept", 61), ("few", 2)):
         for process in found:

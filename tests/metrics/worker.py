@@ -29,7 +29,8 @@ def main(folder: str) -> None:
     for name, settings in {
         "odd": {"num_images": 61},  # the kernel distance draws 61 of the 1,797 reals
         "kept": {"num_images": 61},
-        "few": {"num_images": 2, "metrics": ["frechet", "kid", "is", "class_accuracy"], "num_real": 50},
+        "few": {"num_images": 2, "metrics": ["frechet", "kid", "is", "class_accuracy", "torchmetrics_fid",
+                                             "torchmetrics_is"], "num_real": 50},
     }.items():
         made, extractor = [], PixelFeatures()
         sample = gan.sample
@@ -61,7 +62,8 @@ def everything(rank: int = 0, world: int = 1) -> dict[str, float]:
     """Every metric that digits have, on numbers of images that 2 and 3 do not divide."""
     plan = Plan(
         metrics=["frechet", "sfid", "rfid", "intra_fid", "kid", "is", "precision", "recall", "density", "coverage",
-                 "class_accuracy", "swd", "ppl_z_full", "ppl_z_end", "separability"],
+                 "class_accuracy", "torchmetrics_fid", "torchmetrics_is", "swd",
+                 "ppl_z_full", "ppl_z_end", "separability"],
         num_images=61, num_real=61, batch_size=8, neighbours=3, path_samples=35, separability_samples=49, seed=2,
     )  # fmt: skip
     extractors.RandomInception = lambda: PixelFeatures(
