@@ -154,7 +154,7 @@ def test_a_folder_with_broken_files_all_others_are_done(run: Path, tmp_path: Pat
     out, err = capsys.readouterr()
     assert out == f"2 pictures in {output}\n"
     said, lines = err.splitlines()[:-4], err.splitlines()[-4:]
-    assert said[1:3] == ["  used     5 pictures (4 .png, 1 .jpg)", "  left out 1 .txt, 1 that cannot be read"]
+    assert said[1:3] == ["  used     5 pictures (4 .png, 1 .jpg)", "  left out 1 .txt, 1 that cannot be used"]
     assert len(lines) == 4 and lines[0].startswith("lit-gans translate: broken.jpg: cannot be read: ")
     assert lines[1].startswith("lit-gans translate: cut.png: cannot be read: ")
     assert lines[2] == "lit-gans translate: red.png: the model gives NaN or infinity for it: use an earlier checkpoint"

@@ -85,6 +85,7 @@ def inception() -> InceptionFeatures:
     return InceptionFeatures(state)
 
 
+@pytest.mark.slow
 def test_inception_is_torchmetrics_own(tmp_path: Path) -> None:
     ours, path = inception(), tmp_path / "inception.pth"
     torch.save(ours.network.state_dict(), path)
@@ -96,6 +97,7 @@ def test_inception_is_torchmetrics_own(tmp_path: Path) -> None:
     assert (made(images).features - ours(images).features).norm() / ours(images).features.norm() < 0.2
 
 
+@pytest.mark.slow
 def test_numbers_of_inception_have_the_plain_names() -> None:
     small = Digits(batch_size=8, resolution=8)
     plan = Plan(metrics=BOTH, kind="images", num_images=12, num_real=12)
