@@ -79,7 +79,7 @@ def test_to_ours_and_back_gives_every_tensor(release: Path, states: dict, tmp_pa
         assert found.buffers == network.buffers and found.modules.keys() >= network.modules.keys()
         assert (found.class_name, found.init_kwargs) == (network.class_name, network.init_kwargs)
         assert again.networks[name].official_fingerprint == network.fingerprint
-    assert "The official code opens the file and runs its networks" in str(again)
+    assert "The networks' source goes along, under lit_gans's own licence" in str(again)
     assert "augment_pipe: weights and names alone; their source is not ours to write" in str(again)
 
 

@@ -55,7 +55,7 @@ def test_images_there_are_ours(options: dict, tmp_path: Path) -> None:
     seeded(gan, 0)
     save_pretrained(gan, tmp_path / "ours")
     certificate = convert(tmp_path / "ours", tmp_path / "ours.pkl", to="official")
-    assert "The official code opens the file" in str(certificate) and "untrained" not in str(certificate)
+    assert "The networks' source goes along" in str(certificate) and "untrained" not in str(certificate)
     written = read_official(tmp_path / "ours.pkl")  # our own reader, which runs nothing
     assert written.extra == {"training_set_kwargs": None, "augment_pipe": None}
     convert(tmp_path / "ours.pkl", tmp_path / "back")

@@ -105,3 +105,8 @@ def test_segments_of_an_offline_run_are_named_when_there_are_several(
     (tmp_path / "wandb" / f"offline-run-3-{logger.version}").mkdir()
     close(logger)
     assert f"wandb sync {tmp_path}/wandb/offline-run-*-{logger.version}" in capsys.readouterr().err
+
+
+def test_options_of_another_logger_are_told(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="wandb.group: of --logger=wandb alone, and this run's logger is none"):
+        assert build_logger("none", tmp_path, tracking=Tracking(group="seeds")) is False

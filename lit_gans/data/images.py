@@ -203,7 +203,7 @@ class Images(ImageData):
         return self._checked(FileSet(source, names, self._numbers(split, names), framing))
 
     def glance(self) -> tuple[int, int]:
-        source = open_source(self.location(self.train_split), follow_links=self.follow_links)
+        source = self._opened(self.location(self.train_split))
         names, sides = self.select(source.names, self.train_split), []
         for i in spread(len(names), _GLANCED).tolist():
             with suppress(*UNREADABLE), source.open(names[i]) as file:
@@ -224,10 +224,13 @@ class Images(ImageData):
         }
         return replace(super().describe(split), **own)
 
+    def _opened(self, path: Path | str) -> Source:
+        here = fetched_file(path) if isinstance(path, str) else path
+        return open_source(here, follow_links=self.follow_links)
+
     def _source(self, path: Path | str) -> Source:
         if path not in self._sources:
-            here = fetched_file(path) if isinstance(path, str) else path
-            self._sources[path] = open_source(here, follow_links=self.follow_links)
+            self._sources[path] = self._opened(path)
             warn_of_left(self._sources[path])
         return self._sources[path]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -160,14 +161,23 @@ class RemoteShardSet(ShardSet):
             with ThreadPoolExecutor(_TRANSFERS) as pool:
                 list(pool.map(self._fetch, missing))
             for shard in missing:
-                self._map(shard)
-        self._make_room(wanted)
+                self._map_fetched(shard)
+            self._make_room(wanted)
         self._fetch_ahead(wanted)
         return super().images(indices)
 
     def _fetch(self, number: int) -> None:
         path, shard = self.folder / shard_name(number), self.index.shards[number]
         fetch(f"{self.url}/{path.name}", path, check=lambda path: is_whole(path, shard, self.index.shape))
+
+    def _map_fetched(self, number: int) -> None:
+        path = self.folder / shard_name(number)
+        try:
+            os.utime(path)  # those used longest ago go first
+            self._map(number)
+        except FileNotFoundError:  # another process has made room meanwhile
+            self._fetch(number)
+            self._map(number)
 
     def _fetch_ahead(self, now: list[int]) -> None:
         """Begins to fetch the next window's shards, once, beside what goes on."""
@@ -187,10 +197,10 @@ class RemoteShardSet(ShardSet):
 
     def _make_room(self, now: list[int]) -> None:
         """Lets go of maps and files that were used longest ago."""
-        for shard in now:
-            self._maps[shard] = self._maps.pop(shard)  # the last used are the last
         if self.keep_bytes is None:
             return
+        for shard in now:
+            self._maps[shard] = self._maps.pop(shard)  # the last used are the last
         for shard in list(self._maps)[: -max(len(now), self.window or 0)]:
             del self._maps[shard]
         files = [self.folder / shard_name(shard) for shard in range(len(self.index.shards))]

@@ -37,7 +37,7 @@ from lit_gans.runs.releases import releases
 
 KEPT, KEPT_TENSORS = "official.json", "official.safetensors"
 RUNS_THERE = (
-    "The official code opens the file and runs its networks: their source, under lit_gans's own licence, goes along."
+    "The networks' source goes along, under lit_gans's own licence, in the format that the official loader runs."
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from lit_gans.base.files import lasting
@@ -137,6 +137,9 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 def build_logger(kind: LoggerName, run: Path, *, tracking: Tracking | None = None) -> Logger | bool:
     """The logger for a run folder; False for none. W&B is online where the user is logged in, and never a prompt."""
+    if kind != "wandb" and tracking is not None and any(vars(tracking).values()):
+        given = ", ".join(f"wandb.{name}" for name, value in vars(tracking).items() if value)
+        rank_zero_warn(f"{given}: of --logger=wandb alone, and this run's logger is {kind}")
     if kind == "none":
         return False
     if kind == "csv":

@@ -20,6 +20,7 @@ from lit_gans.data import Images, Shards, remote
 from lit_gans.data import packing as verb
 from lit_gans.data.remote import fetch, kept_folder
 from lit_gans.data.shard_files import shard_name
+from lit_gans.data.shards import RemoteShardSet
 from lit_gans.data.stream import windowed
 from lit_gans.prepare import prepare
 from tests.cases import largest_difference
@@ -147,6 +148,30 @@ def test_no_more_is_kept_than_told(folder: Path, server: Server) -> None:
     assert len([path for path in server.asked if path.startswith("shard-")]) > 6  # what was let go is fetched again
 
 
+def test_a_shard_that_another_process_let_go_is_fetched_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = Shards(server.url, batch_size=4, resolution=SIZE).dataset()
+    expected = images.images(torch.tensor([0, 1]))
+    again, fetched = Shards(server.url, batch_size=4, resolution=SIZE).dataset(), RemoteShardSet._fetch
+    gone = [True]
+
+    def fetch_and_lose(self: RemoteShardSet, number: int) -> None:
+        fetched(self, number)
+        if gone.pop() if gone else False:
+            (self.folder / shard_name(number)).unlink()
+
+    monkeypatch.setattr(RemoteShardSet, "_fetch", fetch_and_lose)
+    assert torch.equal(again.images(torch.tensor([0, 1])), expected)
+
+
+def test_what_was_used_longest_ago_goes_first(server: Server) -> None:
+    options = {"batch_size": 4, "resolution": SIZE, "window_shards": 1, "keep_gb": 3 * SHARD_BYTES / 1e9}
+    for picture in (0, 4, 8):
+        Shards(server.url, **options).dataset().images(torch.tensor([picture]))
+    Shards(server.url, **options).dataset().images(torch.tensor([0]))  # used again, though fetched first
+    Shards(server.url, **options).dataset().images(torch.tensor([12]))
+    assert [path.name for path in kept(server)] == [shard_name(number) for number in (0, 2, 3)]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -220,6 +245,7 @@ def test_a_zip_is_fetched_once_and_again_when_it_changes(root: Path, folder: Pat
     here = first(Images(str(root), **options).stream(), 5)
     for _ in range(2):
         assert all(map(same, here, first(Images(f"{server.url}/photos.zip", **options).stream(), 5)))
+    assert Images(f"{server.url}/photos.zip", **options).glance() == (len(pictures), 7)
     assert server.asked.count("photos.zip") == 1
     pack(pictures[:-1])
     assert len(Images(f"{server.url}/photos.zip", **options).dataset()) == len(pictures) - 1
