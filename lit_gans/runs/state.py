@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 from lit_gans.runs.folder import is_taken
 from lit_gans.runs.records import add_to_start
 
+ENDS = ("finished", "stopped", "failed")
+
 
 class State(NamedTuple):
-    """`word` is "training", "finished", "stopped", "failed", "killed" or "unknown"; `why` it failed; `at`, in s."""
+    """`word` is one of `ENDS`, "training", "killed" or "unknown"; `why` it failed; `at`, in s."""
 
     word: str
     why: str = ""
@@ -40,6 +42,10 @@ def state_of(run: Path) -> State:
         return training()
     try:
         ended: dict[str, Any] | None = json.loads((run / "run.json").read_text(encoding="utf-8"))["starts"][-1]["ended"]
-        return State("killed") if ended is None else State(*(ended[name] for name in State._fields))
+        if ended is None:
+            return State("killed")
+        state = State(*(ended[name] for name in State._fields))
+        known = state.word in ENDS and isinstance(state.at, int | float) and 0 <= state.at < 1e11
+        return state if known else State("unknown")  # a stranger's file may say anything
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return State("unknown")

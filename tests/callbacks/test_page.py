@@ -93,3 +93,13 @@ def test_a_killed_run_is_not_said_to_train(tmp_path: Path) -> None:
 def test_a_run_whose_record_says_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     assert state_of(tmp_path).word == "unknown"
+
+
+@pytest.mark.parametrize("ended", [{"word": "gone"}, {"word": ["failed"]}, {"at": "noon"}, {"at": 1e300}, "stopped"])
+def test_what_a_stranger_writes_of_the_end_is_not_believed(ended: dict[str, object] | str, tmp_path: Path) -> None:
+    told = {"word": "stopped", "why": "", "at": 1.0}
+    ended = told | ended if isinstance(ended, dict) else ended
+    for each, word in ((told, "stopped"), (ended, "unknown")):
+        (tmp_path / "run.json").write_text(json.dumps({"starts": [{"command": [], "ended": each}]}))
+        assert state_of(tmp_path).word == word
+        assert write_page(tmp_path).is_file()
