@@ -28,6 +28,7 @@ from lit_gans.adversarial.checks import (
     class_names_for,
 )
 from lit_gans.adversarial.clock import images_in, wind
+from lit_gans.adversarial.freezing import freeze
 from lit_gans.adversarial.optim import Options, Schedule, learning_rate_factor, repair
 from lit_gans.adversarial.reports import Reports
 from lit_gans.adversarial.strategy import SyncAtStep, average_gradients
@@ -57,6 +58,8 @@ class Game(pl.LightningModule, ABC):
         schedule: of all learning rates, on the image clock; see `learning_rate_factor`.
         compile: the players run through torch.compile; their first step then takes a minute or so. Penalties, which
             cannot be differentiated through a compiled network, are given the eager `forward`.
+        freeze_discriminator_layers: so many layers of each discriminator, from the image on, do not learn (Freeze-D; Mo
+            et al., 2020): for going on from other weights with few images, where 10 of StyleGAN2's is a start.
         seed: with the clock, determines every random number of training. Weights follow `seed_everything`.
     """
 
@@ -71,6 +74,7 @@ class Game(pl.LightningModule, ABC):
         warmup_kimg: float = 0.0,
         decay_from_kimg: float = 0.0,
         compile: bool = False,
+        freeze_discriminator_layers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -79,7 +83,10 @@ class Game(pl.LightningModule, ABC):
             raise ValueError(f"micro_batches {micro_batches} is below 1; 1 processes each batch whole")
         if total_kimg <= 0:
             raise ValueError(f"total_kimg {total_kimg} is not positive: nothing would be trained")
+        if freeze_discriminator_layers < 0:
+            raise ValueError(f"freeze_discriminator_layers {freeze_discriminator_layers} is below 0, which freezes none")
         self.total_kimg, self.seed = total_kimg, seed
+        self.freeze_discriminator_layers = freeze_discriminator_layers
         self.micro_batches, self.clip_grad_norm = micro_batches, clip_grad_norm
         self.repair_gradients = repair_gradients
         self.schedule, self.warmup_kimg, self.decay_from_kimg = schedule, warmup_kimg, decay_from_kimg
@@ -112,6 +119,10 @@ class Game(pl.LightningModule, ABC):
         """The modules that `compile` compiles: those of which the optimisers hold a parameter."""
         trained = {id(p) for o in self.trainer.optimizers for group in o.param_groups for p in group["params"]}
         return [m for m in _players(self) if any(id(p) in trained for p in m.parameters())]
+
+    def discriminators(self) -> list[nn.Module]:
+        """The networks that judge images, of which `freeze_discriminator_layers` freezes the first layers."""
+        return []
 
     def averages(self) -> list[tuple[nn.Module, nn.Module]]:
         """(average, live) pairs of one and the same architecture, which the EMA callback keeps; [] for none."""
@@ -362,6 +373,8 @@ class Game(pl.LightningModule, ABC):
             if isinstance(self, Samples):
                 check_against_data(self, self.trainer)
                 self.class_names = class_names_for(self, self.trainer)
+            if self.freeze_discriminator_layers:
+                freeze(self.discriminators(), self.freeze_discriminator_layers)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["lit_gans"] = {

@@ -50,6 +50,9 @@ class GAN(Game):
     def networks(self) -> list[nn.Module]:
         return [self.generator, self.discriminator]
 
+    def discriminators(self) -> list[nn.Module]:
+        return [self.discriminator]
+
     def averages(self) -> list[tuple[nn.Module, nn.Module]]:
         return [] if self.generator_ema is None else [(self.generator_ema, self.generator)]
 

@@ -249,6 +249,9 @@ class CycleGAN(Game):
         parameters = [[p for network in side for p in network.parameters()] for side in sides]
         return [lazy_adam(p, lr=self.lr, betas=self.betas, fused=self.fused) for p in parameters]
 
+    def discriminators(self) -> list[nn.Module]:
+        return [self.discriminator_a, self.discriminator_b]
+
     def networks(self) -> list[nn.Module]:
         return [self.generator_ab, self.generator_ba, self.discriminator_a, self.discriminator_b]
 

@@ -208,6 +208,11 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleList(DownBlock(i, o // 2, equalized=equalized) for i, o in down)
         self.last = LastBlock(maps[0], equalized=equalized)
 
+    def from_image_on(self) -> list[nn.Module]:
+        """From the largest scale on."""
+        pairs = zip(self.from_rgb[::-1], self.blocks[::-1], strict=True)
+        return [part for pair in pairs for part in pair] + [self.from_smallest, self.last]
+
     def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         smallest, *others = pyramid(images) if isinstance(images, Tensor) else images
         x: Tensor | None = None

@@ -242,6 +242,13 @@ class GrowingDiscriminator(Growing):
         self.layers, self.minibatch_std = nn.ModuleList(layers), mbstd
         self.from_rgb = nn.ModuleList(Conv(channels, maps[px], kernel=1) for px in falling)
 
+    def from_image_on(self) -> list[nn.Module]:
+        """The layers as an image passes them at the full resolution."""
+        found: list[nn.Module] = []
+        for i, colours in enumerate(self.from_rgb):
+            found += [colours, *self.layers[2 * i : 2 * i + 2]]
+        return [*found, self.layers[-1]]
+
     def analysed(self, images: Tensor) -> Tensor:
         """Raises ValueError for images of another size than the present stage's."""
         if tuple(images.shape[2:]) != (self.stage, self.stage):

@@ -442,6 +442,9 @@ class Pix2Pix(Game):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [lazy_adam(p.parameters(), lr=self.lr, betas=self.betas, fused=self.fused) for p in self.networks()]
 
+    def discriminators(self) -> list[nn.Module]:
+        return [self.discriminator]
+
     def networks(self) -> list[nn.Module]:
         return [self.generator, self.discriminator]
 

@@ -367,6 +367,9 @@ class StackGAN(TextGAN):
         players = self.generator, self.discriminator
         return [lazy_adam(p.parameters(), lr=self.lr, betas=self.betas, fused=self.fused) for p in players]
 
+    def discriminators(self) -> list[nn.Module]:
+        return list(self.discriminator.values())
+
     def networks(self) -> list[nn.Module]:
         return [self.generator.stage1, self.generator.stage2, *self.discriminator.values()]
 

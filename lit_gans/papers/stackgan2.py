@@ -411,6 +411,9 @@ class StackGAN2(TextGAN):
         players = self.generator, self.discriminator
         return [lazy_adam(p.parameters(), lr=self.lr, betas=self.betas, fused=self.fused) for p in players]
 
+    def discriminators(self) -> list[nn.Module]:
+        return list(self.discriminator)
+
     def networks(self) -> list[nn.Module]:
         return [self.generator, *self.discriminator]
 

@@ -198,6 +198,9 @@ class AttnGAN(TextGAN):
         players = self.generator, self.discriminator
         return [lazy_adam(p.parameters(), lr=self.lr, betas=self.betas, fused=self.fused) for p in players]
 
+    def discriminators(self) -> list[nn.Module]:
+        return list(self.discriminator.at.values())
+
     def networks(self) -> list[nn.Module]:
         return [self.generator, *self.discriminator.at.values()]
 

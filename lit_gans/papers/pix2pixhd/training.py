@@ -218,6 +218,9 @@ class Pix2PixHD(Game):
         sides = [p for m in self.makers() for p in m.parameters()], self.discriminator.parameters()
         return [lazy_adam(side, lr=self.lr, betas=self.betas, fused=self.fused) for side in sides]
 
+    def discriminators(self) -> list[nn.Module]:
+        return list(self.discriminator.scales)
+
     def networks(self) -> list[nn.Module]:
         return [self.generator, self.discriminator]
 

@@ -84,6 +84,10 @@ class Head(nn.Module):
         self.layers = nn.Sequential(*layers, *([last] if condition is None else []))
         self.classify = None if condition is None else last
 
+    def from_image_on(self) -> list[nn.Module]:
+        """What the image passes, then what the label passes."""
+        return [part for part in (self.layers, self.classify, self.condition) if part is not None]
+
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.layers(x)
         if self.condition is None or self.classify is None:

@@ -164,6 +164,10 @@ class ProjectedGAN(GAN):
             if bias.grad is not None:
                 bias.grad.zero_()
 
+    def discriminators(self) -> list[nn.Module]:
+        """The heads; what they look through is frozen as it is."""
+        return list(self.discriminator.heads.heads)
+
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit":

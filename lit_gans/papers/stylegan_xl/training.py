@@ -329,6 +329,10 @@ class StyleGANXL(GAN):
         players = ((self.generator.trained(), self.lr_g, self.pl_interval), (judges, self.lr_d, self.lazy_interval))
         return [lazy_adam(p, lr=lr, betas=self.betas, interval=k, fused=self.fused) for p, lr, k in players]
 
+    def discriminators(self) -> list[nn.Module]:
+        """The heads; what they look through is frozen as it is."""
+        return [head for judge in self.discriminator.judges for head in judge.heads.heads]
+
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage != "fit":
