@@ -24,6 +24,7 @@ Trains what a config describes, into a run folder. The options that are used mos
   --CALLBACK=off                 --evaluate=off, --image_grid=off
   --run_folder FOLDER            default: runs/<config's folder>-<config's name>
   --stages FILE FILE ...         several configs, each trained when the one before is finished; goes on where it stopped
+  --init_from RUN                begins with the weights of a run, a .ckpt, a saved folder, the hub, or an official .pkl
   --ckpt_path last               continues the run exactly where it stopped; auto: or starts it; or a .ckpt file
   --logger NAME                  wandb (default), tensorboard, csv or none
   --seed_everything N            of all that is random (default: 0)
@@ -42,6 +43,7 @@ Examples:
   lit-gans fit --config experiments/dcgan/celeba64.yaml --data.init_args.path=/path/to/images --trainer.devices=2
   lit-gans fit --config experiments/cgan/digits.yaml --ckpt_path=last
   lit-gans fit --config stylegan2/photos --data.init_args.path=/path/to/photographs
+  lit-gans fit --config stylegan2/photos --data.init_args.path=/path/to/photographs --init_from=runs/stylegan2-ffhq
 """
 
 

@@ -84,7 +84,7 @@ class Game(pl.LightningModule, ABC):
         if total_kimg <= 0:
             raise ValueError(f"total_kimg {total_kimg} is not positive: nothing would be trained")
         if freeze_discriminator_layers < 0:
-            raise ValueError(f"freeze_discriminator_layers {freeze_discriminator_layers} is below 0, which freezes none")
+            raise ValueError(f"freeze_discriminator_layers {freeze_discriminator_layers} is below 0, which is none")
         self.total_kimg, self.seed = total_kimg, seed
         self.freeze_discriminator_layers = freeze_discriminator_layers
         self.micro_batches, self.clip_grad_norm = micro_batches, clip_grad_norm

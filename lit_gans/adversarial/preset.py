@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -12,7 +12,8 @@ class Facts:
     """What a preset computes from.
 
     `resolution` as the config or the command line has it; `pictures` in the training split and `side_px`, the median of
-    their shorter sides, both 0 where they are not known before the data are read; `devices` of all machines.
+    their shorter sides, both 0 where they are not known before the data are read; `devices` of all machines; `parent`:
+    arguments of the model whose weights training begins with, {} where it begins with random ones.
     """
 
     resolution: int
@@ -20,6 +21,7 @@ class Facts:
     side_px: int
     devices: int
     cuda: bool
+    parent: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         seen = f"{self.pictures:,} pictures" if self.pictures else "pictures that are not counted yet"

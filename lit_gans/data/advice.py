@@ -57,5 +57,5 @@ def advice(count: int, *, augmented: bool, mirrored: bool) -> str:
         return ""
     ways = ["augmentation delays it" + (" (is on)" if augmented else " (give the model one: model.init_args.augment)")]
     ways += ["mirrored pictures count twice" + (" (is on)" if mirrored else " (data.init_args.mirror=true)")]
-    ways += ["going on from a model of similar pictures needs fewer"]
+    ways += ["beginning with a model of similar pictures needs fewer (--init_from)"]
     return f"{count} pictures are few: they are soon known by heart, and samples repeat them; {', '.join(ways)}"

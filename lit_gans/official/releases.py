@@ -43,6 +43,7 @@ class Release:
         says: the official constructor arguments of a pickle's network, where the file does not list them.
         sourced: an official network as one whose source is ours, for pickles that the official code shall open.
         snapshot: the networks of a training of `model`, with their source, as the official training saves them.
+        trains: our network's arguments -> those of `model` whose training has such a network, as far as they tell.
     """
 
     repository: str
@@ -62,6 +63,7 @@ class Release:
     says: Callable[[OfficialNetwork], Config] = attrgetter("init_kwargs")
     sourced: Callable[[OfficialNetwork], Sourced] | None = None
     snapshot: Callable[[Any], dict[str, Sourced]] | None = None
+    trains: Callable[[Config], Config] | None = None
 
     def has(self, state: State) -> bool:
         """Whether the tensors are of this network's state dict."""

@@ -109,6 +109,30 @@ def to_ours(source: Path, target: Path, epoch: str, golden: str | Path | None, t
     return Certificate(_digests([*sources, *_files(target)]), records, differences)
 
 
+def networks_of(source: Path) -> dict[str, Found]:
+    """By their official names: the networks of a release's pickle, or of the folder that one was converted to.
+
+    A network alone that was saved here is a "G".
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_official`, `from_pretrained`; or it is no network of a paper.
+    """
+    if source.is_file():
+        found = {name: _found(network, name, False) for name, network in read_official(source).networks.items()}
+        networks = {name: one for name, one in found.items() if one is not None}
+        if not networks:
+            raise ValueError(f"{source} holds no network of ours, only {', '.join(found)}")
+        return networks
+    networks = {}
+    for folder in (source, *sorted(path.parent for path in source.glob(f"*/{CONFIG}"))):
+        model, known = from_pretrained(folder), releases()
+        release = next((each for each in known if each.network is type(model)), None)
+        if release is None:
+            raise ValueError(f"{folder} holds a {type(model).__name__}, of which no paper here has a network")
+        networks[_official_name(folder) or "G"] = Found(release, model, read_config(folder)["arguments"])
+    return networks
+
+
 def _asking(source: Path, ours: Mapping[str, Found], told: Mapping[str, Any]) -> list[str]:
     """Names of the networks whose input weights do not tell. ValueError where `told` does not, or there are none."""
     asking = [name for name, found in ours.items() if found.release.told is not None]

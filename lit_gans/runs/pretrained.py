@@ -82,7 +82,7 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, trust: s
         FileNotFoundError: no such folder, or a file is missing. ValueError: what is in the files is not ours, or is
         damaged; or the hub is asked for without the extra `hub`.
     """
-    folder = _local(source, revision)
+    folder = local_folder(source, revision)
     config = read_config(folder)
     check_loss(config["arguments"], trust=trust)
     model = _built(trusted_class(config["class_path"], nn.Module, trust=trust), config)
@@ -161,7 +161,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no safetensors file, or is damaged: {error}") from error
 
 
-def _local(source: str | Path, revision: str | None) -> Path:
+def local_folder(source: str | Path, revision: str | None = None) -> Path:
+    """The folder itself, or of a repository of the hub its files here.
+
+    Raises:
+        FileNotFoundError, ConnectionError: there is no such folder, or the hub cannot be reached.
+    """
     if Path(source).is_dir():
         return Path(source)
     if not isinstance(source, str) or not REPOSITORY.fullmatch(source):

@@ -28,22 +28,25 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_gans import callbacks
 from lit_gans.adversarial import Game
-from lit_gans.adversarial.checks import check_same_architecture
+from lit_gans.adversarial.checks import check_same_architecture, say
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.base.checkpoints import read_checkpoint
 from lit_gans.base.command import told
+from lit_gans.base.files import user_path
 from lit_gans.base.precision import set_float32_precision
 from lit_gans.runs.classes import load_added, see_working_folder
 from lit_gans.runs.configs import differences, experiment_name, find_config, with_hint
+from lit_gans.runs.folder import run_config
+from lit_gans.runs.initial import Initial, fit_of, read_initial, stamp, take
 from lit_gans.runs.loggers import LoggerName, Tracking, build_logger, close, over_kimg
-from lit_gans.runs.records import record_networks, record_start
+from lit_gans.runs.records import add_to_start, record_networks, record_start
 from lit_gans.runs.report import write_page
 from lit_gans.runs.state import record_end
 from lit_gans.runs.uses import commands
 from lit_gans.runs.vocabulary import share_vocabulary
 from lit_gans.training import presets
 from lit_gans.training.options import check_arguments, check_finite, check_trainer, with_switches
-from lit_gans.training.place import TOLD, Place, as_process_zero_says, likely_folder, place_of, take
+from lit_gans.training.place import TOLD, Place, as_process_zero_says, likely_folder, place_of, take_folder
 
 # In the order of their work after a batch; each is configured by its name, as in --ema.half_life_kimg=20.
 CALLBACKS = {
@@ -113,6 +116,7 @@ class FitCLI(LightningCLI):
 
     def __init__(self, argv: list[str], *, run_folder: str | None) -> None:
         self.argv, self.wanted_run = argv, run_folder
+        self.initial: Initial | None = None
         asked = [word.partition("=")[2] for word in argv if word.startswith("--help=")]
         super().__init__(
             Game,
@@ -139,6 +143,10 @@ class FitCLI(LightningCLI):
             help="'last' continues the run; 'auto' too, or starts it if there is nothing to continue; or a .ckpt file",
         )  # fmt: skip
         parser.add_argument(
+            "--init_from", type=str | None,
+            help="weights to begin with on a new clock: a run, .ckpt, saved folder, official .pkl, or owner/name (hub)",
+        )  # fmt: skip
+        parser.add_argument(
             "--logger", type=LoggerName | None, help="where curves and grids go; default wandb, or trainer.logger"
         )
         parser.add_class_arguments(Tracking, "wandb")
@@ -160,18 +168,35 @@ class FitCLI(LightningCLI):
         asked = [word for word in args if word.startswith("--print_config")]
         given = [word for word in args if word not in asked]
         super().parse_arguments(parser, given)
+        given = self._with_initial(parser, given)
         if self.config["preset"]:
             given = self._with_preset(parser, given, self.config["preset"])
         if asked:
             super().parse_arguments(parser, [*given, "--preset=null", *asked])
         self.config["preset"] = None
 
+    def _with_initial(self, parser: LightningArgumentParser, given: list[str]) -> list[str]:
+        """The arguments, and what goes with weights to begin with, which a run that goes on does not read again."""
+        source = self.config["init_from"]
+        if source is None:
+            return given
+        values = presets.of_fine_tuning(self.config)
+        options = presets.with_options(given, presets.as_options(values), name="")
+        if self._place().checkpoint is None:
+            self.initial = read_initial(source)
+        super().parse_arguments(parser, options)
+        presets.say_computed("fine_tuning", values, self.config.as_dict(), of=f"weights of {source}")
+        return options
+
     def _with_preset(self, parser: LightningArgumentParser, given: list[str], name: str) -> list[str]:
         """The arguments, and what is computed, of the resolution that is given or computed; a resume has its run's."""
         preset, checkpoint = presets.preset_of(name), self._place().checkpoint
+        parent = {} if self.initial is None else self.initial.arguments
+        if checkpoint is not None and self.config["init_from"]:
+            parent = run_config(checkpoint)["model"]["init_args"]  # its own by now
         counted, options = presets.counted_in(self.config.as_dict()), given
         for _ in range(2):  # the first may compute a resolution, of which the second computes all others
-            facts = presets.facts_of(self.config.as_dict(), counted)
+            facts = presets.facts_of(self.config.as_dict(), counted, parent)
             values = preset(facts)
             if checkpoint is not None:
                 values = presets.recorded(checkpoint, list(values))
@@ -217,7 +242,7 @@ class FitCLI(LightningCLI):
 
         def decide() -> Place:
             nonlocal folder
-            folder, place = take(self.place, ckpt_path=self.config["ckpt_path"])
+            folder, place = take_folder(self.place, ckpt_path=self.config["ckpt_path"])
             return place
 
         try:
@@ -272,7 +297,7 @@ def parse(argv: list[str], *, run_folder: str | None = None) -> FitCLI:
     load_added()
     see_working_folder()
     check_arguments(argv)
-    found = with_switches(_with_shipped_configs(argv), SWITCHES)
+    found = with_switches(_with_shipped_configs(_with_parents_config(argv)), SWITCHES)
     sys.path += [str(Path(config).resolve().parent) for config in _config_values(found)]  # a model's file beside it
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*treespec.*|.*intended to run from within Python.*")
@@ -301,10 +326,15 @@ def train(cli: FitCLI, argv: list[str]) -> Path:
 def _train(cli: FitCLI, argv: list[str]) -> None:
     trainer, checkpoint = cli.trainer, cli.place.checkpoint
     if checkpoint is not None:
-        check_same_architecture(cli.model, read_checkpoint(checkpoint))
+        found = read_checkpoint(checkpoint)
+        check_same_architecture(cli.model, found)
+        if _is_finished(cli, checkpoint, found["lit_gans"]["images_seen"]):
+            return
+    beginning = _begin(cli)
     if trainer.is_global_zero:
         _say_changes(cli, checkpoint)
         record_start(trainer, cli.parser.dump(cli.config, skip_unset=False), ["lit-gans", "fit", *argv])
+        add_to_start(cli.run, **beginning)
         if cli.config["logger"] is not None:
             trainer.logger = build_logger(
                 cli.config["logger"], cli.run, tracking=Tracking(**cli.config["wandb"].as_dict())
@@ -330,6 +360,32 @@ def _train(cli: FitCLI, argv: list[str]) -> None:
                 _finish(cli, ended, why)
 
 
+def _is_finished(cli: FitCLI, checkpoint: Path, images_seen: int) -> bool:
+    """Whether nothing is left to train, as a job that starts again by itself may find; ValueError for any other."""
+    if images_seen < 1000 * cli.model.total_kimg:
+        return False
+    told = f"{checkpoint} stands at {images_seen / 1000:g} kimg of {cli.model.total_kimg:g}: nothing is left to train"
+    if cli.config["ckpt_path"] != "auto":
+        raise ValueError(
+            f"{told}; give a larger --model.init_args.total_kimg, or --init_from={cli.place.run} in the place of "
+            "--ckpt_path to begin anew with its weights"
+        )
+    say(cli.trainer, told)
+    return True
+
+
+def _begin(cli: FitCLI) -> dict[str, Any]:
+    """Sees to it that training begins with the weights of --init_from; what run.json says of them."""
+    if cli.initial is None:
+        return {}
+    fit = fit_of(cli.initial, cli.model)
+    say(cli.trainer, f"init_from: {cli.initial.told}\n  {fit}\n  clock and optimisers are new")
+    # After all that a model does at the start of its first run, and before the first grid.
+    begins = LambdaCallback(on_train_start=lambda trainer, game: take(fit, game))
+    cli.trainer.callbacks.insert(0, begins)
+    return stamp(cli.initial, fit)
+
+
 def _finish(cli: FitCLI, ended: str, why: str) -> None:
     """The page, and the loggers' last words; where the disk refuses them they do not hide what ended training."""
     try:
@@ -343,6 +399,21 @@ def _finish(cli: FitCLI, ended: str, why: str) -> None:
 def _config_values(argv: list[str]) -> list[str]:
     values = [a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-c="))]
     return values + [argv[i + 1] for i, a in enumerate(argv[:-1]) if a in ("--config", "-c")]
+
+
+def _with_parents_config(argv: list[str]) -> list[str]:
+    """Where no config and no model are given, those of the run that --init_from names, in a run folder of its own."""
+    sources = [a.split("=", 1)[1] for a in argv if a.startswith("--init_from=")]
+    sources += [argv[i + 1] for i, a in enumerate(argv[:-1]) if a == "--init_from"]
+    if not sources or _config_values(argv) or any(a.startswith("--model") and "init_args" not in a for a in argv):
+        return argv
+    path = user_path(sources[-1])
+    run = path if path.is_dir() else path.absolute().parent.parent
+    if not (run / "config.yaml").is_file():
+        raise ValueError(f"--init_from={sources[-1]} is no run with a config: give --config, such as stylegan2/photos")
+    run = run.resolve()
+    theirs = [f"--config={run / 'config.yaml'}", "--ckpt_path=null", f"--run_folder=runs/{run.name}-tuned"]
+    return [*theirs, *argv]
 
 
 def _with_shipped_configs(argv: list[str]) -> list[str]:

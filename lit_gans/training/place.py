@@ -52,11 +52,11 @@ def _as_it_stands(run: Path) -> Place:
 
 
 def likely_folder(place: Place) -> Path:
-    """The folder that `take` will find, if no other start comes first."""
+    """The folder that `take_folder` will find, if no other start comes first."""
     return new_run_folder(place.run) if place.is_new else place.run
 
 
-def take(place: Place, *, ckpt_path: str | None) -> tuple[RunFolder, Place]:
+def take_folder(place: Place, *, ckpt_path: str | None) -> tuple[RunFolder, Place]:
     """The folder, this process's alone; and the place, of which another process may have made more until now."""
     if place.is_new:
         folder = RunFolder.new(place.run)

@@ -33,13 +33,20 @@ def preset_of(path: str) -> Preset:
     return found
 
 
-def facts_of(config: Mapping[str, Any], counted: tuple[int, int]) -> Facts:
-    """What is known of a parsed config; `counted`: as `counted_in`."""
+def facts_of(config: Mapping[str, Any], counted: tuple[int, int], parent: Mapping[str, Any]) -> Facts:
+    """What is known of a parsed config; `counted`: as `counted_in`; `parent`: see `Facts`."""
     trainer = {name: config["trainer"][name] for name in ("accelerator", "devices", "num_nodes")}
     quiet = {name: False for name in ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")}
     devices = Trainer(**trainer, **quiet)
     cuda = devices.strategy.root_device.type == "cuda"
-    return Facts(_at(config, RESOLUTION), *counted, devices.num_devices * devices.num_nodes, cuda)
+    return Facts(_at(config, RESOLUTION), *counted, devices.num_devices * devices.num_nodes, cuda, parent)
+
+
+def of_fine_tuning(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ADA's authors set where training begins with other weights: the average has no start to leave behind, and p
+    moves faster. Of a config's callbacks that are on."""
+    found: dict[str, Any] = {} if config["ema"]["half_life_kimg"] is None else {"ema.ramp_up": None}
+    return found | ({"adaptive_augmentation.speed_kimg": 100} if config["adaptive_augmentation"]["interval"] else {})
 
 
 def counted_in(config: Mapping[str, Any]) -> tuple[int, int]:
@@ -64,7 +71,7 @@ def recorded(checkpoint: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 def as_options(values: Mapping[str, Any]) -> list[str]:
     """["--model.init_args.r1_gamma=0.8192", ...]"""
-    return [f"--{key}={json.dumps(value)}" for key, value in values.items()]
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
 
 
 def with_options(argv: Sequence[str], options: Sequence[str], *, name: str) -> list[str]:

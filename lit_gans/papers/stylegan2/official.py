@@ -133,6 +133,14 @@ def _of_mapping(mapping: MappingNetwork) -> Config:
     return config | ({} if mapping.embed is None else {"embed_features": len(mapping.embed.weight)})
 
 
+def of_training(generator: Config) -> Config:
+    """A generator's arguments -> those of `StyleGAN2`: sizes, and how it computes."""
+    names = ("resolution", "channels", "z_dim", "w_dim", "num_layers", "channel_base", "channel_max", "num_half_res")
+    found = {name: generator[name] for name in (*names, "conv_clamp") if name in generator}
+    renamed = {"c_dim": "num_classes", "architecture": "generator_architecture"}
+    return found | {own: generator[name] for name, own in renamed.items() if name in generator}
+
+
 def sourced(network: OfficialNetwork) -> Sourced:
     """An official network as one of `standalone`, whose source goes along; ValueError for arguments it cannot take."""
     cls = {"Generator": standalone.Generator, "Discriminator": standalone.Discriminator}[network.class_name]
@@ -175,7 +183,7 @@ CALL = {"noise_mode": "noise", "truncation_psi": "psi", "truncation_cutoff": "cu
 OFFICIAL = [
     Release(
         "stylegan2-ada-pytorch", "Generator", Generator, OFFICIAL_KEYS, from_official_config, call=CALL,
-        model=StyleGAN2, sourced=sourced, snapshot=snapshot,
+        model=StyleGAN2, sourced=sourced, snapshot=snapshot, trains=of_training,
     ),
     Release(
         "stylegan2-ada-pytorch", "Discriminator", Discriminator, OFFICIAL_KEYS, from_official_config, call=CALL,
