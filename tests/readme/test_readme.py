@@ -20,8 +20,8 @@ README = (ROOT / "README.md").read_text()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def commands() -> list[str]:
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+def commands(text: str = README) -> list[str]:
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     return [line.split("#")[0].strip() for line in blocks.splitlines() if line.startswith("lit-gans")]
 
 
@@ -44,7 +44,8 @@ def test_every_config_that_is_named_is_shipped() -> None:
 
 
 def test_every_verb_is_shown() -> None:
-    assert {shlex.split(c)[1] for c in commands()} | {"benchmark"} == set(cli.VERBS)
+    texts = [README, *(page.read_text() for page in (ROOT / "docs").rglob("*.md"))]
+    assert {shlex.split(c)[1] for text in texts for c in commands(text)} | {"benchmark"} == set(cli.VERBS)
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("lit-gans fit")])
