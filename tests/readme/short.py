@@ -1,6 +1,6 @@
 """Stands in for the commands of a page, as `python -m tests.readme.short NAME ARGUMENTS`.
 
-Training takes a few images, on this machine in the place of several; weights that must be downloaded are not looked for.
+Training takes a few images, on this machine in the place of several; no weights are downloaded.
 """
 
 import socket
@@ -40,7 +40,8 @@ def torchrun(*argv: str) -> int:
     """On as many machines as it names, all of them this one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        at = {"--master-addr=10.0.0.1": "--master-addr=127.0.0.1", "--master-port=29500": f"--master-port={free.getsockname()[1]}"}
+        port = free.getsockname()[1]
+    at = {"--master-addr=10.0.0.1": "--master-addr=127.0.0.1", "--master-port=29500": f"--master-port={port}"}
     words = [{**ONE, **at}.get(word, word) for word in argv]
     where = words.index("-m")
     module = ["-m", "tests.readme.short", "lit-gans", words[where + 1].rpartition(".")[2]]

@@ -1,19 +1,18 @@
 """The pages of docs/ and docs/howto/: what is in them runs as it stands, in their order."""
 
 import os
+import pkgutil
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
-from lit_gans import cli
 from lit_gans.base.command import parsed, show_result
 from lit_gans.base.images import save_png
 from lit_gans.new import TEMPLATE
@@ -21,24 +20,26 @@ from tests.readme import short
 from tests.readme.test_readme import ROOT, commands, materials
 
 DOCS = ROOT / "docs"
-PAGES = [page for page in (*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("howto/*.md")))]
+PAGES = [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("howto/*.md"))]
 RUN = [page for page in PAGES if page.stem != "adversary"]  # which has a test of its own
-ALL = [(page.stem, command) for page in PAGES for command in commands(page.read_text())]
+COMMANDS = [(page.stem, each) for page in PAGES for each in commands(page.read_text()) if " fit " not in each]
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
+
+
+def linked(page: Path) -> set[Path]:
+    return {(page.parent / target).resolve() for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_is_linked_exists(page: Path) -> None:
-    targets = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())
-    assert not [target for target in targets if not (page.parent / target).exists()]
+    assert not [target for target in linked(page) if not target.exists()]
 
 
 def test_the_start_leads_to_every_page() -> None:
-    leads = {(DOCS / target).resolve() for target in re.findall(r"\]\((?!http)([^)#]+)\)", (DOCS / "index.md").read_text())}
-    assert leads >= {page.resolve() for page in PAGES if page.stem != "index"}
+    assert linked(DOCS / "index.md") >= {page.resolve() for page in PAGES if page.stem != "index"}
 
 
-@pytest.mark.parametrize(("page", "command"), [(page, each) for page, each in ALL if not each.startswith("lit-gans fit")])
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_every_command_can_be_read(page: str, command: str) -> None:
     """Those of `fit` are read by the slow test below."""
     _, verb, *argv = shlex.split(command)
@@ -52,29 +53,14 @@ def test_what_is_read_beside_a_paper_is_there() -> None:
     page = (DOCS / "howto" / "read_a_paper.md").read_text()
     cells = [line.split("|")[2] for line in page.splitlines() if line.startswith("| ") and "`" in line.split("|")[2]]
     assert len(cells) == 12
-    for cell in cells:
-        *names, last = re.findall(r"`([\w.]+)`", cell)
-        home = last if last.startswith("lit_gans") else "lit_gans.papers.dcgan"
-        for name in (*names, last):
-            _found(name if name.startswith("lit_gans") or "." not in home else name, home)
-
-
-def _found(name: str, home: str) -> object:
-    """A module, or what has this name in one; without a place it is looked for in `home`."""
-    parts = (name if name.startswith("lit_gans") else f"{home}.{name}").split(".")
-    for length in range(len(parts), 0, -1):
-        try:
-            found = import_module(".".join(parts[:length]))
-        except ModuleNotFoundError:
-            continue
-        for part in parts[length:]:
-            found = getattr(found, part)
-        return found
-    raise ModuleNotFoundError(name)
+    for names in (re.findall(r"`([\w.]+)`", cell) for cell in cells):
+        home = names[-1] if names[-1].startswith("lit_gans") else "lit_gans.papers.dcgan"
+        for name in names:
+            assert pkgutil.resolve_name(name if name.startswith("lit_gans") else f"{home}.{name}")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages are given: pictures of all kinds, and a run of the quickstart, shortened."""
     folder = tmp_path_factory.mktemp("made")
     materials(folder)
@@ -86,10 +72,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         save_png(colour.expand(3, 40, 48), folder / "flowers" / kind / f"{number}.png")
         save_png(colour.expand(3, 80, 90), folder / "captioned" / f"{number}.png")
         (folder / "captioned" / f"{number}.txt").write_text("a large green star\na star that is green\n")
-    for verb in ("fit --config cgan/digits", *(f"sample runs/cgan-digits --seeds {seeds} --output {name}"
-                 for name, seeds in (("fakes", "0-19"), ("reals", "20-39")))):  # fmt: skip
-        run("lit-gans " + verb, folder)
-    yield folder
+    run("lit-gans fit --config cgan/digits", folder)
+    for seeds, output in (("0-19", "fakes"), ("20-39", "reals")):
+        run(f"lit-gans sample runs/cgan-digits --seeds {seeds} --output {output}", folder)
+    return folder
 
 
 def run(text: str, folder: Path, *, language: str = "bash") -> None:
