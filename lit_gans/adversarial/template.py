@@ -44,7 +44,7 @@ class Template(GAN):
     """A config sets the arguments; `game` are those of `GAN` and `Game`: total_kimg, micro_batches, ..."""
 
     def __init__(
-        self, *, resolution: int = 16, channels: int = 1, z_dim: int = 64, width: int = 64, lr: float = 1e-3,
+        self, *, resolution: int = 16, channels: int = 1, z_dim: int = 64, width: int = 32, lr: float = 1e-3,
         r1_gamma: float = 1.0, **game: Any,
     ) -> None:  # fmt: skip
         super().__init__(resolution=resolution, channels=channels, z_dim=z_dim, **game)
