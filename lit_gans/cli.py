@@ -17,6 +17,7 @@ VERBS = {
     "convert": "released weights (.pkl) to ours and back, read without running them",
     "push": "a trained model to the Hugging Face Hub, with a card",
     "prepare": "pictures from anywhere into StyleGAN's zip or memory-mapped shards",
+    "new": "a GAN of your own to begin with: one file, and a config that trains it",
     "list": "papers, data sets and experiments, and what each experiment claims",
     "benchmark": "speed of a config, against a bare loop over the same networks",
 }

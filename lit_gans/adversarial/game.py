@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from numbers import Number
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lightning.pytorch as pl
 import torch
@@ -186,6 +186,11 @@ class Game(pl.LightningModule, ABC):
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     # ---- the ritual of an update -------------------------------------------------------------------------------------
+
+    if TYPE_CHECKING:
+
+        def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+            """Lightning's, which type checkers take for one that cannot be unpacked."""
 
     @contextmanager
     def updating(self, optimizer: LightningOptimizer) -> Iterator[None]:

@@ -48,6 +48,12 @@ def trusted_class(path: str, kind: type[T], *, trust: str | None = None) -> type
     return found
 
 
+def to_trust(class_path: str) -> str | None:
+    """The package that has to be named as trusted before this class is built; None where that needs no word."""
+    packages = (*OURS, *(package_of(entry) for entry in added()))
+    return None if _inside(class_path, packages) else class_path.partition(".")[0]
+
+
 def check_loss(arguments: Mapping[str, Any], *, trust: str | None = None) -> None:
     """ValueError where `loss`, of our papers the one argument that is an import path, leads out of trusted packages."""
     packages = ("lit_gans", *(package_of(entry) for entry in added()), trust)

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from lit_gans.adversarial.capabilities import Captioned, Samples, Translates, can
+from lit_gans.runs.classes import to_trust
 
 OF_A_START = ("--ckpt_path", "--run_folder")
 
@@ -14,15 +15,17 @@ OF_A_START = ("--ckpt_path", "--run_folder")
 def commands(run: Path, game: object) -> dict[str, str]:
     """{"sample": "lit-gans sample ...", ...}: to look at it and to measure it; {} of what makes nothing."""
     output, name = shlex.quote(f"{run / 'out'}"), shlex.quote(f"{run}")
+    package = to_trust(f"{type(game).__module__}.{type(game).__qualname__}")
+    trust = f" --trust {package}" if package else ""
     if can(game, Captioned):
-        made = {"sample": f"lit-gans sample {name} --text 'WHAT TO DRAW' --seeds 0-7 --output {output}"}
+        made = {"sample": f"lit-gans sample {name} --text 'WHAT TO DRAW' --seeds 0-7 --output {output}{trust}"}
     elif can(game, Samples):
-        made = {"sample": f"lit-gans sample {name} --seeds 0-63 --output {output}"}
+        made = {"sample": f"lit-gans sample {name} --seeds 0-63 --output {output}{trust}"}
     elif can(game, Translates):
-        made = {"translate": f"lit-gans translate {name} PICTURES --output {output}"}
+        made = {"translate": f"lit-gans translate {name} PICTURES --output {output}{trust}"}
     else:
         return {}
-    return {**made, "evaluate": f"lit-gans evaluate {name}"}
+    return {**made, "evaluate": f"lit-gans evaluate {name}{trust}"}
 
 
 def resuming(run: Path) -> str | None:

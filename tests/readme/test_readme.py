@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,8 +21,8 @@ README = (ROOT / "README.md").read_text()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def commands() -> list[str]:
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+def commands(text: str = README) -> list[str]:
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     return [line.split("#")[0].strip() for line in blocks.splitlines() if line.startswith("lit-gans")]
 
 
@@ -44,7 +45,8 @@ def test_every_config_that_is_named_is_shipped() -> None:
 
 
 def test_every_verb_is_shown() -> None:
-    assert {shlex.split(c)[1] for c in commands()} | {"benchmark"} == set(cli.VERBS)
+    texts = [README, *(page.read_text() for page in (ROOT / "docs").rglob("*.md"))]
+    assert {shlex.split(c)[1] for text in texts for c in commands(text)} | {"benchmark"} == set(cli.VERBS)
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("lit-gans fit")])
@@ -144,6 +146,29 @@ def test_what_a_notebook_imports_of_ours_is_there(notebook: Path) -> None:
     imports = [line for line in code.splitlines() if line.strip().startswith("from lit_gans")]
     assert imports
     exec("\n".join(map(str.strip, imports)), {})
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("there", "clone", "source"), [(True, False, []), (False, False, ["lit-gans"]), (False, True, [".."])]
+)
+def test_a_notebook_installs_what_it_needs(
+    notebook: Path, there: bool, clone: bool, source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first cell, as on Colab, and in a clone."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    first = next(cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code")
+    asked: list[tuple[str, str]] = []
+    shell = SimpleNamespace(run_line_magic=lambda name, words: asked.append((name, words)))
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    if clone:
+        (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if there else None)
+    names = {"get_ipython": lambda: shell}
+    exec(TransformerManager().transform_cell("".join(first["source"])), names)
+    assert [(name, words.format(**names)) for name, words in asked] == [("pip", f"install --quiet {s}") for s in source]
 
 
 @pytest.mark.slow
