@@ -53,7 +53,7 @@ tagged:
 	@touch $@
 
 .venv/.installed: .venv/.made pyproject.toml constraints.txt
-	@echo "installing into .venv, once: about 6 GB and a few minutes"
+	@echo "installing into .venv, once: about 6 GB and a few minutes; docs/install.md has the way without CUDA"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
