@@ -1,4 +1,4 @@
-"""A new user's folder: photographs among what lies beside them, one command, no network; the run's page in a browser."""
+"""A new user's folder: photographs and what lies beside them, one command, no network; the run's page in a browser."""
 
 import json
 import random
