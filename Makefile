@@ -35,7 +35,7 @@ dist: export LIT_GANS_URL = $(URL)
 dist: .venv/.installed-dev
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
-	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m twine check --strict dist/*
 
 # That of a tag, TAG=v0.1.0, if the project's files are ready for it.
 release: tagged dist

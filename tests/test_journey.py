@@ -32,6 +32,7 @@ onload = () => {{ document.body.textContent = JSON.stringify([...document.queryS
     marks: [...page.querySelectorAll(".timeline input")].filter(shown).length,
     grids: [...page.querySelectorAll(".timeline img")].filter(shown).length,
     broken: [...page.images].filter(image => !image.complete || !image.naturalWidth).length,
+    cut: [...page.querySelectorAll("pre span")].filter(word => word.getClientRects().length != 1).length,
     plots: page.querySelectorAll("svg").length, words: page.body.innerText,
   }}; }})) }}
 </script></body>"""
@@ -107,9 +108,10 @@ def test_a_junk_folder_trains_and_its_page_is_seen(
     shares = [(0.1, "training", 2), (0.5, "training", 6), (1.0, "finished", 11)]
     seen = measured(browser, tmp_path, pages)
     for found, (share, state, marks), width in zip(seen, [s for s in shares for _ in WIDTHS], WIDTHS * 3, strict=True):
-        assert (found["width"], found["state"], found["broken"]) == (width, state, 0), share
+        assert (found["width"], found["state"], found["broken"], found["cut"]) == (width, state, 0, 0), share
         assert (found["marks"], found["grids"]) == (marks, 1), share
         assert f"{share * 0.64:.4g} of 0.64 kimg" in found["words"] and "left out" in found["words"]
+        assert "--config stylegan2/photos --data.init_args.path=holiday" in found["words"] or state == "finished"
         assert (found["plots"] > 6) == (share > 0.1) and ("Not evaluated yet" in found["words"]) == (share < 0.5)
     for path in pages:
         for width in WIDTHS:
