@@ -100,6 +100,16 @@ def test_the_image_has_what_it_copies_and_starts_a_verb_without_root() -> None:
     assert all("$TORCH_INDEX" in rest and "--constraint /source/constraints.txt" in rest for rest in installs)
 
 
+def test_the_page_on_installing_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(re.findall(r"lit-gans\[(\w+)\]", page)) == set(project["optional-dependencies"])
+    arguments = dict(rest.split("=", 1) for rest in given("ARG"))
+    assert set(re.findall(r"--build-arg (\w+)=", page)) == set(arguments)
+    assert f"--extra-index-url {arguments['TORCH_INDEX']} " in page
+    assert set(re.findall(r":(/[\w/]+)\"", page)) == set(yaml.safe_load(given("VOLUME")[0]))
+
+
 @pytest.mark.slow
 def test_what_is_copied_into_the_image_can_be_installed(tmp_path: Path) -> None:
     hidden = [line.removeprefix("**/") for line in allowed() if line.startswith("**/")]
