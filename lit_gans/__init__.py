@@ -1,4 +1,4 @@
-"""Every landmark GAN in one readable file, trained by one command, measured by one evaluator.
+"""Landmark GANs, each in one place to be read beside its paper, trained by one command and measured by one evaluator.
 
 Nothing heavy is imported here: `import lit_gans` and `lit-gans --help` stay fast.
 """

@@ -27,3 +27,10 @@ def test_what_files_say_is_text_and_never_markup(tmp_path: Path) -> None:
 def test_a_run_that_has_just_begun_has_a_page(tmp_path: Path) -> None:
     page = Reader(write_page(tmp_path).read_text())
     assert "No figures yet." in page.text and "Not evaluated yet." in page.text
+
+
+def test_commands_can_be_copied_and_what_numbers_mean_is_plain(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"kimg": 1.0, "precision_k5": 0.5, "protocol": {"n_fake": 5}}))
+    page = Reader(write_page(tmp_path, commands={"sample": "lit-gans sample 'a  b' --seeds 0-63"}).read_text())
+    assert "lit-gans sample 'a  b' --seeds 0-63" in page.text
+    assert "among the reals (by --neighbours); higher is better" in page.text

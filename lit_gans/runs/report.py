@@ -178,7 +178,7 @@ def _curves(lines: list[dict[str, Any]]) -> list[tuple[str, Markup, str]]:
                 label = f"{name} {ARROWS[direction(name)]}".rstrip().replace("$", r"\$")  # which begins mathematics
                 points = series(lines, name)
                 axes.plot(*points, label=label, marker="." if len(points[0]) < 30 else None, linewidth=1.2)
-            axes.legend(fontsize="small", frameon=False)
+            axes.legend(frameon=False)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(color="#e9ecef", linewidth=0.8)
             cards.append((title, svg(figure, title), about.get(title, "")))
