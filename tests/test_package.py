@@ -155,11 +155,14 @@ def test_wheel_runs_without_the_checkout(dist: Path, tmp_path: Path) -> None:
     argv += ["--evaluate.every_kimg=0"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
     code = "import sys, lit_gans.cli; print(lit_gans.__file__); sys.exit(lit_gans.cli.main(sys.argv[1:]))"
-    result = subprocess.run(
-        [sys.executable, "-c", code, *argv], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert str(tmp_path / "installed") in result.stdout
+    for command in (argv, ["new", "own_gan"]):
+        result = subprocess.run(
+            [sys.executable, "-c", code, *command], cwd=tmp_path, env=environment, capture_output=True, text=True,
+            timeout=300,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr[-2000:]
+        assert str(tmp_path / "installed") in result.stdout
+    assert (tmp_path / "own_gan" / "own_gan.yaml").is_file()
     assert (tmp_path / "runs" / "cgan-digits" / "samples" / "latest.png").is_file()
     example = tmp_path / "installed" / "lit_gans" / "experiments" / "vqgan_tokenizer"
     assert {"vqgan_tokenizer.py", "digits.yaml"} <= {path.name for path in example.iterdir()}

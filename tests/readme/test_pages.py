@@ -71,6 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         kind = ("daisy", "dandelion", "rose", "sunflower", "tulip")[number % 5]
         save_png(colour.expand(3, 40, 48), folder / "flowers" / kind / f"{number}.png")
         save_png(colour.expand(3, 80, 90), folder / "captioned" / f"{number}.png")
+        save_png(colour.expand(3, 300, 320), folder / "photos" / f"more{number}.png")
         (folder / "captioned" / f"{number}.txt").write_text("a large green star\na star that is green\n")
     run("lit-gans fit --config cgan/digits", folder)
     for seeds, output in (("0-19", "fakes"), ("20-39", "reals")):
