@@ -41,4 +41,5 @@ def differing(stamps: Sequence[Mapping[str, object]]) -> dict[str, list[object]]
 def key_of(stamp: Mapping[str, object]) -> str:
     """12 hex digits, the same for two stamps of which nothing is `differing`."""
     compared = {name: value for name, value in stamp.items() if name not in NOT_COMPARED and value is not None}
-    return hashlib.sha256(json.dumps(compared, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    plain = json.loads(json.dumps(compared, default=str), parse_int=float)  # 1 and 1.0 are equal
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
