@@ -31,11 +31,11 @@ def dashboard(
         to: a JSON file to write the report to; nothing is sent then.
     """
     from lit_gans.base.files import replacing
-    from lit_gans.runs.dashboard import report_of, send, spec_of
+    from lit_gans.runs.dashboard import account, report_of, send, spec_of
 
-    place = {"project": project or os.environ.get("WANDB_PROJECT") or "lit_gans"}
-    place |= {"entity": entity or os.environ.get("WANDB_ENTITY") or ""}
-    report = report_of([Path(run) for run in runs], **place, metrics=metrics, title=title)
+    project = project or os.environ.get("WANDB_PROJECT") or "lit_gans"
+    report = report_of([Path(run) for run in runs], project=project, entity="", metrics=metrics, title=title)
+    report.entity = entity or os.environ.get("WANDB_ENTITY") or ("" if to else account())
     if to is None:
         return send(report)
     with replacing(to) as unfinished:

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,3 +129,17 @@ def test_nothing_is_sent_by_who_is_not_logged_in_or_not_reached(
     monkeypatch.setattr(wr.Report, "save", refuse)
     assert main([str(runs[0]), "--entity", "me"]) == 2
     assert "did not take the report (no route); --to FILE writes the report" in capsys.readouterr().err
+
+
+def test_a_report_is_the_accounts_unless_another_entity_is_named(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    wr = pytest.importorskip("wandb_workspaces.reports.v2")
+    monkeypatch.delenv("WANDB_ENTITY", raising=False)
+    monkeypatch.setattr(dashboard, "wandb_is_logged_in", lambda: True)
+    monkeypatch.setattr(wandb, "Api", lambda: SimpleNamespace(default_entity="my-account"))
+    monkeypatch.setattr(wr.Report, "save", lambda report: None)
+    monkeypatch.setattr(wr.Report, "url", property(lambda report: f"https://wandb.ai/{report.entity}/{report.project}"))
+    for named, entity in (([], "my-account"), (["--entity", "a-team"], "a-team")):
+        assert main([str(runs[0]), "--project", "p", *named]) == 0
+        assert capsys.readouterr().out == f"https://wandb.ai/{entity}/p\n"

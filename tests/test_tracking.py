@@ -14,7 +14,7 @@ from wandb.proto import wandb_internal_pb2
 
 from lit_gans.base.images import save_png
 from lit_gans.callbacks import Checkpoint, ImageGrid, Report, sample_table
-from lit_gans.callbacks.sample_table import SampleTable, rows_of
+from lit_gans.callbacks.sample_table import SampleTable, rows_before, rows_of
 from lit_gans.data import Digits
 from lit_gans.papers import Pix2Pix
 from lit_gans.runs.loggers import GroupedWandb, Tracking, build_logger, close, over_kimg
@@ -154,6 +154,14 @@ def test_a_copy_is_found_beside_its_real_image(tmp_path: Path, monkeypatch: pyte
 def test_rows_of_a_model_without_classes_have_none(tmp_path: Path) -> None:
     path = save_png(torch.arange(2 * 8 * 4, dtype=torch.uint8).view(1, 8, 8), tmp_path / "table-00012.800.png")
     assert [(row[1], row[4], row[2].size) for row in rows_of(path, [])] == [(None, 12.8, (4, 4))] * 2
+
+
+def test_rows_before_leave_out_what_cannot_be_read(tmp_path: Path) -> None:
+    for kimg in (1, 2, 3):
+        save_png(torch.zeros(1, 8, 4, dtype=torch.uint8), tmp_path / f"table-{kimg:09.3f}.png")
+    (tmp_path / "table-00000.500.png").write_bytes((tmp_path / "table-00001.000.png").read_bytes()[:40])
+    (tmp_path / "table-00000.of-mine.png").touch()
+    assert [row[-1] for row in rows_before(tmp_path / "table-00003.000.png", [])] == [1.0, 2.0]
 
 
 def test_the_table_needs_no_logger_and_says_where_it_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

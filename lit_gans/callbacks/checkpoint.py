@@ -19,12 +19,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lit_gans.adversarial import Game
-from lit_gans.base.checkpoints import checkpoints
+from lit_gans.base.checkpoints import BEST, checkpoints
 from lit_gans.base.files import flush_folder, flush_to_disk, lasting
 from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in, later
 from lit_gans.metrics.catalog import CATALOG, direction, metric_of
-from lit_gans.runs.loggers import BEST, offer_checkpoint
+from lit_gans.runs.loggers import offer_checkpoint
 from lit_gans.runs.timelines import set_apart
 
 STOPS = ("SIGTERM", "SIGINT", "SIGUSR1")  # the last is what SLURM is often asked to send; Windows has none

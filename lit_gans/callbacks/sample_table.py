@@ -1,5 +1,6 @@
 """Samples beside the real images that are nearest to them, over time: pictures of the run, and a table at W&B."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,7 @@ class SampleTable:
         folder = Path(trainer.default_root_dir) / "samples"
         path = save_png(grid(images, self.samples), folder / f"table-{game.kimg:09.3f}.png")
         names = _class_names(data, game.num_classes)
-        before = [other for other in sorted(folder.glob("table-*.png")) if other.name < path.name]
-        self._table.add(
-            trainer, rows_of(path, names), earlier=lambda: [row for other in before for row in rows_of(other, names)]
-        )
+        self._table.add(trainer, rows_of(path, names), earlier=lambda: rows_before(path, names))
 
     def _nearest(self, data: ImageData, fakes: Tensor) -> Tensor:
         """uint8 [N, C, R, R]: the real image that is nearest to each."""
@@ -69,6 +67,16 @@ def _pixels(images: Tensor, side: int) -> Tensor:
 def _class_names(data: ImageData, num_classes: int) -> list[str]:
     named = data.class_names if len(data.class_names) == num_classes else range(num_classes)
     return [str(name) for name in named]
+
+
+def rows_before(path: Path, names: list[str]) -> list[list[Any]]:
+    """The rows of the pictures before this one; what is no such picture, or cannot be read, is left out."""
+    rows = []
+    for other in sorted(path.parent.glob("table-*.png")):
+        if other.name < path.name:
+            with suppress(OSError, ValueError, ZeroDivisionError):
+                rows += rows_of(other, names)
+    return rows
 
 
 def rows_of(path: Path, names: list[str]) -> list[list[Any]]:

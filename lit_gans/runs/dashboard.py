@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,30 @@ def send(report: Any) -> str:
     Raises:
         ValueError, ConnectionError: nobody is logged in, or it was not taken.
     """
+    with _asking():
+        report.save()
+        return report.url
+
+
+def account() -> str:
+    """The entity that Weights & Biases takes where none is named; errors as of `send`."""
+    import wandb
+
+    with _asking():
+        return wandb.Api().default_entity
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
     from wandb.errors import Error
 
     otherwise = "--to FILE writes the report as JSON instead"
     if not wandb_is_logged_in():
         raise ValueError(f"not logged in to Weights & Biases: `wandb login`; {otherwise}")
     try:
-        report.save()
+        yield
     except (Error, OSError) as error:
         raise ConnectionError(f"Weights & Biases did not take the report ({error}); {otherwise}") from error
-    return report.url
 
 
 def _library() -> Any:

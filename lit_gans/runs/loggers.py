@@ -15,13 +15,13 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
+from lit_gans.base.checkpoints import BEST
 from lit_gans.base.files import lasting
 from lit_gans.metrics.catalog import metric_of
 from lit_gans.runs.records import read_side_file
 
 LoggerName = Literal["wandb", "tensorboard", "csv", "none"]
 Artifacts = Literal["none", "best", "last", "all"]
-BEST = "best.ckpt"
 SPEED = ("img_per_s", "s_per_kimg", "data_wait_share", "callback_share", "peak_memory_mib")
 
 
