@@ -13,6 +13,7 @@ VERBS = {
     "translate": "pictures through a trained translator, in their own size",
     "evaluate": "measure a run, or one image folder against another",
     "compare": "runs side by side, ranked only where they were measured alike",
+    "dashboard": "a report at Weights & Biases made from runs: series, grids, ranks among equals",
     "project": "the styles and noise maps whose image is nearest to a picture",
     "convert": "released weights (.pkl) to ours and back, read without running them",
     "push": "a trained model to the Hugging Face Hub, with a card",

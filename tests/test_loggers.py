@@ -107,6 +107,7 @@ def test_segments_of_an_offline_run_are_named_when_there_are_several(
     assert f"wandb sync {tmp_path}/wandb/offline-run-*-{logger.version}" in capsys.readouterr().err
 
 
-def test_options_of_another_logger_are_told(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="wandb.group: of --logger=wandb alone, and this run's logger is none"):
-        assert build_logger("none", tmp_path, tracking=Tracking(group="seeds")) is False
+def test_options_of_another_logger_are_told(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    assert build_logger("none", tmp_path, tracking=Tracking()) is False and not recwarn
+    with pytest.warns(UserWarning, match="wandb.group, wandb.artifacts: of --logger=wandb alone, and this run's"):
+        assert build_logger("none", tmp_path, tracking=Tracking(group="seeds", artifacts="best")) is False

@@ -1,6 +1,6 @@
 import pytest
 
-from lit_gans.metrics.protocol import differing, direction, stamp
+from lit_gans.metrics.protocol import differing, direction, key_of, stamp
 
 PROTOCOL = {
     "extractor": "inception", "n_fake": 10, "versions": {"torch": "1"}, "numbers": {"kid": {"kid_subsets": 100}}
@@ -18,6 +18,14 @@ def test_what_forbids_ranking() -> None:
     a, b = {"n_fake": 10, "psi": 1.0, "images_seen": 5}, {"n_fake": 20, "psi": 1.0, "images_seen": 9, "split": "test"}
     assert differing([a, b]) == {"n_fake": [10, 20], "split": [None, "test"]}
     assert differing([a, {**a, "versions": {"torch": "2"}, "images": "x"}]) == {} == differing([a])
+
+
+def test_a_key_is_equal_where_nothing_forbids_ranking() -> None:
+    one = {"n_fake": 10, "psi": 1.0, "images_seen": 5, "numbers": 3, "sizes": [1, 2]}
+    unlike = [{"n_fake": 11}, {"psi": 0.5}, {"split": "test"}]
+    alike = [{"images_seen": 9}, {"psi": 1}, {"sizes": (1, 2)}, {"split": None}]
+    assert [key_of({**one, **other}) == key_of(one) for other in (*unlike, *alike)] == [False] * 3 + [True] * 4
+    assert len(key_of(one)) == 12
 
 
 @pytest.mark.parametrize(

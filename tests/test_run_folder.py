@@ -163,7 +163,8 @@ def test_what_is_later_is_set_apart(tmp_path: Path, capsys: pytest.CaptureFixtur
     for kimg in (16, 32, 48):
         checkpoint(tmp_path / "checkpoints" / f"kimg00000.{kimg:03}.ckpt", kimg)
         (tmp_path / "samples").mkdir(exist_ok=True)
-        (tmp_path / "samples" / f"fakes-00000.{kimg:03}.png").touch()
+        for name in ("fakes", "table"):
+            (tmp_path / "samples" / f"{name}-00000.{kimg:03}.png").touch()
         append_line(tmp_path / "metrics.jsonl", {"kimg": kimg / 1000})
         append_row(tmp_path / "csv" / "metrics.csv", {"kimg": kimg / 1000, "step": kimg})
     checkpoint(tmp_path / "checkpoints" / "best.ckpt", 48)
@@ -173,7 +174,8 @@ def test_what_is_later_is_set_apart(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert str(folder) in capsys.readouterr().err
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.*")} == {
         "checkpoints/kimg00000.032.ckpt", "checkpoints/kimg00000.048.ckpt", "checkpoints/best.ckpt", "metrics.jsonl",
-        "samples/fakes-00000.032.png", "samples/fakes-00000.048.png", "metrics.csv",
+        "samples/fakes-00000.032.png", "samples/fakes-00000.048.png", "samples/table-00000.032.png",
+        "samples/table-00000.048.png", "metrics.csv",
     }  # fmt: skip
     assert [p.name for p in checkpoints(tmp_path)] == ["kimg00000.016.ckpt"]
     assert (tmp_path / "metrics.jsonl").read_text() == '{"kimg": 0.016}\n'

@@ -51,6 +51,7 @@ def read_pth(path: Path) -> object:
 
 
 CHECKPOINT_NAME = re.compile(r"kimg(\d+\.\d{3})(-interrupted)?\.ckpt")
+BEST = "best.ckpt"
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -71,7 +72,7 @@ def _newest_first(run: Path) -> list[Path]:
 
 def best_checkpoint(run: Path) -> Path | None:
     """The run's best.ckpt, if there is one and it is complete."""
-    path = run / "checkpoints" / "best.ckpt"
+    path = run / "checkpoints" / BEST
     return path if path.is_file() and zipfile.is_zipfile(path) else None
 
 

@@ -19,11 +19,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lit_gans.adversarial import Game
-from lit_gans.base.checkpoints import checkpoints
+from lit_gans.base.checkpoints import BEST, checkpoints
 from lit_gans.base.files import flush_folder, flush_to_disk, lasting
 from lit_gans.base.processes import broadcast_state
 from lit_gans.callbacks.clock import EveryKimg, crossed, images_in, later
 from lit_gans.metrics.catalog import CATALOG, direction, metric_of
+from lit_gans.runs.loggers import offer_checkpoint
 from lit_gans.runs.timelines import set_apart
 
 STOPS = ("SIGTERM", "SIGINT", "SIGUSR1")  # the last is what SLURM is often asked to send; Windows has none
@@ -37,6 +38,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
     is full, training goes on with a warning and the next one is tried; only the last one's failure is an error. An
     error in the middle of a batch writes none: half a batch's steps are in the weights. A run that goes on from an
     older one than its newest first moves to `set_apart` what it had written since; see `lit_gans.runs.timelines`.
+    Weights & Biases is told of each file, and takes those that `wandb.artifacts` asks for.
 
     Args:
         every_kimg: thousands of images between checkpoints; 0 writes only by time and at the end.
@@ -57,6 +59,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
             raise ValueError(f"checkpoint.every_minutes {every_minutes} is negative; 0 is never")
         self.every_minutes, self.keep_last, self.monitor = every_minutes, keep_last, monitor
         self.best: float | None = None
+        self.best_name: str | None = None  # of the metric
         self.best_at = -1  # the count of images at which it was measured
         self._judged: float | None = None  # the last value of the metric that was compared with the best
         self._saved_at = -1  # the count of images that the newest file holds
@@ -98,11 +101,13 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         if trainer.is_global_zero:
             set_apart(self.folder.parent, images_seen=pl_module.images_seen)
             self._restore_best(trainer, pl_module)
+            if self.best is not None:
+                self._offer(trainer, pl_module, self.folder / BEST)
         self.best = trainer.strategy.broadcast(self.best)
 
     def _restore_best(self, trainer: Trainer, game: Game) -> None:
         """A kill may have come between a checkpoint that is the best and its link; without a file there is no best."""
-        path, resumed = self.folder / "best.ckpt", trainer.ckpt_path
+        path, resumed = self.folder / BEST, trainer.ckpt_path
         if resumed and self.best is not None and self.best_at == game.images_seen:
             link_over(Path(resumed), path)
         if not path.exists():
@@ -205,12 +210,23 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
             if trainer.is_global_zero:
                 for old in checkpoints(self.folder.parent)[: -self.keep_last]:
                     old.unlink(missing_ok=True)
+                self._offer(trainer, game, path)
             return path
         message = f"checkpoint {path} was not written ({failure}); {self._before()}"
         if last_chance:
             raise OSError(f"{message}: free space and resume with --ckpt_path=last")
         warnings.warn(f"{message}: free space, the next one will be tried in time", stacklevel=2)
         return None
+
+    def _offer(self, trainer: Trainer, game: Game, path: Path) -> None:
+        """To the loggers (rank 0): a file of this moment, or best.ckpt, with the metric that it is judged by."""
+        if path.name == BEST:
+            told = {"kimg": self.best_at / 1000, "metric": self.best_name, "value": self.best, "best": True}
+        else:
+            name, best = self._monitored(game.latest_metrics), self.best_at == game.images_seen
+            value = game.latest_metrics.get(name) if name else None
+            told = {"kimg": game.kimg, "metric": name, "value": value, "best": best}
+        offer_checkpoint(trainer.loggers, path, **told)
 
     def _before(self) -> str:
         kept = checkpoints(self.folder.parent)
@@ -232,7 +248,7 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         self._judged = value
         if self.best is not None and not (value > self.best if direction(name) == "higher" else value < self.best):
             return False
-        self.best, self.best_at = value, game.images_seen
+        self.best, self.best_name, self.best_at = value, name, game.images_seen
         return True
 
     def _keep_best(self, trainer: Trainer, game: Game) -> bool:
@@ -242,7 +258,8 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         kept = self._saved_at == game.images_seen
         if kept and trainer.is_global_zero:
             try:
-                link_over(self.folder / f"kimg{game.kimg:09.3f}.ckpt", self.folder / "best.ckpt")
+                link_over(self.folder / f"kimg{game.kimg:09.3f}.ckpt", self.folder / BEST)
+                self._offer(trainer, game, self.folder / BEST)
             except OSError as error:
                 warnings.warn(f"best.ckpt was not replaced ({error}): free space", stacklevel=2)
                 kept = False
@@ -254,11 +271,13 @@ class Checkpoint(EveryKimg, LightningCheckpoint):
         return next((name for name in metrics if metric_of(name) is CATALOG["frechet"]), None)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_at": self.best_at, "judged": self._judged}
+        kept = {"best": self.best, "best_name": self.best_name, "best_at": self.best_at}
+        return {**kept, "judged": self._judged}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self._judged = state_dict["best"], state_dict["judged"]
-        self.best_at = state_dict.get("best_at", -1)  # not in files of earlier versions
+        # Not in files of earlier versions:
+        self.best_at, self.best_name = state_dict.get("best_at", -1), state_dict.get("best_name")
 
 
 def requeue() -> None:

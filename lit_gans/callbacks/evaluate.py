@@ -16,7 +16,7 @@ from lit_gans.metrics.measures import Judges
 from lit_gans.metrics.plan import DEFAULT_METRICS, Labels, Plan
 from lit_gans.metrics.reals import RealImages
 from lit_gans.metrics.settings import Settings
-from lit_gans.runs.records import record, record_table
+from lit_gans.runs.records import record, record_protocols, record_table
 
 
 class Evaluate(EveryKimg):
@@ -129,3 +129,4 @@ class Evaluate(EveryKimg):
         record(trainer, evaluation.values, protocol=evaluation.protocol)
         rows = [[game.kimg, name, value, json.dumps(evaluation.stamp(name))] for name, value in self.latest.items()]
         record_table(trainer, "evaluation", ["kimg", "metric", "value", "protocol"], rows)
+        record_protocols(trainer, {name: evaluation.stamp(name) for name in self.latest})

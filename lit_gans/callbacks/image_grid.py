@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lit_gans.adversarial import Game
-from lit_gans.adversarial.capabilities import FromLatents, Previews, Samples, can
+from lit_gans.adversarial.capabilities import Captioned, FromLatents, Previews, Samples, can
 from lit_gans.adversarial.checks import say
 from lit_gans.adversarial.preview import draw_grid, draw_walks
 from lit_gans.base.files import replacing
@@ -17,6 +17,7 @@ from lit_gans.base.grids import grid_shape, readable_grid, spread
 from lit_gans.base.images import save_png
 from lit_gans.base.video import save_pictures
 from lit_gans.callbacks.clock import EveryKimg
+from lit_gans.callbacks.sample_table import SampleTable
 from lit_gans.data import ImageData, ImageSet
 from lit_gans.runs.records import record_image
 
@@ -31,7 +32,10 @@ class ImageGrid(EveryKimg):
     enlarged without smoothing; of large ones only so many rows and columns are drawn that a side stays below 7,680
     pixels. A translator shows what it makes of the same pictures of the data each time; of a game without a preview
     nothing is drawn, and that is said. `walks`: of what draws from latents, so many rows of `columns` steps from one
-    seed to another to `walks.png`. `film`: when training ends or is stopped, also `film.gif` of all of them, of 150
+    seed to another to `walks.png`. `table`: so many samples, of the seeds from 0 on, each above the real image that is
+    nearest to it, to `table-<kimg>.png`, and to Weights & Biases as rows of one growing table; see `SampleTable`. It is
+    off by default, because it reads up to 2,000 of the real images first, and W&B keeps each grid's rows as a version
+    of an artifact. `film`: when training ends or is stopped, also `film.gif` of all of them, of 150
     frames at most and 640 pixels.
 
     Raises:
@@ -47,6 +51,7 @@ class ImageGrid(EveryKimg):
         at_start: bool = True,
         film: bool = False,
         walks: int = 0,
+        table: int = 0,
     ) -> None:
         super().__init__(every_kimg, at_start=at_start)
         self._shown = True
@@ -54,12 +59,19 @@ class ImageGrid(EveryKimg):
             raise ValueError(f"a grid of {rows} rows and {columns} columns has no image: give 1 or more of both")
         if walks < 0:
             raise ValueError(f"image_grid.walks is {walks}: give so many rows of walks, 0 for none")
+        if table < 0:
+            raise ValueError(f"image_grid.table is {table}: give so many samples for the table, 0 for none")
         self.columns, self.rows, self.psi, self.film, self.walks = columns, rows, psi, film, walks
+        self.table = SampleTable(table, psi=psi) if table else None
 
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         self._shown = can(pl_module, Previews) or can(pl_module, Samples)
         if self.every_kimg and not self._shown:
             say(trainer, f"no pictures are drawn: a {type(pl_module).__name__} has no preview, nor samples")
+        sampled = can(pl_module, Samples) and not can(pl_module, Captioned)
+        if self.table and not (sampled and isinstance(trainer.datamodule, ImageData)):
+            say(trainer, "image_grid.table: no table, which is of samples from seeds beside images of lit_gans.data")
+            self.table = None
 
     def on_train_start(self, trainer: Trainer, pl_module: Game) -> None:
         compared = can(pl_module, Samples) and isinstance(trainer.datamodule, ImageData)
@@ -82,6 +94,8 @@ class ImageGrid(EveryKimg):
         record_image(trainer, "fakes", path, caption=f"{shown}, at {game.kimg:.3f} kimg")
         if self.walks and can(game, FromLatents) and can(game, Samples):
             self._save_walks(trainer, game)
+        if self.table:
+            self.table.add(trainer, game)
 
     def _save_walks(self, trainer: Trainer, game: Any) -> None:
         rows, columns = grid_shape(self.walks, self.columns, num_classes=0, resolution=game.resolution)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 from lit_gans.metrics.catalog import direction
 
-__all__ = ["NOT_COMPARED", "differing", "direction", "stamp"]
+__all__ = ["NOT_COMPARED", "differing", "direction", "key_of", "stamp"]
 
 NOT_COMPARED = ("images_seen", "images", "skipped", "versions", "numbers")
 """What says which model was measured and with what software, not how: it may differ between ranked numbers."""
@@ -34,3 +36,10 @@ def differing(stamps: Sequence[Mapping[str, object]]) -> dict[str, list[object]]
     fields = sorted({field for each in stamps for field in each} - set(NOT_COMPARED))
     table = {field: [each.get(field) for each in stamps] for field in fields}
     return {field: values for field, values in table.items() if any(value != values[0] for value in values)}
+
+
+def key_of(stamp: Mapping[str, object]) -> str:
+    """12 hex digits, the same for two stamps of which nothing is `differing`."""
+    compared = {name: value for name, value in stamp.items() if name not in NOT_COMPARED and value is not None}
+    plain = json.loads(json.dumps(compared, default=str), parse_int=float)  # 1 and 1.0 are equal
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

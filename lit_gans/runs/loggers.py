@@ -15,11 +15,13 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
+from lit_gans.base.checkpoints import BEST
 from lit_gans.base.files import lasting
 from lit_gans.metrics.catalog import metric_of
 from lit_gans.runs.records import read_side_file
 
 LoggerName = Literal["wandb", "tensorboard", "csv", "none"]
+Artifacts = Literal["none", "best", "last", "all"]
 SPEED = ("img_per_s", "s_per_kimg", "data_wait_share", "callback_share", "peak_memory_mib")
 
 
@@ -33,6 +35,9 @@ class Tracking:
         group: of runs that belong together, such as one setting's seeds; default $WANDB_RUN_GROUP.
         tags: default $WANDB_TAGS, separated by commas.
         name: default $WANDB_NAME, else the run folder's.
+        artifacts: checkpoints that go to W&B as versions of one artifact: the best or the last, once, when training
+            ends, is stopped or fails; all, each when it is written; none. W&B keeps a copy of each file until it has
+            been uploaded.
     """
 
     project: str | None = None
@@ -40,6 +45,7 @@ class Tracking:
     group: str | None = None
     tags: Sequence[str] = ()
     name: str | None = None
+    artifacts: Artifacts = "none"
 
 
 def grouped(name: str) -> str:
@@ -54,11 +60,55 @@ def grouped(name: str) -> str:
 
 
 class GroupedWandb(WandbLogger):
-    """Lightning's, whose series stand in sections; files and monitors keep the plain names."""
+    """Lightning's, whose series stand in sections; files and monitors keep the plain names.
+
+    It takes checkpoints as versions of the artifact `model-<id of the run>`: see `Tracking`.
+    """
+
+    def __init__(self, *, artifacts: Artifacts = "none", **options: Any) -> None:
+        super().__init__(**options)
+        self.artifacts = artifacts
+        self._at_end: tuple[Path, dict[str, Any]] | None = None
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         super().log_metrics({grouped(name): value for name, value in metrics.items()}, step)
+
+    def offer(self, path: Path, **told: Any) -> None:
+        """Of a checkpoint that was written: sends it now, at the end, or not, as was asked for; rank 0 calls it.
+
+        told: the artifact's metadata, of which kimg and best also give its file's name and its aliases.
+        """
+        if self.artifacts == "all" and path.name != BEST:
+            self._send(path, told)
+        elif self.artifacts == ("best" if path.name == BEST else "last"):
+            self._at_end = path, told
+
+    def send_last(self) -> None:
+        """Sends what was kept for the end, if anything was."""
+        if self._at_end is not None:
+            self._send(*self._at_end)
+        self._at_end = None
+
+    def _send(self, path: Path, told: dict[str, Any]) -> None:
+        """With a warning where that fails: training goes on without."""
+        import wandb
+        from wandb.errors import Error
+
+        aliases = [f"kimg{told['kimg']:.3f}", *(["best"] if told["best"] else [])]
+        try:
+            artifact = wandb.Artifact(f"model-{self.version}", type="model", metadata=told)
+            artifact.add_file(str(path), name=f"kimg{told['kimg']:09.3f}.ckpt")
+            self.experiment.log_artifact(artifact, aliases=aliases)
+        except (OSError, ValueError, Error) as error:
+            rank_zero_warn(f"{path} was not handed to Weights & Biases ({error}); it is intact, and training goes on")
+
+
+def offer_checkpoint(loggers: Sequence[Logger], path: Path, **told: Any) -> None:
+    """Of a checkpoint that was written (rank 0): those of the loggers that take files are told of it."""
+    for logger in loggers:
+        if isinstance(logger, GroupedWandb):
+            logger.offer(path, **told)
 
 
 def wandb_is_logged_in() -> bool:
@@ -137,8 +187,9 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 def build_logger(kind: LoggerName, run: Path, *, tracking: Tracking | None = None) -> Logger | bool:
     """The logger for a run folder; False for none. W&B is online where the user is logged in, and never a prompt."""
-    if kind != "wandb" and tracking is not None and any(vars(tracking).values()):
-        given = ", ".join(f"wandb.{name}" for name, value in vars(tracking).items() if value)
+    asked = vars(tracking or Tracking()).items()
+    given = ", ".join(f"wandb.{name}" for name, value in asked if value and value != "none")
+    if kind != "wandb" and given:
         rank_zero_warn(f"{given}: of --logger=wandb alone, and this run's logger is {kind}")
     if kind == "none":
         return False
@@ -171,6 +222,7 @@ def _wandb(run: Path, mode: str, *, tracking: Tracking) -> WandbLogger:
         save_dir=asked("WANDB_DIR") or run,
         resume=asked("WANDB_RESUME") or "allow",
         mode=mode,
+        artifacts=tracking.artifacts,
         **{option: value for option, value in place.items() if value},  # W&B reads its variables for the others
     )
     if mode != "online":
@@ -191,8 +243,12 @@ def _wandb(run: Path, mode: str, *, tracking: Tracking) -> WandbLogger:
 def close(logger: Logger) -> None:
     """Ends a W&B run, which otherwise lasts as long as the process and takes the next run's figures too.
 
+    Before that it sends the checkpoint that was asked for.
+
     Of a run that was continued offline there are several segments: a line says how all of them reach one run.
     """
+    if isinstance(logger, GroupedWandb):
+        logger.send_last()
     if isinstance(logger, WandbLogger):
         logger.experiment.finish()
         folder = Path(logger.save_dir or ".") / "wandb"

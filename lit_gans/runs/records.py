@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lit_gans.base.files import lasting
+from lit_gans.metrics.protocol import key_of
 from lit_gans.runs.folder import check_inside
 
 if TYPE_CHECKING:
@@ -150,6 +151,51 @@ def record_table(trainer: pl.Trainer, name: str, columns: list[str], rows: list[
 
             table = wandb.Table(columns=columns, data=rows)
             logger.experiment.log({name: table, "kimg": trainer.lightning_module.kimg})
+
+
+class GrowingTable:
+    """A table at Weights & Biases to which rows are added; each time the new ones alone are sent."""
+
+    def __init__(self, name: str, columns: list[str]) -> None:
+        self.name, self.columns = name, columns
+        self._tables: dict[Any, Any] = {}  # by logger
+
+    def add(
+        self, trainer: pl.Trainer, rows: list[list[Any]], *, earlier: Callable[[], list[list[Any]]] = list
+    ) -> None:
+        """Adds rows, whose cells may be pictures of PIL (rank 0).
+
+        earlier: all rows before them. W&B knows them of a run that it resumed; of one that is continued offline they
+        are sent again with the first.
+        """
+        from lightning.pytorch.loggers import WandbLogger
+
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                if logger not in self._tables and not logger.experiment.resumed:
+                    rows = [*earlier(), *rows]
+                self._send(logger, rows, kimg=trainer.lightning_module.kimg)
+
+    def _send(self, logger: Any, rows: list[list[Any]], *, kimg: float) -> None:
+        import wandb
+        from PIL.Image import Image
+
+        if logger not in self._tables:
+            self._tables[logger] = wandb.Table(columns=self.columns, log_mode="INCREMENTAL")
+        table = self._tables[logger]
+        for row in rows:
+            table.add_data(*(wandb.Image(cell) if isinstance(cell, Image) else cell for cell in row))
+        logger.experiment.log({self.name: table, "kimg": kimg})
+        table.data[:] = [[None] * len(self.columns)] * len(table.data)  # sent, and pictures take memory
+
+
+def record_protocols(trainer: pl.Trainer, protocols: dict[str, dict[str, object]]) -> None:
+    """Sends the key of each number's protocol to the summary of a W&B run (rank 0): runs of equal ones compare."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    for logger in trainer.loggers if trainer.is_global_zero else ():
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update({f"protocol/{name}": key_of(p) for name, p in protocols.items()})
 
 
 def describe(trainer: pl.Trainer, command: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lit_gans.base.checkpoints import CHECKPOINT_NAME, best_checkpoint, read_che
 from lit_gans.base.files import flush_folder, lasting
 
 APART = "set_apart"
-PICTURE_NAME = re.compile(r"fakes-(\d+\.\d{3})\.png")
+PICTURE_NAME = re.compile(r"(?:fakes|table)-(\d+\.\d{3})\.png")
 
 
 def set_apart(run: Path, *, images_seen: int) -> Path | None:
@@ -23,7 +23,7 @@ def set_apart(run: Path, *, images_seen: int) -> Path | None:
     Checkpoints and pictures, and lines of metrics.jsonl and of the CSV logger, which are cut. At 0 it is everything.
     """
     files = [p for p in (run / "checkpoints").glob("*.ckpt") if _is_later(p, run, images_seen)]
-    files += [p for p in (run / "samples").glob("fakes-*.png") if _later(PICTURE_NAME, p, images_seen)]
+    files += [p for p in (run / "samples").glob("*-*.png") if _later(PICTURE_NAME, p, images_seen)]
     metrics, table = run / "metrics.jsonl", run / "csv" / "metrics.csv"
     later = {metrics: split_metrics(metrics, images_seen)[1], table: split_table(table, images_seen)[1]}
     if not files and not any(later.values()):
