@@ -170,7 +170,7 @@ def test_a_grid_has_each_of_its_points_once(fit: Fit, tmp_path: Path) -> None:
     assert len(sweep(file, trials=20).lines) == 4
     assert len({tuple(argv[2:4]) for argv in fit.calls}) == 4
     assert "--model.init_args.betas=[0, 0.99]" in sum(fit.calls, [])
-    assert sorted(path.name[3:] for path in Path("runs/sweep-a").glob("*-*/"))[0] == "lr=0.001,betas=0_0.99"
+    assert sorted(path.name[3:] for path in Path("runs/sweep-a").glob("*-*/"))[0] == "betas=0.5_0.999,lr=0.001"
 
 
 def test_a_metric_of_training_is_ranked_without_protocols(

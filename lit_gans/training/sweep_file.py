@@ -127,10 +127,7 @@ def _early(said: Mapping[str, Any], path: Path) -> dict[str, int] | None:
     if not isinstance(told, dict) or told.get("type") != "hyperband" or "min_iter" not in told:
         raise ValueError(f"{path}: early_terminate is {told!r}; here it is type hyperband, with min_iter")
     early = {"min_iter": told["min_iter"], "eta": told.get("eta", 3)}
-    if (
-        not (isinstance(early["min_iter"], int) and early["min_iter"] >= 1 and isinstance(early["eta"], int))
-        or early["eta"] < 2
-    ):
+    if not all(isinstance(early[name], int) and early[name] >= least for name, least in (("min_iter", 1), ("eta", 2))):
         raise ValueError(f"{path}: early_terminate has {early}; min_iter is 1 or more, eta 2 or more")
     return early
 

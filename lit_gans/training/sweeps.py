@@ -12,6 +12,7 @@ import math
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from lit_gans.runs.comparison import Comparison, comparison_of
 from lit_gans.runs.folder import is_taken
 from lit_gans.runs.report import read_metrics, series
 from lit_gans.runs.state import state_of
-from lit_gans.training.stages import waited_for
+from lit_gans.training.stages import LOOK_S, waited_for
 from lit_gans.training.sweep_file import SweepFile, options_of
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _next(sweep: Sweep, study: Study, trials: int) -> tuple[Trial, FileLock] | N
             lock = sweep.claimed(left.number)
             if lock is not None and left.params.keys() != sweep.space().keys():  # killed while it was drawn
                 study.tell(left.number, state=TrialState.FAIL)
-            elif lock is not None and not is_taken(sweep.run_of(left)):
+            elif lock is not None:
                 return Trial(study, left._trial_id), lock
             if lock is not None:
                 lock.release()
@@ -219,9 +220,26 @@ def _train(sweep: Sweep, study: Study, trial: Trial, *, of: int) -> None:
     """
     from optuna.trial import TrialState
 
-    frozen = study.trials[trial.number]
-    run, pruned = sweep.run_of(frozen), False
-    log = run.with_name(f"{run.name}.log")
+    run, metric = sweep.run_of(study.trials[trial.number]), sweep.file.metric
+    status, pruned = _fit(sweep, study, trial, run, of=of)
+    values = values_of(run, metric)
+    if status == 0 and not values:
+        measured = sorted({name for line in read_metrics(run) for name in line} - {"kimg", "time_s", "protocol"})
+        raise ValueError(f"{run} has measured no {metric}, which the sweep is ranked by: {', '.join(measured)}")
+    _report(trial, study, values)
+    if pruned:
+        study.tell(trial.number, state=TrialState.PRUNED)
+    elif status or not math.isfinite(values[-1]):
+        study.tell(trial.number, state=TrialState.FAIL)
+        why = _last_words(_log_of(run)) if status else f"{metric} is {values[-1]}"
+        print(f"trial {trial.number + 1} failed: {why}; all it said: {_log_of(run)}", file=sys.stderr)
+    else:
+        study.tell(trial.number, values[-1])
+
+
+def _fit(sweep: Sweep, study: Study, trial: Trial, run: Path, *, of: int) -> tuple[int, bool]:
+    """The exit status of its training, and whether that was ended for its figures; raises as `_train` says."""
+    pruned = False
 
     def hopeless() -> bool:
         nonlocal pruned
@@ -229,32 +247,26 @@ def _train(sweep: Sweep, study: Study, trial: Trial, *, of: int) -> None:
         pruned = trial.should_prune()
         return pruned
 
-    status = 0
-    if state_of(run).word != "finished":  # a process was killed between the run's end and telling
-        environment = os.environ | {"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", sweep.folder.name)}
-        environment |= {"SLURM_JOB_NAME": "interactive"} if "SLURM_JOB_NAME" in os.environ else {}
-        argv = [*sweep.arguments(trial.params), f"--run_folder={run}", "--ckpt_path=auto"]
-        print(f"trial {trial.number + 1} of {of}: {run}", file=sys.stderr)
-        status = waited_for(argv, look=hopeless, log=log, env=environment)
-    values = values_of(run, sweep.file.metric)
-    if status == 0 and not values:
-        measured = sorted({name for line in read_metrics(run) for name in line if name not in ("kimg", "time_s")})
-        raise ValueError(f"{run} has measured no {sweep.file.metric}, which the sweep is ranked by: {measured}")
-    pruned = pruned and status >= 128
-    if status >= 128 and not pruned:
-        again = f"the same command goes on with {run}"
-        if status in (130, 143):
-            raise KeyboardInterrupt(again)
-        raise ValueError(f"{run} was ended by signal {status - 128}, as for want of memory: {again}")
-    _report(trial, study, values)
-    if pruned:
-        study.tell(trial.number, state=TrialState.PRUNED)
-    elif status or not math.isfinite(values[-1]):
-        study.tell(trial.number, state=TrialState.FAIL)
-        why = _last_words(log) if status else f"{sweep.file.metric} is {values[-1]}"
-        print(f"trial {trial.number + 1} failed: {why}; all it said: {log}", file=sys.stderr)
-    else:
-        study.tell(trial.number, values[-1])
+    while is_taken(run):  # the sweep was killed, and `fit` was not
+        time.sleep(LOOK_S)
+    if state_of(run).word == "finished":  # the sweep was killed between the run's end and telling
+        return 0, False
+    environment = os.environ | {"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", sweep.folder.name)}
+    if "SLURM_JOB_NAME" in os.environ:
+        environment |= {"SLURM_JOB_NAME": "interactive"}  # else Lightning takes the job's tasks for the run's processes
+    argv = [*sweep.arguments(trial.params), f"--run_folder={run}", "--ckpt_path=auto"]
+    print(f"trial {trial.number + 1} of {of}: {run}", file=sys.stderr)
+    status = waited_for(argv, look=hopeless, log=_log_of(run), env=environment)
+    if status < 128 or pruned:
+        return status, pruned and status >= 128
+    again = f"the same command goes on with {run}"
+    if status in (130, 143):
+        raise KeyboardInterrupt(again)
+    raise ValueError(f"{run} was ended by signal {status - 128}, as for want of memory: {again}")
+
+
+def _log_of(run: Path) -> Path:
+    return run.with_name(f"{run.name}.log")
 
 
 def values_of(run: Path, metric: str) -> list[float]:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_every_command_can_be_read(command: str) -> None:
     assert not [word for word in argv if re.match(r"--\w+-", word)]
 
 
+TRIAL = ["model.init_args.total_kimg=0.064", "evaluate.every_kimg=0.064", "evaluate.num_images=100", "logger=none"]
 SHORT = ["--model.init_args.total_kimg=0.064", "--logger=none", "--evaluate.every_kimg=0", "--model.init_args.width=4"]
 
 
@@ -94,7 +96,7 @@ def _owners(name: str) -> list[str]:
 @pytest.mark.slow
 def test_commands_run(tmp_path: Path) -> None:
     """Every `lit-gans` line of the README on the quickstart's run, shortened; MNIST and CelebA lines parse only."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
     def call(*argv: str, **options: object) -> str:
         result = subprocess.run([sys.executable, "-m", "lit_gans", *argv], cwd=tmp_path, env=environment,
@@ -107,7 +109,10 @@ def test_commands_run(tmp_path: Path) -> None:
     call("fit", "--config", "stylegan2/digits32", *style)
     for command in commands():
         argv = shlex.split(command)[1:]
+        if argv[0] == "sweep" and find_spec("optuna") is None:
+            continue
         argv += ["--steps", "3", "--lpips", "squeeze", "--lpips_weights", weights] if argv[0] == "project" else []
+        argv += ["--trials", "2", "--settings", *TRIAL] if argv[0] == "sweep" else []
         if argv[0] == "fit" and ("mnist" in command or "celeba" in command):
             call(*[a for a in argv if "ckpt_path" not in a], "--print_config")
         elif argv[0] == "fit":
@@ -152,15 +157,19 @@ def test_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.Monke
     import nbformat
     from nbclient import NotebookClient
 
+    if notebook.stem == "03_sweep":
+        pytest.importorskip("optuna")
     if notebook.stem == "02_metrics":  # skipped without the real data
         monkeypatch.setenv("NOTEBOOK_MNIST", str(request.getfixturevalue("real_data") / "mnist"))
     monkeypatch.setenv("NOTEBOOK_IMAGES", "1500")
     monkeypatch.setenv("NOTEBOOK_FIGURE", str(tmp_path / "figure.png"))
     monkeypatch.setenv("NOTEBOOK_KIMG", "2")
     monkeypatch.setenv("NOTEBOOK_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("NOTEBOOK_TRIALS", "2")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     NotebookClient(
         nbformat.read(notebook, as_version=4), timeout=500, resources={"metadata": {"path": tmp_path}}
     ).execute()
-    made = {"01_quickstart": tmp_path / "runs" / "r1" / "samples" / "latest.png", "02_metrics": tmp_path / "figure.png"}
+    made = {"01_quickstart": tmp_path / "runs" / "r1" / "samples" / "latest.png", "02_metrics": tmp_path / "figure.png",
+            "03_sweep": tmp_path / "runs" / "sweep" / "optuna.log"}  # fmt: skip
     assert made[notebook.stem].is_file()
