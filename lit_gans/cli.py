@@ -9,6 +9,7 @@ from importlib import import_module
 
 VERBS = {
     "fit": "train an architecture: lit-gans fit --config experiments/cgan/digits.yaml",
+    "sweep": "runs of one config with settings that are drawn, ranked at the end",
     "sample": "images from a run or checkpoint, as files, grids or films",
     "translate": "pictures through a trained translator, in their own size",
     "evaluate": "measure a run, or one image folder against another",

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+SWEEP = "sweep.yaml"  # of a paper's folder: what is searched, not a config
+
 
 def find_config(name: str) -> Path:
     """`name` on disk, else the shipped experiment of that name (`cgan/digits.yaml`, with or without `experiments/`).
@@ -14,25 +16,40 @@ def find_config(name: str) -> Path:
     Raises:
         ValueError: neither; the nearest shipped ones are named.
     """
+    return _found(name, shipped_configs(), what="config", of="experiments")
+
+
+def find_sweep(name: str) -> Path:
+    """`name` on disk, else the shipped sweep of that paper (`cgan`, `cgan/sweep.yaml`); ValueError for neither."""
+    wanted = name if Path(name).is_file() else re.sub(r"/sweep(\.yaml)?$", "", name)
+    return _found(wanted, shipped_sweeps(), what="sweep", of="sweeps")
+
+
+def _found(name: str, shipped: Mapping[str, Path], *, what: str, of: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
     wanted = name.removeprefix("experiments/").removesuffix(".yaml")
-    shipped = shipped_configs()
     if wanted in shipped:
         return shipped[wanted]
     close = difflib.get_close_matches(wanted, shipped, n=3, cutoff=0.3) or sorted(shipped)
-    raise ValueError(f"config {name} does not exist; shipped experiments: {', '.join(close)}")
+    raise ValueError(f"{what} {name} does not exist; shipped {of}: {', '.join(close)}")
 
 
 def shipped_configs() -> dict[str, Path]:
     """Experiment files by name, "cgan/digits" -> path: inside the installed package, or beside it in a checkout."""
+    return {f"{file.parent.name}/{file.stem}": file for file in _shipped() if file.name != SWEEP}
+
+
+def shipped_sweeps() -> dict[str, Path]:
+    """Sweep files by paper, "cgan" -> path."""
+    return {file.parent.name: file for file in _shipped() if file.name == SWEEP}
+
+
+def _shipped() -> list[Path]:
     package = Path(__file__).parents[1]
-    for folder in (package / "experiments", package.parent / "experiments"):
-        files = {f.relative_to(folder).with_suffix("").as_posix(): f for f in sorted(folder.glob("*/*.yaml"))}
-        if files:
-            return files
-    return {}
+    folders = (package / "experiments", package.parent / "experiments")
+    return next((files for folder in folders if (files := sorted(folder.glob("*/*.yaml")))), [])
 
 
 def experiment_name(config: Path) -> str:

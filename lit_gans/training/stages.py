@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import yaml
@@ -14,6 +15,7 @@ from lit_gans.base.checkpoints import CHECKPOINT_NAME, checkpoints
 from lit_gans.runs.configs import experiment_name, find_config
 
 TOTAL = "--model.init_args.total_kimg="
+LOOK_S = 2.0
 OF_ONE_RUN = ("--config", "-c", "--run_folder", "--ckpt_path")
 
 
@@ -75,18 +77,56 @@ def wanted_kimg(config: Path, options: Sequence[str]) -> float | None:
         return None
 
 
-def waited_for(argv: Sequence[str]) -> int:
+def waited_for(
+    argv: Sequence[str],
+    *,
+    look: Callable[[], bool] | None = None,
+    log: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> int:
     """The exit status of `fit` in a process of its own; what asks this process to stop is passed on to it.
 
-    Ctrl-C at a terminal goes to both, and that process answers it.
+    Ctrl-C at a terminal goes to both, and that process answers it. What is handled here already, as a cluster's engine
+    does, stays here: SLURM sends its signals to all processes of a job.
+
+    Args:
+        look: is called every `LOOK_S` and says whether to stop it.
+        log: where what it prints goes, behind what is there.
     """
-    passed_on = [signal.SIGTERM] + ([signal.SIGUSR1] if sys.platform != "win32" else [])
-    process = subprocess.Popen([sys.executable, "-m", "lit_gans.fit", *argv])
+    windows = sys.platform == "win32"
+    passed_on = [signal.SIGTERM] + ([] if windows else [signal.SIGUSR1])
+    passed_on = [each for each in passed_on if signal.getsignal(each) in (signal.SIG_DFL, None)]
+    kept = [] if windows or signal.getsignal(signal.SIGUSR2) in (signal.SIG_DFL, None) else [signal.SIGUSR2]
+    with _not_for_children(kept), log.open("ab") if log else nullcontext() as output:
+        command = [sys.executable, "-m", "lit_gans.fit", *argv]
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
     before = {each: signal.signal(each, lambda number, frame: process.send_signal(number)) for each in passed_on}
     before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
+    asked, status = False, None
     try:
-        status = process.wait()
+        while status is None:
+            with suppress(subprocess.TimeoutExpired):
+                status = process.wait(LOOK_S if look and not asked else None)
+            if status is None and look and look():
+                asked = True
+                process.terminate()
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+        if process.poll() is None:  # what ended the waiting ends it, with a checkpoint
+            process.terminate()
+            process.wait()
     return status if status >= 0 else 128 - status  # ended by a signal, as shells say it
+
+
+@contextmanager
+def _not_for_children(numbers: Sequence[signal.Signals]) -> Iterator[None]:
+    """Processes that are started inside never see these signals."""
+    if not numbers:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
