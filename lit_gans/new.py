@@ -48,7 +48,7 @@ def new(name: str | os.PathLike) -> list[Path]:
 def _from_here(path: Path) -> Path:
     """Relative to the working folder, from which the verbs import."""
     here = Path.cwd().resolve()
-    if not path.resolve().is_relative_to(here):
+    if here not in path.resolve().parents:
         raise ValueError(f"{path} is not below the working folder {here}, where its class is looked for: go there")
     return path.resolve().relative_to(here)
 
@@ -71,13 +71,11 @@ def _check_module(parts: Sequence[str]) -> None:
 
     first, *below = parts
     see_working_folder()
-    taken = find_spec(first)
-    if taken is None and first not in below:
-        return
-    ours = "" if taken is None else taken.submodule_search_locations or ()
-    if first in ("lit_gans", *below) or not below or str(Path(first).resolve()) not in ours:
-        place = f" ({taken.origin})" if taken is not None and taken.origin else ""
-        raise ValueError(f"{first!r} is the name of another module{place}, which would be found: give another name")
+    found = find_spec(first)
+    place = f"{Path(*parts)}.py" if first in below else found and found.origin
+    free = found is None or (below and str(Path(first).resolve()) in (found.submodule_search_locations or ()))
+    if first in ("lit_gans", *below) or not free:
+        raise ValueError(f"{first!r} is the name of another module ({place}), which would be found: give another name")
 
 
 def show(files: Sequence[Path]) -> None:

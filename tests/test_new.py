@@ -64,6 +64,7 @@ def test_by_its_path_it_lies_where_it_is_put(tmp_path: Path) -> None:
         ("none", "'None' cannot be a name in Python"),
         ("my folder/gan.py", "'my folder' cannot be a name in Python"),
         ("generator", "the class would be Generator, as another in its file is called"),
+        (".", "is not below the working folder"),
         ("../gan.py", "is not below the working folder"),
         ("random", "'random' is the name of another module ("),
         ("lit_gans", "'lit_gans' is the name of another module"),
@@ -73,7 +74,8 @@ def test_by_its_path_it_lies_where_it_is_put(tmp_path: Path) -> None:
         ("there", "there/gan.py is there already: give another name, or move it away"),
         ("there/settings.py", "there/settings.yaml is there already"),
         ("lone", "'lone' is the name of another module ("),
-        ("both/both.py", "'both' is the name of another module, which would be found"),
+        ("both/both.py", "'both' is the name of another module (both/both.py), which would be found"),
+        ("gan", "'gan' is the name of another module (gan/gan.py), which would be found: give another name"),
     ],
 )
 def test_names_that_cannot_be(name: str, message: str, capsys: pytest.CaptureFixture) -> None:
