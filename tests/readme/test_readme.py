@@ -14,7 +14,7 @@ import pytest
 
 from lit_gans import cli
 from lit_gans.base.command import parsed, show_result
-from lit_gans.runs.configs import shipped_configs
+from lit_gans.runs.configs import shipped_configs, shipped_sweeps
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -43,7 +43,7 @@ def test_every_config_that_is_named_is_shipped() -> None:
     texts = [README, *(page.read_text() for page in (ROOT / "docs").rglob("*.md"))]
     named = {name for text in texts for name in re.findall(r"experiments/(\w+/\w+)\.yaml", text)}
     named |= set(re.findall(r"--config (\w+/\w+)", README))
-    assert len(named) > 5 and named <= set(shipped_configs())
+    assert len(named) > 5 and named <= {*shipped_configs(), *(f"{paper}/sweep" for paper in shipped_sweeps())}
 
 
 def test_every_verb_is_shown() -> None:
@@ -142,7 +142,9 @@ def test_a_notebook_installs_what_it_needs(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if there else None)
     names = {"get_ipython": lambda: shell}
     exec(TransformerManager().transform_cell("".join(first["source"])), names)
-    assert [(name, words.format(**names)) for name, words in asked] == [("pip", f"install --quiet {s}") for s in source]
+    extra = "[sweep]" if notebook.stem == "03_sweep" else ""
+    wanted = [("pip", f"install --quiet {each}{extra}") for each in source]
+    assert [(name, words.format(**names)) for name, words in asked] == wanted
 
 
 @pytest.mark.slow
