@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import wandb
 import yaml
 from PIL import Image
 from wandb.proto import wandb_internal_pb2
@@ -36,6 +37,7 @@ def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def records(folder: Path) -> Iterator[Any]:
     """All that the segments of an offline run would upload, in their order."""
+    wandb.teardown()  # its service may still be writing
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         for data in wandb_records(path):
             record = wandb_internal_pb2.Record()
