@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from lit_gans.base.random import derive_seed
 from lit_gans.runs.comparison import Comparison, comparison_of
 from lit_gans.runs.folder import is_taken
 from lit_gans.runs.report import read_metrics, series
@@ -107,9 +108,12 @@ class Sweep:
 
         if self.file.method == "grid":  # Optuna's own ends a loop of its own with the last point, and fails in another
             return PartialFixedSampler(self.grid()[number], RandomSampler(seed=0))
+        seed = (
+            derive_seed("sweep", number) % 2**32
+        )  # neighbouring seeds of NumPy draw alike: 0 and 3 begin with 0.55, 0.71
         if self.file.method == "random":
-            return RandomSampler(seed=number)
-        return TPESampler(seed=number, constant_liar=True)  # several processes do not crowd in one place
+            return RandomSampler(seed=seed)
+        return TPESampler(seed=seed, constant_liar=True)  # several processes do not crowd in one place
 
     def grid(self) -> list[dict[str, str]]:
         """All its points, of a grid."""
