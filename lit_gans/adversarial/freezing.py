@@ -27,20 +27,22 @@ def layers_from_image(discriminator: nn.Module) -> list[nn.Module]:
 
 
 def freeze(discriminators: Sequence[nn.Module], layers: int) -> None:
-    """The first `layers` of each take no gradients from now on; statistics of norms are kept as ever.
+    """The first `layers` of each take no gradients from now on, of a shallower one all but its last.
+
+    Statistics of norms are kept as ever.
 
     Raises:
-        ValueError: there are no discriminators, or one has no more layers.
+        ValueError: there are no discriminators, or none has more layers.
     """
     if not discriminators:
         raise ValueError(f"freeze_discriminator_layers is {layers}, and there is no discriminator: set it to 0")
-    for discriminator in discriminators:
-        found = layers_from_image(discriminator)
-        if layers >= len(found):
-            raise ValueError(
-                f"freeze_discriminator_layers is {layers}, and a discriminator has {len(found)} layers, of which the "
-                f"last must learn: give less than {len(found)}"
-            )
-        for layer in found[:layers]:
+    found = [layers_from_image(discriminator) for discriminator in discriminators]
+    if layers >= (most := max(map(len, found))):
+        raise ValueError(
+            f"freeze_discriminator_layers is {layers}, and a discriminator has {most} layers, of which the last must "
+            f"learn: give less than {most}"
+        )
+    for each in found:
+        for layer in each[: min(layers, len(each) - 1)]:
             for parameter in layer.parameters(recurse=False):
                 parameter.requires_grad_(False)
