@@ -133,9 +133,15 @@ def test_the_settings_of_the_authors_go_with_it(parent: Path, config: Path, tmp_
     assert {name: cli.model.hparams[name] for name in SIZE} == SIZE and cli.datamodule.resolution == 16
     assert cli.model.generator.mapping.w_avg.shape == (12,)
     assert fit_of(cli.initial, cli.model).left == {"augment.p": "not there, () here"}
+
+
+@pytest.mark.slow
+def test_photographs_go_on_with_the_networks_that_they_began_with(tmp_path: Path) -> None:
+    photos = ["--config", "stylegan2/photos", f"--data.init_args.path={_pictures(tmp_path / 'photos', classes=1)}"]
+    save_pretrained(styled(1), tmp_path / "styled")
     begun = [*photos, *QUIET, f"--init_from={tmp_path / 'styled'}", f"--run_folder={tmp_path / 'photos-run'}"]
     assert main([*begun, "--model.init_args.total_kimg=0.016"]) == 0
-    (tmp_path / "styled").rename(tmp_path / "gone")  # it goes on with the networks that it has
+    (tmp_path / "styled").rename(tmp_path / "gone")
     assert main([*begun, "--model.init_args.total_kimg=0.032", "--ckpt_path=last"]) == 0
 
 

@@ -39,9 +39,9 @@ def report_of(
     lines = {run: _lines(run) for run in runs}
     names = sorted({name for each in lines.values() for line in each for name in _figures(line)})
     blocks = [block for section in SECTIONS for block in _section(section, names)]
-    blocks += [wr.H2(text="Pictures"), wr.P(text="The same seeds at each moment, beside real images.")]
+    blocks += [wr.H2("Pictures"), wr.P("The same seeds at each moment, beside real images.")]
     blocks += [_grid([wr.MediaBrowser(title=key, media_keys=[key], layout=_size(FULL)) for key in GRIDS])]
-    blocks += [wr.H2(text="Samples"), wr.P(text="Of runs with image_grid.table: samples, and the nearest reals.")]
+    blocks += [wr.H2("Samples"), wr.P("Of runs with image_grid.table: samples, and the nearest reals.")]
     blocks += [_grid([wr.WeavePanelSummaryTable(table_name="samples", layout=_size(FULL))])]
     for metric in _chosen(metrics, lines):
         for key, protocol in _protocols(metric, lines).items():
@@ -141,7 +141,7 @@ def _section(section: str, names: Sequence[str]) -> list[Any]:
     wr = _library()
     keys = [grouped(name) for name in names if grouped(name).startswith(f"{section}/")]
     panels = [wr.LinePlot(title=k.partition("/")[2], x="kimg", y=[k], layout=_size(THIRD)) for k in keys]
-    return [wr.H2(text=section), wr.P(text=SECTIONS[section]), _grid(panels)] if panels else []
+    return [wr.H2(section), wr.P(SECTIONS[section]), _grid(panels)] if panels else []
 
 
 def _comparison(metric: str, key: str, protocol: dict[str, object]) -> list[Any]:
@@ -159,7 +159,7 @@ def _comparison(metric: str, key: str, protocol: dict[str, object]) -> list[Any]
         wr.RunComparer(diff_only="split", layout=_size(FULL)),
     ]
     told = f"Runs whose last {metric} was measured in this one way, best first. {protocol_text(protocol)}"
-    return [wr.H2(text=f"Comparison: {metric}, protocol {key}"), wr.P(text=told), _grid(panels, runs)]
+    return [wr.H2(f"Comparison: {metric}, protocol {key}"), wr.P(told), _grid(panels, runs)]
 
 
 def _grid(panels: Sequence[Any], runs: Any = None) -> Any:

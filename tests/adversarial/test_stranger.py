@@ -269,7 +269,8 @@ def test_a_users_own_loggers_are_used(tmp_path: Path) -> None:
     assert first.split(",")[header.split(",").index("step")] == "32" and "kimg" in header and "loss" in header
     assert (tmp_path / "theirs" / "hparams.yaml").is_file() and list((tmp_path / "theirs").glob("events*"))
     assert not (tmp_path / "run" / "wandb").exists()
-    assert run(tmp_path / "run", "--config", str(tmp_path / "run" / "config.yaml"), "--ckpt_path=last") == 0
+    more = ["--ckpt_path=last", "--model.init_args.total_kimg=0.096"]
+    assert run(tmp_path / "run", "--config", str(tmp_path / "run" / "config.yaml"), *more) == 0
 
 
 def test_two_ways_to_name_a_logger_are_one_too_many(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
