@@ -29,7 +29,8 @@ def lit_gans(verb: str, *argv: str) -> int:
         return int(parsed(getattr(import_module(f"lit_gans.{verb}"), verb), argv) is None)
     words = [ONE.get(word, word) for word in argv]
     if verb == "fit" and not set(argv) & set(ONLY_TOLD):
-        words += FIT + next((tiny for name, tiny in TINY.items() if name in " ".join(argv)), TINY["celeba64"][:1])
+        words += ("--model.init_args.total_kimg=0.128", *FIT[1:]) if "--ckpt_path=last" in argv else FIT
+        words += next((tiny for name, tiny in TINY.items() if name in " ".join(argv)), TINY["celeba64"][:1])
     if verb == "evaluate":
         words = ["2" if word == "8" else "digits" if word == "inception" else word for word in words]
         words += [] if "psnr" in words else ["--extractor", "digits"]
