@@ -15,11 +15,11 @@ COPY experiments /source/experiments
 COPY lit_gans /source/lit_gans
 RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" --constraint /source/constraints.txt '/source[video,hub]'
 
-# Runs and data lie in /work, on the host or in volumes; whoever `docker run --user` names may write there.
-RUN useradd --uid 1000 gan && mkdir -p /work/runs /work/data && chmod -R 1777 /work
-ENV USER=gan HOME=/work LIT_GANS_CACHE=/work/data/cache
+# Runs and data lie in /workspace, on the host or in volumes; whoever `docker run --user` names may write there.
+RUN useradd --uid 1000 gan && mkdir -p /workspace/runs /workspace/data && chmod -R 1777 /workspace
+ENV USER=gan HOME=/workspace LIT_GANS_CACHE=/workspace/data/cache
 USER 1000
-WORKDIR /work
-VOLUME ["/work/runs", "/work/data"]
+WORKDIR /workspace
+VOLUME ["/workspace/runs", "/workspace/data"]
 ENTRYPOINT ["lit-gans"]
 CMD ["fit", "--help"]

@@ -95,7 +95,7 @@ def test_the_image_has_what_it_copies_and_starts_a_verb_without_root() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     ((program,), (verb, *_)) = (yaml.safe_load(given(name)[0]) for name in ("ENTRYPOINT", "CMD"))
     assert program in scripts and verb in VERBS
-    assert int(given("USER")[-1]) > 0 and yaml.safe_load(given("VOLUME")[0]) == ["/work/runs", "/work/data"]
+    assert int(given("USER")[-1]) > 0 and yaml.safe_load(given("VOLUME")[0]) == ["/workspace/runs", "/workspace/data"]
     installs = [rest for rest in given("RUN") if "pip install" in rest]
     assert all("$TORCH_INDEX" in rest and "--constraint /source/constraints.txt" in rest for rest in installs)
 

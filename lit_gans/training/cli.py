@@ -180,10 +180,12 @@ class FitCLI(LightningCLI):
         source = self.config["init_from"]
         if source is None:
             return given
-        values = presets.of_fine_tuning(self.config)
-        options = presets.with_options(given, presets.as_options(values), name="")
         if self._place().checkpoint is None:
             self.initial = read_initial(source)
+        values = presets.of_fine_tuning(self.config)
+        if not values:
+            return given
+        options = presets.with_options(given, presets.as_options(values), name="")
         super().parse_arguments(parser, options)
         presets.say_computed("fine_tuning", values, self.config.as_dict(), of=f"weights of {source}")
         return options
@@ -397,14 +399,17 @@ def _finish(cli: FitCLI, ended: str, why: str) -> None:
 
 
 def _config_values(argv: list[str]) -> list[str]:
-    values = [a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-c="))]
-    return values + [argv[i + 1] for i, a in enumerate(argv[:-1]) if a in ("--config", "-c")]
+    return _values_of("--config", "-c", in_=argv)
+
+
+def _values_of(*names: str, in_: list[str]) -> list[str]:
+    values = [a.split("=", 1)[1] for a in in_ if a.startswith(tuple(f"{name}=" for name in names))]
+    return values + [in_[i + 1] for i, a in enumerate(in_[:-1]) if a in names]
 
 
 def _with_parents_config(argv: list[str]) -> list[str]:
     """Where no config and no model are given, those of the run that --init_from names, in a run folder of its own."""
-    sources = [a.split("=", 1)[1] for a in argv if a.startswith("--init_from=")]
-    sources += [argv[i + 1] for i, a in enumerate(argv[:-1]) if a == "--init_from"]
+    sources = _values_of("--init_from", in_=argv)
     if not sources or _config_values(argv) or any(a.startswith("--model") and "init_args" not in a for a in argv):
         return argv
     path = user_path(sources[-1])

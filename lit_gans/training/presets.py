@@ -43,10 +43,12 @@ def facts_of(config: Mapping[str, Any], counted: tuple[int, int], parent: Mappin
 
 
 def of_fine_tuning(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What ADA's authors set where training begins with other weights: the average has no start to leave behind, and p
-    moves faster. Of a config's callbacks that are on."""
-    found: dict[str, Any] = {} if config["ema"]["half_life_kimg"] is None else {"ema.ramp_up": None}
-    return found | ({"adaptive_augmentation.speed_kimg": 100} if config["adaptive_augmentation"]["interval"] else {})
+    """What goes with weights to begin with: p moves faster where it is adapted, as in ADA's code.
+
+    That code also leaves the average without ramp-up, which here keeps it: in trainings of a few kimg, which few
+    pictures ask for, the average would be the parent's for most of the time.
+    """
+    return {"adaptive_augmentation.speed_kimg": 100} if config["adaptive_augmentation"]["interval"] else {}
 
 
 def counted_in(config: Mapping[str, Any]) -> tuple[int, int]:

@@ -108,9 +108,8 @@ class Sweep:
 
         if self.file.method == "grid":  # Optuna's own ends a loop of its own with the last point, and fails in another
             return PartialFixedSampler(self.grid()[number], RandomSampler(seed=0))
-        seed = (
-            derive_seed("sweep", number) % 2**32
-        )  # neighbouring seeds of NumPy draw alike: 0 and 3 begin with 0.55, 0.71
+        # Neighbouring seeds of NumPy draw alike: 0 and 3 begin with 0.55, 0.71.
+        seed = derive_seed("sweep", number) % 2**32
         if self.file.method == "random":
             return RandomSampler(seed=seed)
         return TPESampler(seed=seed, constant_liar=True)  # several processes do not crowd in one place
