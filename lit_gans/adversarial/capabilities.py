@@ -13,11 +13,22 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from lit_gans.metrics.sources import Averages, Captioned, FromLatents, HasStyles, Input, Samples, Transforms, Translates
+from lit_gans.metrics.sources import (
+    Averages,
+    Captioned,
+    FromLatents,
+    HasLayers,
+    HasStyles,
+    Input,
+    Samples,
+    StyleLayer,
+    Transforms,
+    Translates,
+)  # fmt: skip
 
 __all__ = [
-    "Attends", "Averages", "Captioned", "CentredByClass", "FromLatents", "Grows", "HasStyles", "Input", "Kept", "Named",
-    "Previews", "Samples", "Transforms", "Translates", "can", "class_labels", "require",
+    "Attends", "Averages", "Captioned", "CentredByClass", "FromLatents", "Grows", "HasLayers", "HasStyles", "Input",
+    "Kept", "Named", "Previews", "Samples", "StyleLayer", "Transforms", "Translates", "can", "class_labels", "require",
 ]  # fmt: skip
 
 C = TypeVar("C")
@@ -81,6 +92,7 @@ MAKES: dict[type, str] = {
     Samples: "draws images from seeds",
     FromLatents: "draws images of latents",
     HasStyles: "has styles (W) between latents and images",
+    HasLayers: "shows its layers",
     Transforms: "moves and turns its input",
     Captioned: "draws what captions say",
     Attends: "attends to the words of captions",

@@ -82,6 +82,29 @@ class HasStyles(FromLatents, Protocol):
         """ws [N, L, W] -> images [N, C, R, R], not clamped; differentiable."""
 
 
+class StyleLayer(NamedTuple):
+    """A layer that a style modulates.
+
+    affine: the linear map of w [N, W] to the layer's channel styles [N, C]; row: which of ws it takes; colours: it
+    makes colours of features.
+    """
+
+    affine: nn.Module
+    row: int
+    colours: bool = False
+
+
+@runtime_checkable
+class HasLayers(HasStyles, Protocol):
+    """A style-based generator whose layers can be looked at and changed one by one."""
+
+    def style_layers(self, *, ema: bool = True) -> dict[str, StyleLayer]:
+        """By name, in the order of synthesis, the layers that styles modulate: what is called style space, or S."""
+
+    def feature_layers(self, *, ema: bool = True) -> dict[str, nn.Module]:
+        """By name, in the order of synthesis, modules whose output (or its first part) is a map [N, C, H, W]."""
+
+
 @runtime_checkable
 class Transforms(HasStyles, Protocol):
     """A style-based generator whose input can be moved and turned, and the image with it."""

@@ -20,6 +20,7 @@ from lit_gans.adversarial.penalties import gradient_penalty, r1
 from lit_gans.adversarial.progressive import SMALLEST_PX, blended, enlarged, grow_together
 from lit_gans.base.processes import mean_over_processes
 from lit_gans.base.random import Draws, random_noise
+from lit_gans.metrics.sources import StyleLayer
 from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedConv2d, EqualizedLinear
 from lit_gans.nn.mode import evaluating
@@ -229,6 +230,15 @@ class SynthesisNetwork(Growing):
         if self.fading:
             image = self.faded(interpolate(self.to_rgb[newest - 1](before), scale_factor=2), image)
         return image
+
+    def style_layers(self) -> dict[str, StyleLayer]:
+        """See `HasLayers`: of each layer of the present stage, scales (less 1) and then shifts."""
+        present = enumerate(self.layers[: self.num_present])
+        return {str(i): StyleLayer(layer.affine, i) for i, layer in present}
+
+    def feature_layers(self) -> dict[str, nn.Module]:
+        """See `HasLayers`: the layers of the present stage."""
+        return {str(i): layer for i, layer in enumerate(self.layers[: self.num_present])}
 
     def noise_maps(self, n: int, noise: Noise) -> list[Tensor] | list[None]:
         """One for each layer of the present stage."""
@@ -527,6 +537,14 @@ class StyleGAN1(GAN):
     def synthesize(self, ws: Tensor, *, ema: bool = True, noise: Noise = "const") -> Tensor:
         """ws [N, L, W] -> images [N, C, H, W], not clamped; differentiable."""
         return enlarged(self.player(ema=ema).synthesis(ws, noise=noise), self.resolution)
+
+    def style_layers(self, *, ema: bool = True) -> dict[str, StyleLayer]:
+        """See `HasLayers`."""
+        return self.player(ema=ema).synthesis.style_layers()
+
+    def feature_layers(self, *, ema: bool = True) -> dict[str, nn.Module]:
+        """See `HasLayers`."""
+        return self.player(ema=ema).synthesis.feature_layers()
 
 
 # ---- official networks -----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from lit_gans.adversarial.capabilities import (
     Captioned,
     FromLatents,
     Grows,
+    HasLayers,
     HasStyles,
     Previews,
     Samples,
@@ -21,12 +22,12 @@ from tests.cases import CASES
 
 ABLE = {
     "dcgan": {Samples, FromLatents, Averages, Previews},
-    "stylegan2": {Samples, FromLatents, HasStyles, Averages, Previews},
-    "stylegan3-t": {Samples, FromLatents, HasStyles, Averages, Previews},
+    "stylegan2": {Samples, FromLatents, HasStyles, HasLayers, Averages, Previews},
+    "stylegan3-t": {Samples, FromLatents, HasStyles, HasLayers, Averages, Previews},
     "pggan": {Samples, FromLatents, Grows, Averages, Previews},
-    "stylegan1": {Samples, FromLatents, HasStyles, Grows, Averages, Previews},
+    "stylegan1": {Samples, FromLatents, HasStyles, HasLayers, Grows, Averages, Previews},
 }
-ALL = {Samples, FromLatents, HasStyles, Captioned, Translates, Grows, Averages, Previews}
+ALL = {Samples, FromLatents, HasStyles, HasLayers, Captioned, Translates, Grows, Averages, Previews}
 
 
 def translator() -> papers.CycleGAN:

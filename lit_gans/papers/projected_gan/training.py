@@ -16,11 +16,12 @@ from lit_gans.augment import DiffAugment
 from lit_gans.augment.diffaug import POLICIES
 from lit_gans.base.processes import mean_over_processes
 from lit_gans.base.random import derive_seed
+from lit_gans.metrics.sources import StyleLayer
 from lit_gans.papers import fastgan, stylegan2
 from lit_gans.papers.projected_gan.discriminators import Discriminator
 from lit_gans.papers.projected_gan.features import PUBLISHED_PX
 from lit_gans.papers.projected_gan.projector import Mixing
-from lit_gans.papers.stylegan2.networks import check_choice
+from lit_gans.papers.stylegan2.networks import Noise, check_choice
 
 GeneratorName = Literal["fastgan", "fastgan_lite", "stylegan2"]
 
@@ -119,6 +120,9 @@ class ProjectedGAN(GAN):
             num_classes=num_classes,
             seed=derive_seed(self.seed, "projection"),
         )
+        if generator == "stylegan2":  # a capability is had by having its members, and W by no other generator
+            self.styles, self.synthesize = self._styles, self._synthesize
+            self.style_layers, self.feature_layers = self._style_layers, self._feature_layers
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.augment = DiffAugment(list(policy), cutout=0.2)
         self.lr_g, self.lr_d, self.betas, self.lazy_interval = lr_g, lr_d, betas, lazy_interval
@@ -197,6 +201,23 @@ class ProjectedGAN(GAN):
             if isinstance(network, stylegan2.Generator):
                 return network(z, labels, psi=psi, noise="const").clamp(-1, 1)
             return network(z, labels).clamp(-1, 1)
+
+    # With StyleGAN2's generator, see `HasLayers`.
+
+    def _styled(self, *, ema: bool) -> stylegan2.Generator:
+        return self.generator_ema if ema else self.generator
+
+    def _styles(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
+        return self._styled(ema=ema).mapping(z, labels, psi=psi)
+
+    def _synthesize(self, ws: Tensor, *, ema: bool = True, noise: Noise = "const") -> Tensor:
+        return self._styled(ema=ema).synthesis(ws, noise=noise, force_fp32=True)
+
+    def _style_layers(self, *, ema: bool = True) -> dict[str, StyleLayer]:
+        return self._styled(ema=ema).synthesis.style_layers()
+
+    def _feature_layers(self, *, ema: bool = True) -> dict[str, nn.Module]:
+        return self._styled(ema=ema).synthesis.feature_layers()
 
 
 def trained(player: nn.Module) -> list[nn.Parameter]:

@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot
 
 from lit_gans.base.checks import power_of_two
 from lit_gans.base.random import random_noise
+from lit_gans.metrics.sources import StyleLayer
 from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedConv2d, EqualizedLinear
 from lit_gans.nn.minibatch_std import MinibatchStd
@@ -336,6 +337,22 @@ class SynthesisNetwork(nn.Module):
             start = end
         assert image is not None
         return image
+
+    def style_layers(self) -> dict[str, StyleLayer]:
+        """See `HasLayers`."""
+        layers, row = dict[str, StyleLayer](), 0
+        for r, block in self.blocks.items():
+            for name in ("conv0", "conv1"):
+                if (layer := getattr(block, name)) is not None:
+                    layers[f"{r}.{name}"] = StyleLayer(layer.affine, row)
+                    row += 1
+            if block.to_rgb is not None:
+                layers[f"{r}.to_rgb"] = StyleLayer(block.to_rgb.affine, row, colours=True)
+        return layers
+
+    def feature_layers(self) -> dict[str, nn.Module]:
+        """See `HasLayers`: the blocks, by their resolutions."""
+        return dict(self.blocks.items())
 
     def noise_maps(self, n: int, noise: Noise) -> Sequence[Tensor | None]:
         """One for each layer, drawn before any is used: so all layers compile into one graph."""

@@ -15,6 +15,7 @@ from lit_gans.adversarial.penalties import path_length, r1
 from lit_gans.augment import AdaptiveAugment
 from lit_gans.base.processes import mean_over_processes
 from lit_gans.base.random import Draws
+from lit_gans.metrics.sources import StyleLayer
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.stylegan2.networks import Architecture, Discriminator, Generator, Half, Noise, seen_through
 
@@ -264,6 +265,14 @@ class StyleGAN2(GAN):
     def synthesize(self, ws: Tensor, *, ema: bool = True, noise: Noise = "const") -> Tensor:
         """ws [N, L, W] -> images [N, C, H, W] in single precision, not clamped; differentiable."""
         return self.player(ema=ema).synthesis(ws, noise=noise, force_fp32=True)
+
+    def style_layers(self, *, ema: bool = True) -> dict[str, StyleLayer]:
+        """See `HasLayers`."""
+        return self.player(ema=ema).synthesis.style_layers()
+
+    def feature_layers(self, *, ema: bool = True) -> dict[str, nn.Module]:
+        """See `HasLayers`."""
+        return self.player(ema=ema).synthesis.feature_layers()
 
     def synthesize_transformed(self, ws: Tensor, transform: Tensor, *, ema: bool = True) -> Tensor:
         """As `synthesize`, with the learned constant seen through `transform` [3, 3], as a periodic picture.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from lit_gans.base.checks import power_of_two
+from lit_gans.metrics.sources import StyleLayer
 from lit_gans.nn.bias_act import bias_act
 from lit_gans.nn.equalized import EqualizedLinear
 from lit_gans.nn.resample import no_autocast
@@ -315,6 +316,15 @@ class SynthesisNetwork(nn.Module):
         shape |= {"conv_kernel": conv_kernel, "radial_filters": radial_filters, "filter_size": filter_size}
         shape |= {"num_half_res": num_half_res, "half_dtype": half_dtype, "conv_clamp": conv_clamp}
         self.layers = nn.ModuleList(layers_of(self.signals, self.signals[0], **shape))
+
+    def style_layers(self) -> dict[str, StyleLayer]:
+        """See `HasLayers`; row 0 of ws turns and moves the input, and is no layer's."""
+        named = enumerate(self.feature_layers().items())
+        return {name: StyleLayer(layer.affine, 1 + i, colours=isinstance(layer, ToRGB)) for i, (name, layer) in named}
+
+    def feature_layers(self) -> dict[str, nn.Module]:
+        """See `HasLayers`: the layers, by their numbers."""
+        return dict(self.layers.named_children())
 
     def forward(self, ws: Tensor, *, squares: list[Tensor] | None = None, force_fp32: bool = False) -> Tensor:
         """squares: takes the mean square of what comes into each layer, for `ModulatedLayer.track`."""

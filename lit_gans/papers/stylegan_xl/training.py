@@ -21,6 +21,7 @@ from lit_gans.base.checkpoints import open_checkpoint, read_weights
 from lit_gans.base.processes import mean_over_processes, of_all_processes
 from lit_gans.base.random import derive_seed
 from lit_gans.data.base import ImageData
+from lit_gans.metrics.sources import StyleLayer
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.projected_gan.features import PUBLISHED_PX, FeatureNetwork
 from lit_gans.papers.stylegan2.networks import Half, check_choice
@@ -394,6 +395,14 @@ class StyleGANXL(GAN):
     def synthesize(self, ws: Tensor, *, ema: bool = True) -> Tensor:
         """ws [N, L, W] -> images [N, C, H, W] in single precision, not clamped; differentiable."""
         return self.player(ema=ema).synthesis(ws, force_fp32=True)
+
+    def style_layers(self, *, ema: bool = True) -> dict[str, StyleLayer]:
+        """See `HasLayers`."""
+        return self.player(ema=ema).synthesis.style_layers()
+
+    def feature_layers(self, *, ema: bool = True) -> dict[str, nn.Module]:
+        """See `HasLayers`."""
+        return self.player(ema=ema).synthesis.feature_layers()
 
     def synthesize_transformed(self, ws: Tensor, transform: Tensor, *, ema: bool = True) -> Tensor:
         """As `synthesize`, with `transform` [3, 3] in place of the input's own: see `SynthesisInput`."""
