@@ -16,6 +16,7 @@ VERBS = {
     "compare": "runs side by side, ranked only where they were measured alike",
     "dashboard": "a report at Weights & Biases made from runs: series, grids, ranks among equals",
     "project": "the styles and noise maps whose image is nearest to a picture",
+    "edit": "what an edit script makes of a picture: mixed, moved, dragged, told in words",
     "convert": "released weights (.pkl) to ours and back, read without running them",
     "push": "a trained model to the Hugging Face Hub, with a card",
     "prepare": "pictures from anywhere into StyleGAN's zip or memory-mapped shards",

@@ -16,6 +16,7 @@ from lit_gans.adversarial.preview import draw
 from lit_gans.base.grids import joined
 from lit_gans.base.images import to_uint8
 from lit_gans.base.interpolation import arc, lerp
+from lit_gans.base.numbers import numbers_of
 from lit_gans.base.random import Draws, derive_seed, drawing
 from lit_gans.editing.projector import noise_maps
 from lit_gans.metrics.sources import FromLatents, HasStyles, Samples, Transforms
@@ -73,18 +74,26 @@ def style_mixing(
     """
     require(gan, HasStyles, "style mixing")
     a, b = (styles_of(gan, seeds, label=label, psi=psi, ema=ema) for seeds in (rows, columns))
-    if isinstance(layers, str):
-        layers = [layer for layer in GROUPS[layers] if layer < a.shape[1]] or list(GROUPS[layers])
-    wrong = [layer for layer in layers if not 0 <= layer < a.shape[1]]
-    if wrong:
-        raise ValueError(f"layer {wrong[0]} does not exist: this model has the layers 0 to {a.shape[1] - 1}")
+    chosen = chosen_layers(layers, a.shape[1])
     mixed = a[:, None].repeat(1, len(b), 1, 1)
-    mixed[:, :, list(layers)] = b[:, list(layers)]
+    mixed[:, :, chosen] = b[:, chosen]
     images = draw_styles(gan, torch.cat([a, b, mixed.flatten(0, 1)]), ema=ema, batch_size=batch_size)
     table = images.new_zeros(1 + len(a), 1 + len(b), *images.shape[1:])
     table[1:, 0], table[0, 1:] = images[: len(a)], images[len(a) : len(a) + len(b)]
     table[1:, 1:] = images[len(a) + len(b) :].unflatten(0, (len(a), len(b)))
     return table
+
+
+def chosen_layers(layers: Sequence[int] | str, count: int) -> list[int]:
+    """Those of a list or a text such as "0-3,7", or of a group; ValueError for one that is not among `count`."""
+    if isinstance(layers, str) and layers in GROUPS:
+        chosen = [layer for layer in GROUPS[layers] if layer < count] or list(GROUPS[layers])
+    else:
+        chosen = numbers_of(layers, "layers")
+    wrong = [layer for layer in chosen if not 0 <= layer < count]
+    if wrong:
+        raise ValueError(f"layer {wrong[0]} does not exist: this model has the layers 0 to {count - 1}")
+    return chosen
 
 
 NOISES = ("none", "const", "random")

@@ -1,0 +1,116 @@
+"""A picture that is being edited: what a trained generator draws it from, and nothing that is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lit_gans.adversarial import GAN
+from lit_gans.adversarial.capabilities import FromLatents, HasStyles, can, class_labels, require
+from lit_gans.base.cache import digest
+from lit_gans.base.images import to_uint8
+from lit_gans.base.interpolation import arc, lerp
+from lit_gans.editing.layers import synthesize_shifted
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What one picture is drawn from; all edits give a new one, and the model itself is never changed.
+
+    ws [1, L, W] of a styled model, z [1, Z] of any other; label: its class, None where there are none; psi: truncation
+    of a model without styles; ema: by averaged weights; noise, weights: noise maps, and parameters and buffers, by
+    their names in the model, in place of its own; shifts: what is added to channel styles [C] by layer.
+    """
+
+    model: GAN
+    ws: Tensor | None = None
+    z: Tensor | None = None
+    label: int | None = None
+    psi: float = 1.0
+    ema: bool = True
+    noise: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    shifts: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def from_seed(
+        cls, model: GAN, seed: int, *, label: int | None = None, psi: float = 1.0, ema: bool = True
+    ) -> Edited:
+        """What the model draws of a seed.
+
+        label: its class, by default the seed's remainder.
+
+        Raises:
+            ValueError: a class that the model has not, or a model that draws no images of latents.
+        """
+        require(model, FromLatents, "editing")
+        labels = class_labels(model, [seed], None if label is None else torch.tensor([label]))
+        known = None if labels is None else int(labels[0])
+        with torch.no_grad():
+            z = model.seeded_latents([seed])
+            if can(model, HasStyles):
+                return cls(model, model.styles(z, labels=labels, psi=psi, ema=ema), label=known, ema=ema)
+        return cls(model, z=z, label=known, psi=psi, ema=ema)
+
+    def styled(self, purpose: str) -> Tensor:
+        """ws [1, L, W]. ValueError for a model without."""
+        require(self.model, HasStyles, purpose)
+        assert self.ws is not None
+        return self.ws
+
+    def labels(self) -> Tensor | None:
+        """[1] on the model's device; None without classes."""
+        return None if self.label is None else torch.tensor([self.label], device=self.model.device)
+
+    def image(self) -> Tensor:
+        """[1, C, R, R] around [-1, 1], not clamped; differentiable in ws, noise and shifts of a styled model."""
+        changed = {f"model.{name}": one.to(self.model.device) for name, one in (self.weights | self.noise).items()}
+        return functional_call(_Drawing(self.model, self._draw), changed, ())
+
+    def picture(self) -> Tensor:
+        """uint8 [C, R, R] on the CPU."""
+        with torch.no_grad():
+            return to_uint8(self.image()).cpu()[0]
+
+    def _draw(self, model: GAN) -> Tensor:
+        if self.ws is None:
+            assert self.z is not None
+            return model.generate(self.z, labels=self.labels(), psi=self.psi, ema=self.ema)
+        if self.shifts:
+            return synthesize_shifted(model, self.ws, self.shifts, ema=self.ema)
+        return model.synthesize(self.ws, ema=self.ema)
+
+
+class _Drawing(nn.Module):
+    """A model's drawing as a forward pass, which is what parameters and buffers can be exchanged for."""
+
+    def __init__(self, model: GAN, draw: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.model, self.draw = model, draw
+
+    def forward(self) -> Tensor:
+        return self.draw(self.model)
+
+
+def between(a: Edited, b: Edited, t: float) -> Edited:
+    """From a (t 0) to b (t 1), of one model: latents and shifts on the way, all else b's from the first step on."""
+    if a.ws is not None and b.ws is not None:
+        names = {*a.shifts, *b.shifts}
+        zero = {name: torch.zeros_like((a.shifts | b.shifts)[name]) for name in names}
+        shifts = {name: torch.lerp((zero | a.shifts)[name], (zero | b.shifts)[name], t) for name in names}
+        return replace(b, ws=torch.lerp(a.ws, b.ws, t), shifts=shifts)
+    assert a.z is not None and b.z is not None
+    share = torch.full_like(a.z[:, :1], t)
+    z = (arc if a.model.prior.spherical else lerp)(a.z, b.z, share)
+    return replace(b, z=z, psi=a.psi + t * (b.psi - a.psi))
+
+
+def weights_digest(model: GAN, *, ema: bool = True) -> str:
+    """16 hex digits of the weights that images are drawn with."""
+    player = model.generator_ema if ema and model.generator_ema is not None else model.generator
+    return digest(player.state_dict())[:16]
