@@ -16,6 +16,7 @@ from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from jsonargparse import ArgumentParser
 from lit_gans.adversarial import GAN
 from lit_gans.base.files import replacing
 from lit_gans.editing.state import Edited, between, weights_digest
-from lit_gans.editing.steps import STARTS, STEPS, FromSeed, Start, Step
+from lit_gans.editing.steps import STARTS, STEPS, FromCaption, FromSeed, Start, Step
 
 T = TypeVar("T")
 KEYS = ("model", "weights", "ema", "start", "steps")
@@ -80,7 +81,7 @@ class Script:
 
     def from_seed(self, seed: int) -> Script:
         """The same done to the picture of another seed."""
-        own = self.start if isinstance(self.start, FromSeed) else FromSeed(seed)
+        own = self.start if isinstance(self.start, FromSeed | FromCaption) else FromSeed(seed)
         return replace(self, start=replace(own, seed=seed))
 
 
@@ -104,9 +105,16 @@ def read_script(path: str | Path) -> Script:
 def parse_script(text: str, files: Path = Path()) -> Script:
     """The script of a text, whose relative paths are of the folder `files`. ValueError for what is wrong in it."""
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise ValueError("an edit script has no aliases (*name): write the value out")
         said = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"this is no YAML: {' '.join(str(error).split())}") from error
+    return script_of(said, files)
+
+
+def script_of(said: object, files: Path = Path()) -> Script:
+    """As `parse_script`, of plain values."""
     if not isinstance(said, Mapping):
         raise ValueError(f"an edit script is a mapping with {', '.join(KEYS)}, and this is a {type(said).__name__}")
     for key in said:
@@ -118,7 +126,9 @@ def parse_script(text: str, files: Path = Path()) -> Script:
     missing = [key for key in ("model", "start") if key not in said]
     if missing:
         raise ValueError(f"{missing[0]} is missing: an edit script needs model and start")
-    begins = [name for name in STARTS if name in said["start"]]
+    given = {name: kind for name, kind in STARTS.items() if name in said["start"]}
+    further = {f.name for name, kind in given.items() for f in fields(kind) if f.name != name}  # type: ignore[arg-type]
+    begins = [name for name in given if name not in further]
     if len(begins) != 1:
         found = ", ".join(map(str, said["start"])) or "nothing"
         raise ValueError(f"start: give one of {', '.join(STARTS)}, found {found}")
@@ -151,8 +161,7 @@ def built(kind: type[T], arguments: object, where: str) -> T:
     for key, value in arguments.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{where}: {key} {value} is no finite number")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, "one")
+    parser = _parser_of(kind)
     try:
         return parser.instantiate_classes(parser.parse_object({"one": dict(arguments)})).one
     except ArgumentError as error:
@@ -160,6 +169,13 @@ def built(kind: type[T], arguments: object, where: str) -> T:
         if wrong is None:
             raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
         raise ValueError(f"{where}: {wrong} cannot be {arguments[wrong]!r}") from error
+
+
+@cache  # 20 ms to build
+def _parser_of(kind: type) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "one")
+    return parser
 
 
 def unknown(word: str, known: Sequence[str], what: str) -> str:

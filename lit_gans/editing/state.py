@@ -24,7 +24,8 @@ class Edited:
 
     ws [1, L, W] of a styled model, z [1, Z] of any other; label: its class, None where there are none; psi: truncation
     of a model without styles; ema: by averaged weights; noise, weights: noise maps, and parameters and buffers, by
-    their names in the model, in place of its own; shifts: what is added to channel styles [C] by layer.
+    their names in the model, in place of its own; shifts: what is added to channel styles [C] by layer; given: what
+    else `generate` takes.
     """
 
     model: GAN
@@ -36,6 +37,7 @@ class Edited:
     noise: Mapping[str, Tensor] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     shifts: Mapping[str, Tensor] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_seed(
@@ -80,7 +82,7 @@ class Edited:
     def _draw(self, model: GAN) -> Tensor:
         if self.ws is None:
             assert self.z is not None
-            return model.generate(self.z, labels=self.labels(), psi=self.psi, ema=self.ema)
+            return model.generate(self.z, labels=self.labels(), psi=self.psi, ema=self.ema, **self.given)
         if self.shifts:
             return synthesize_shifted(model, self.ws, self.shifts, ema=self.ema)
         return model.synthesize(self.ws, ema=self.ema)

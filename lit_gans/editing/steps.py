@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import torch
 
 from lit_gans.adversarial import GAN
-from lit_gans.adversarial.capabilities import Named, can
+from lit_gans.adversarial.capabilities import Captioned, Named, can, require
 from lit_gans.base.interpolation import arc, lerp
 from lit_gans.base.random import Draws
 from lit_gans.editing.projector import noise_maps, read_projection
@@ -49,6 +49,21 @@ class FromSeed:
 
     def begin(self, model: GAN, files: Path, *, ema: bool) -> Edited:
         return Edited.from_seed(model, self.seed, label=class_of(model, self.label), psi=self.psi, ema=ema)
+
+
+@dataclass(frozen=True)
+class FromCaption:
+    """What a model of captions draws of one, by the latent of a seed; psi: truncation."""
+
+    caption: str
+    seed: int = 0
+    psi: float = 1.0
+
+    def begin(self, model: GAN, files: Path, *, ema: bool) -> Edited:
+        reader = require(model, Captioned, "a start from a caption")
+        with torch.no_grad():
+            given = {"features": reader.read([self.caption]), "noise": reader.seeded_noise([self.seed])}
+        return Edited(model, z=reader.seeded_latents([self.seed]), psi=self.psi, ema=ema, given=given)
 
 
 @dataclass(frozen=True)
@@ -160,7 +175,7 @@ class Noise:
         return replace(edited, noise={name: draws.normal(*one.shape).to(one) for name, one in own.items()})
 
 
-STARTS: dict[str, type[Start]] = {"seed": FromSeed, "styles": FromStyles}
+STARTS: dict[str, type[Start]] = {"caption": FromCaption, "seed": FromSeed, "styles": FromStyles}
 STEPS: dict[str, type[Step]] = {"truncate": Truncate, "mix": Mix, "blend": Blend, "noise": Noise}
 
 
