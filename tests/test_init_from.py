@@ -14,7 +14,7 @@ from lit_gans.augment.image_pool import pool_buffers
 from lit_gans.base.checkpoints import checkpoints, read_checkpoint
 from lit_gans.convert import convert
 from lit_gans.fit import main
-from lit_gans.papers import CGAN, CycleGAN, StyleGAN2
+from lit_gans.papers import CGAN, CycleGAN, ProjectedGAN, StyleGAN2
 from lit_gans.runs.initial import Initial, fit_of, read_initial, take
 from lit_gans.runs.pretrained import save_pretrained
 from lit_gans.training.cli import parse
@@ -213,6 +213,23 @@ def test_a_generator_alone_is_both_and_the_discriminator_is_new(tmp_path: Path) 
         assert largest_difference(own, dict(theirs.generator_ema.state_dict())) == 0.0
     assert same(before, found, "discriminator.") and all(name.startswith("discriminator.") for name in fit.left)
     assert "discriminator 0 of" in str(fit) and "all in run.json" in str(fit)
+
+
+def test_a_network_that_another_paper_has_too_is_taken_whole(tmp_path: Path) -> None:
+    """Projected GAN with StyleGAN2's generator: both its players, the judges are its own; a wider one takes nothing."""
+    theirs = styled(1)
+    save_pretrained(theirs, tmp_path / "styled")
+    sizes = {"generator": "stylegan2", "mapping_layers": 2, "features_px": 32, "features_weights": "random"}
+    sizes |= {name: value for name, value in SIZE.items() if name != "num_layers"}
+    ours = ProjectedGAN(**sizes, num_heads=1, mixed_channels=4)
+    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    fit = fit_of(read_initial(str(tmp_path / "styled")), ours)
+    take(fit, ours)
+    kept, found = theirs.state_dict(), ours.state_dict()
+    assert same(kept, found, "generator.") and same(kept, found, "generator_ema.")
+    assert same(before, found, "discriminator.") and {name.split(".")[0] for name in fit.left} == {"discriminator"}
+    with pytest.raises(ValueError, match="which has no network like one of its"):
+        fit_of(read_initial(str(tmp_path / "styled")), ProjectedGAN(**sizes | {"w_dim": 13}, num_heads=1))
 
 
 def test_larger_pictures_begin_with_all_of_the_smaller_ones(tmp_path: Path) -> None:

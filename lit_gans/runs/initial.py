@@ -118,16 +118,18 @@ def fit_of(initial: Initial, game: Game) -> Fit:
     the game as a whole, such as a mean of path lengths, and pools of old images begin anew.
 
     Raises:
-        ValueError: the source is of another class, or no weight fits of what makes images.
+        ValueError: the source is of another class that has no network like one of the game's, which would be taken
+            whole, such as StyleGAN2's generator by a Projected GAN; or no weight fits of what makes images.
     """
-    ours = f"{type(game).__module__}.{type(game).__qualname__}"
-    if initial.class_path not in ("", ours):
+    ours, own, pools = f"{type(game).__module__}.{type(game).__qualname__}", game.state_dict(), pool_buffers(game)
+    same = initial.class_path in ("", ours)
+    state = initial.state if same else _whole_networks(initial.state, own)
+    if not same and not state:
         raise ValueError(
-            f"init_from {initial.source} holds a {initial.class_path}, and the config trains a {ours}: take a config "
-            "of that class, or weights of this one"
+            f"init_from {initial.source} holds a {initial.class_path}, and the config trains a {ours}, which has no "
+            "network like one of its: take a config of that class, or weights of this one"
         )
-    theirs = _with_averages({**initial.state, **_by_names_of(game, initial.networks)}, game)
-    own, pools = game.state_dict(), pool_buffers(game)
+    theirs = _with_averages({**state, **_by_names_of(game, initial.networks)}, game)
     taken, left = dict[str, Tensor](), dict[str, str]()
     for name in (name for name in own if "." in name and name not in pools):
         if name in theirs and theirs[name].shape == own[name].shape:
@@ -143,6 +145,21 @@ def fit_of(initial: Initial, game: Game) -> Fit:
             f"it resolution and widths of the source, {dict(initial.arguments) or 'an official network'}"
         )
     return Fit(taken, left)
+
+
+def _whole_networks(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of another class's tensors those of networks that are the game's own too, in all names and shapes."""
+    theirs, ours = _shapes_by_part(state), _shapes_by_part(own)
+    whole = {part for part, shapes in ours.items() if shapes == theirs.get(part)}
+    return {name: tensor for name, tensor in state.items() if "." in name and _part(name) in whole}
+
+
+def _shapes_by_part(state: Mapping[str, Tensor]) -> dict[str, dict[str, torch.Size]]:
+    found: dict[str, dict[str, torch.Size]] = {}
+    for name, tensor in state.items():
+        if "." in name:
+            found.setdefault(_part(name), {})[name] = tensor.shape
+    return found
 
 
 def _by_names_of(game: Game, networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
