@@ -113,7 +113,8 @@ def read_found(path: str | Path, what: str, *, otherwise: str) -> tuple[dict[str
         raise FileNotFoundError(f"{path} does not exist: {otherwise}")
     try:
         with safe_open(path, "pt") as file:
-            said, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+            # Copies: how products are rounded may depend on where in memory a factor lies.
+            said, tensors = file.metadata() or {}, {name: file.get_tensor(name).clone() for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is no readable safetensors file: {error}") from error
     if said.pop("sha256", None) != digest(tensors):

@@ -84,7 +84,9 @@ def tune(
             apart, squares = tuning.losses()
             if apart.item() <= stop_at:
                 break
-            around = tuning.locality(derive_seed("tuning", seed, step), radius) if locality and step % every == 0 else 0
+            around = apart.new_zeros(())
+            if locality and step % every == 0:
+                around = tuning.locality(derive_seed("tuning", seed, step), radius)
             loss = distance_weight * apart + pixel_weight * squares + locality * around
             if not loss.isfinite():
                 raise ValueError(f"a loss of {loss.item()} is not finite: lower the learning rate of tuning, {lr}")
@@ -93,11 +95,12 @@ def tune(
             optimizer.step()
             taken += 1
             if on_step is not None:
-                on_step(TuningStep(step, apart.item(), squares.item(), float(around)))
+                on_step(TuningStep(step, apart.item(), squares.item(), around.item()))
+    tuning.weights = {name: one.detach() for name, one in tuning.weights.items()}  # and so the image is as read ones'
     with evaluating(model), torch.no_grad():
         image = tuning.image().clamp(-1, 1)
         apart = tuning.apart(image, tuning.target).item()
-    weights = {name: one.detach().cpu() for name, one in tuning.weights.items()}
+    weights = {name: one.cpu() for name, one in tuning.weights.items()}
     settings = {**found.settings, **settings, "tuning_taken": taken}
     return replace(found, image=image.cpu(), distance=apart, settings=settings, weights=weights, pivot=found)
 
