@@ -21,7 +21,7 @@ from lit_gans.adversarial.capabilities import FromLatents, HasStyles, can, requi
 from lit_gans.base.cache import write_tensors
 from lit_gans.base.random import Draws
 from lit_gans.editing.projector import read_found, render
-from lit_gans.editing.tuning import fingerprint
+from lit_gans.editing.state import weights_digest
 from lit_gans.nn.mode import evaluating
 
 ENCODED_PX, SMALLEST_PX = 64, 4  # larger pictures are averaged down to it; the side where the convolutions end
@@ -93,7 +93,7 @@ def train_encoder(
     settings: dict[str, object] = {
         "space": space, "steps": steps, "batch_size": batch_size, "lr": lr, "width": 8 * -(-width // 8),
         "pixel_weight": pixel_weight, "seed": seed, "ema": ema, "channels": model.channels,
-        "resolution": model.resolution, "model_weights": fingerprint(model, ema=ema),
+        "resolution": model.resolution, "model_weights": weights_digest(model, ema=ema),
     }  # fmt: skip
     with evaluating(model), torch.enable_grad():
         codes = drawn(model, space, Draws("encoder", seed, "statistics"), STATISTICS, ema=ema)[0][:, 0]
@@ -163,7 +163,7 @@ def read_encoder(path: str | Path, model: GAN) -> tuple[Encoder, dict[str, objec
     state, settings = read_found(path, "lit-gans encode", otherwise=otherwise)
     if "deviation" not in state or "model_weights" not in settings:
         raise ValueError(f"{path} holds no encoder: {otherwise}")
-    own = fingerprint(model, ema=bool(settings["ema"]))
+    own = weights_digest(model, ema=bool(settings["ema"]))
     if settings["model_weights"] != own:
         raise ValueError(
             f"{path} is the encoder of a generator with the weights {settings['model_weights']}, and this "

@@ -23,7 +23,8 @@ from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, Framing, open_picture
 from lit_gans.data.sources import open_source
 from lit_gans.editing.encoder import Encoder, read_encoder
 from lit_gans.editing.projector import Projection, Step, compared
-from lit_gans.editing.tuning import TuningStep, fingerprint, save_weights
+from lit_gans.editing.state import weights_digest
+from lit_gans.editing.tuning import TuningStep, save_weights
 
 FPS = 25  # of the film of the way
 WAYPOINTS = 10  # images of the way in progress.png
@@ -106,7 +107,7 @@ def stamp(gan: GAN, image: Path, *, ema: bool) -> dict[str, object]:
     """What the styles belong to."""
     return {
         "model": f"{type(gan).__module__}.{type(gan).__qualname__}",
-        "weights": fingerprint(gan, ema=ema),
+        "weights": weights_digest(gan, ema=ema),
         "images_seen": gan.images_seen,
         "image": image.name,
         "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasStyles, can
-from lit_gans.base.cache import digest, write_tensors
+from lit_gans.base.cache import write_tensors
 from lit_gans.base.random import derive_seed
 from lit_gans.editing.projector import Projection, compared, player_of, read_found, render
+from lit_gans.editing.state import weights_digest
 from lit_gans.metrics.perceptual import FrozenDistance
 from lit_gans.nn.mode import evaluating
 
@@ -174,7 +175,7 @@ def save_weights(found: Projection, model: GAN, path: str | Path) -> None:
 
     Differences would be no smaller, and added again would not give the same bits.
     """
-    said = {**found.settings, "model_weights": fingerprint(model, ema=bool(found.settings["ema"]))}
+    said = {**found.settings, "model_weights": weights_digest(model, ema=bool(found.settings["ema"]))}
     write_tensors(Path(path), found.weights, {name: json.dumps(value) for name, value in said.items()})
 
 
@@ -187,7 +188,7 @@ def read_weights_of(path: str | Path, model: GAN) -> tuple[dict[str, Tensor], di
     weights, settings = read_found(path, "tuning", otherwise="give the weights.safetensors of a tuned projection")
     if "model_weights" not in settings:
         raise ValueError(f"{path} holds no tuned weights: give the weights.safetensors of a tuned projection")
-    own = fingerprint(model, ema=bool(settings["ema"]))
+    own = weights_digest(model, ema=bool(settings["ema"]))
     if settings["model_weights"] != own:
         raise ValueError(
             f"{path} was tuned from a generator with the weights {settings['model_weights']}, and this "
@@ -207,8 +208,3 @@ def tuned_model(model: GAN, weights: Mapping[str, Tensor]) -> GAN:
         for name, one in weights.items():
             own[name].copy_(one)
     return tuned
-
-
-def fingerprint(model: GAN, *, ema: bool = True) -> str:
-    """16 hex digits of the generator's weights."""
-    return digest(model.get_submodule(player_of(model, ema=ema)).state_dict())[:16]

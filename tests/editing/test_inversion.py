@@ -30,7 +30,8 @@ from lit_gans.editing import (
 )
 from lit_gans.editing.encoder import EncoderStep, encoded
 from lit_gans.editing.latents import candidates_of
-from lit_gans.editing.tuning import fingerprint, morphed
+from lit_gans.editing.state import weights_digest
+from lit_gans.editing.tuning import morphed
 from lit_gans.encode import main as encode
 from lit_gans.metrics.perceptual import FeatureDistance, PixelDistance, build_distance
 from lit_gans.papers.cgan import CGAN
@@ -131,7 +132,7 @@ def test_tuned_weights_come_nearer_and_the_model_stays(space: str, tmp_path: Pat
     assert torch.equal(again, result.image) and settings["locality"] == 0.1
     tuned = tuned_model(gan, weights)
     assert torch.equal(render(tuned, result.code, result.noise).clamp(-1, 1), result.image)
-    assert fingerprint(tuned) != fingerprint(gan) == settings["model_weights"]
+    assert weights_digest(tuned) != weights_digest(gan) == settings["model_weights"]
     with pytest.raises(ValueError, match="was tuned from a generator with the weights .*: give the run"):
         read_weights_of(tmp_path / "weights.safetensors", tuned)
 
