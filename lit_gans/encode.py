@@ -12,7 +12,7 @@ def encode(
     run: str | os.PathLike,
     *,
     output: str | os.PathLike | None = None,
-    steps: int = 1000,
+    steps: int = 400,
     batch_size: int = 16,
     lr: float = 1e-3,
     width: int = 32,

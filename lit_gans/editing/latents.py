@@ -31,7 +31,7 @@ def project_latent(
     steps: int = 500,
     lr: float = 0.05,
     starts: int = 4,
-    candidates: int = 1000,
+    candidates: int = 200,
     pixel_weight: float = 1.0,
     label: int | None = None,
     start: Tensor | None = None,
