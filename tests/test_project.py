@@ -72,7 +72,7 @@ def test_the_command_with_a_published_network(
     assert printed.out == "own-projected\n"
     assert "own.png is 32 x 32 px\n" in printed.err and "2/2 100%  distance " in printed.err
     _, noise, settings = read_projection(tmp_path / "own-projected" / "w.safetensors")
-    assert (settings["network"], settings["ema"], settings["steps"]) == ("lpips_squeeze", False, 2)
+    assert (settings["network"], settings["ema"], settings["steps"]) == ("lpips_form_squeezenet1_1", False, 2)
     assert all(name.startswith("generator.") for name in noise)
 
 
@@ -117,8 +117,12 @@ def test_settings_that_cannot_be_met(run: Path, picture: Path, tmp_path: Path) -
         ({"format": "avi"}, "format 'avi' is neither"),
         ({"steps": 0}, "steps is 0: give 1 or more"),
         ({"label": 1}, "label 1 does not exist: this model has no classes"),
+        ({"tune": -1}, "tuning steps are -1: give 0 for none"),
+        ({"space": "x"}, "space 'x' is none of w, w\\+ and z"),
+        ({"start": "mean"}, "start 'mean' is not of the form encoder:FILE"),
+        ({"start": "encoder:none.safetensors"}, "none.safetensors does not exist: make one with `lit-gans encode RUN`"),
     ]:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
             project(run, picture, **{"output": tmp_path / "out", "distance": Blurs(), **options})
     assert not (tmp_path / "out").exists()
 
@@ -135,7 +139,8 @@ def test_mp4_without_the_extra_fails_before_the_work(
 def test_the_command_says_one_line_without_w(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = saved(tmp_path / "plain", tiny_gan(total_kimg=0.016))
     capsys.readouterr()
-    assert main([str(plain), str(picture), "--output", str(tmp_path / "out")]) == 2
+    assert main([str(plain), str(picture), "--space", "w", "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("lit-gans project: projection needs a model that has styles")
+    assert error.startswith("lit-gans project: projection in W needs a model that has styles")
+    assert "; give the space z" in error
     assert error.count("\n") == 1 and not (tmp_path / "out").exists()

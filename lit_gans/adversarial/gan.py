@@ -102,8 +102,7 @@ class GAN(Game):
         with evaluating(network):
             yield network
 
-    @torch.no_grad()
     def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
-        """z [N, z_dim] (and labels [N]) -> images [N, C, H, W] in [-1, 1], in evaluation mode."""
+        """z [N, z_dim] (and labels [N]) -> images [N, C, H, W] in [-1, 1], in evaluation mode; differentiable."""
         with self.sampling(ema=ema) as network:
             return network(psi * z, labels) if self.num_classes else network(psi * z)

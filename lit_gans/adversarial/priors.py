@@ -30,6 +30,10 @@ class Prior(ABC):
     def seeded(self, generator: torch.Generator, dim: int) -> Tensor:
         """[dim] on the CPU, from the generator's next numbers."""
 
+    def nearest(self, z: Tensor) -> Tensor:
+        """z [N, dim] brought back to where samples lie: the sphere of radius sqrt(dim), where they are near one."""
+        return z * (math.sqrt(z.shape[1]) / z.norm(dim=1, keepdim=True)) if self.spherical else z
+
     def of_seeds(self, seeds: Sequence[int] | Tensor, dim: int, *, purpose: str) -> Tensor:
         """[N, dim] on the CPU; row i depends on seeds[i] and the purpose alone."""
         keys = (derive_seed(purpose, seed) for seed in torch.as_tensor(seeds).tolist())
@@ -59,6 +63,9 @@ class Uniform(Prior):
     def seeded(self, generator: torch.Generator, dim: int) -> Tensor:
         return 2 * torch.rand(dim, generator=generator) - 1
 
+    def nearest(self, z: Tensor) -> Tensor:
+        return z.clamp(-1, 1)
+
 
 @dataclass(frozen=True)
 class TruncatedNormal(Prior):
@@ -84,6 +91,9 @@ class TruncatedNormal(Prior):
 
     def seeded(self, generator: torch.Generator, dim: int) -> Tensor:
         return self._within(torch.rand(dim, generator=generator))
+
+    def nearest(self, z: Tensor) -> Tensor:
+        return z.clamp(-self.bound, self.bound)
 
 
 PriorName = Literal["normal", "uniform"]

@@ -175,6 +175,7 @@ def draw_captions(
     return draw_features(gan, seeds, gan.read(captions), psi=psi, ema=ema, batch_size=batch_size)
 
 
+@torch.no_grad()
 def draw_features(
     gan: Captioned,
     seeds: Sequence[int],

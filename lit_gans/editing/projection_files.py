@@ -1,27 +1,56 @@
-"""The files of a projection: the picture that is read, and what is written of what was found."""
+"""The files of projections: pictures that are read, and what is written of what was found in each, and of all."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lit_gans.adversarial import GAN
-from lit_gans.base.cache import digest
+from lit_gans.base.files import replacing
 from lit_gans.base.grids import readable_grid
 from lit_gans.base.images import save_png, to_uint8
 from lit_gans.base.progress import Lines
 from lit_gans.base.video import save_film
 from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, Framing, open_picture
+from lit_gans.data.sources import open_source
+from lit_gans.editing.encoder import Encoder, read_encoder
 from lit_gans.editing.projector import Projection, Step, compared
+from lit_gans.editing.state import weights_digest
+from lit_gans.editing.tuning import TuningStep, save_weights
 
 FPS = 25  # of the film of the way
 WAYPOINTS = 10  # images of the way in progress.png
+SHEET_COLUMNS = 4  # pictures beside each other in sheet.png, each with what was found
+START = "encoder:"
+
+
+def pictures_at(path: Path) -> dict[str, Path]:
+    """Picture files by the names of their results, or the one file as "": without endings where names then differ.
+
+    FileNotFoundError: there is nothing, or a folder without pictures.
+    """
+    if not path.is_dir():
+        return {"": path}
+    names = open_source(path).names
+    stems = Counter(name.rpartition(".")[0] for name in names)
+    return {stem if stems[stem := name.rpartition(".")[0]] == 1 else name: path / name for name in names}
+
+
+def read_start(said: str | None, gan: GAN) -> Encoder | None:
+    """The encoder that "encoder:FILE" says. Errors as `read_encoder`; ValueError for what says something else."""
+    if said is None:
+        return None
+    if not said.startswith(START) or said == START:
+        raise ValueError(f"start {said!r} is not of the form encoder:FILE, with a file of `lit-gans encode`")
+    return read_encoder(said.removeprefix(START), gan)[0]
 
 
 def read_picture(path: Path, *, resolution: int, channels: int) -> tuple[Tensor, str]:
@@ -44,12 +73,29 @@ def read_picture(path: Path, *, resolution: int, channels: int) -> tuple[Tensor,
     return torch.from_numpy(pixels.copy()), said
 
 
+def save_found(
+    found: Projection, gan: GAN, picture: Path, folder: Path, *, ema: bool, format: Literal["gif", "mp4"] = "gif"
+) -> None:
+    """Writes code and weights, the pictures and the film of a projection of a picture file."""
+    name = "z" if found.code.ndim == 2 else "w"
+    found.save(folder / f"{name}.safetensors", **stamp(gan, picture, ema=ema))
+    if found.weights:
+        save_weights(found, gan, folder / "weights.safetensors")
+    save_pictures(found, folder, format=format)
+
+
+def stages(found: Projection) -> Tensor:
+    """uint8 [2 or 3, C, R, R]: the target, the pivot where there is one, what was found."""
+    pivot = [] if found.pivot is None else [found.pivot.image]
+    return to_uint8(torch.cat([found.target, *pivot, found.image]))
+
+
 def save_pictures(found: Projection, folder: Path, *, format: Literal["gif", "mp4"] = "gif") -> None:
-    """Writes the five pictures and the film of a projection."""
-    image, target, small = to_uint8(found.image), to_uint8(found.target), to_uint8(compared(found.target))
-    save_png(image[0], folder / "projected.png")
-    save_png(target[0], folder / "target.png")
-    save_png(readable_grid(torch.cat([target, image]), 2), folder / "side_by_side.png")
+    """Writes the pictures and the film of a projection."""
+    small, shown = to_uint8(compared(found.target)), stages(found)
+    save_png(shown[-1], folder / "projected.png")
+    save_png(shown[0], folder / "target.png")
+    save_png(readable_grid(shown, len(shown)), folder / "side_by_side.png")
     count = min(WAYPOINTS, len(found.frames))
     way = torch.tensor([(i + 1) * len(found.frames) // count - 1 for i in range(count)])
     save_png(readable_grid(torch.cat([small, found.frames[way]]), count + 1), folder / "progress.png")
@@ -59,23 +105,66 @@ def save_pictures(found: Projection, folder: Path, *, format: Literal["gif", "mp
 
 def stamp(gan: GAN, image: Path, *, ema: bool) -> dict[str, object]:
     """What the styles belong to."""
-    player = gan.generator_ema if ema and gan.generator_ema is not None else gan.generator
     return {
         "model": f"{type(gan).__module__}.{type(gan).__qualname__}",
-        "weights": digest(player.state_dict())[:16],
+        "weights": weights_digest(gan, ema=ema),
         "images_seen": gan.images_seen,
         "image": image.name,
         "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
     }
 
 
-def reporter(path: Path, steps: int, lines: Lines) -> Callable[[Step], None]:
-    """Writes each step as a line of JSON to `path`, and tells how far it is."""
+def reporter(
+    path: Path, steps: int, lines: Lines | None = None, *, what: str = ""
+) -> Callable[[Step | TuningStep], None]:
+    """Writes each step as a line of JSON to `path`, and tells how far it is, with the time since its first step."""
 
-    def report(step: Step) -> None:
+    def report(step: Step | TuningStep) -> None:
+        nonlocal lines
+        lines = lines or Lines(what)
         path.parent.mkdir(parents=True, exist_ok=True)  # not before: wrong settings leave no folder behind
         with path.open("a" if step.step else "w", encoding="utf-8") as file:
             file.write(json.dumps(step._asdict()) + "\n")
         lines(step.step + 1, steps, f"distance {step.distance:.4f}")
 
     return report
+
+
+# ---- of several pictures ---------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """What became of one picture: of the projection, before and after tuning, in dB and by the distance; seconds."""
+
+    picture: str
+    pivot_psnr_db: float | None
+    pivot_distance: float | None
+    psnr_db: float
+    distance: float
+    seconds: float
+
+    @classmethod
+    def of(cls, picture: str, found: Projection, seconds: float) -> Row:
+        pivot = found.pivot
+        before = (None, None) if pivot is None else (pivot.psnr_db, pivot.distance)
+        return cls(picture, *before, found.psnr_db, found.distance, seconds)
+
+
+def told(rows: Sequence[Row], network: str) -> str:
+    """A table of the rows and their means."""
+    columns = [name for name in Row._fields[1:] if getattr(rows[0], name) is not None]
+    heads = ["picture", *(name.replace("distance", network) for name in columns)]
+    numbers = [[getattr(row, name) for name in columns] for row in rows]
+    means = [sum(column) / len(rows) for column in zip(*numbers, strict=True)]
+    lines = [[name, *map("{:.4g}".format, line)] for name, line in zip([r.picture for r in rows], numbers, strict=True)]
+    table = [heads, *lines, ["mean", *map("{:.4g}".format, means)]]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) for line in table)
+
+
+def save_all(rows: Sequence[Row], shown: Sequence[Tensor], folder: Path) -> None:
+    """Writes table.csv, and sheet.png of the `stages` of each picture."""
+    with replacing(folder / "table.csv") as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([Row._fields, *rows])
+    save_png(readable_grid(torch.cat(list(shown)), SHEET_COLUMNS * len(shown[0])), folder / "sheet.png")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lit_gans.adversarial import GAN
-from lit_gans.adversarial.capabilities import CentredByClass, HasStyles, can, require
+from lit_gans.adversarial.capabilities import CentredByClass, FromLatents, HasStyles, can, require
 from lit_gans.base.cache import digest, write_tensors
 from lit_gans.base.images import to_uint8
 from lit_gans.base.precision import with_double
 from lit_gans.base.random import Draws
 from lit_gans.data.described import listed_classes
+from lit_gans.metrics.paired import psnr
 from lit_gans.metrics.perceptual import FrozenDistance
 from lit_gans.nn.mode import evaluating
 
@@ -48,12 +49,13 @@ class Step(NamedTuple):
 class Projection:
     """What was found for one image; all tensors on the CPU.
 
-    ws [1, L, W]; noise: each map by its name in the model; image and target [1, C, R, R] in [-1, 1]; distance: between
-    these two; steps: of the optimisation; frames uint8 [F, C, r, r]: the image on its way, evenly over the steps, the
-    last one `image`, of at most 256 px; settings: plain values that say how it was made.
+    code: styles ws [1, L, W], or a latent z [1, Z]; noise: each map by its name in the model; image and target
+    [1, C, R, R] in [-1, 1]; distance: between these two; steps: of the optimisation; frames uint8 [F, C, r, r]: the
+    image on its way, evenly over the steps, of at most 256 px; settings: plain values that say how it was made.
+    weights: tuned ones by their names in the model, and pivot: what was found before them; see `tune`.
     """
 
-    ws: Tensor
+    code: Tensor
     noise: dict[str, Tensor]
     image: Tensor
     target: Tensor
@@ -61,69 +63,118 @@ class Projection:
     steps: list[Step]
     frames: Tensor
     settings: dict[str, object]
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    pivot: Projection | None = None
+
+    @property
+    def ws(self) -> Tensor:
+        """The code, called as it is in W."""
+        return self.code
+
+    @property
+    def psnr_db(self) -> float:
+        """Of the image and the target as files have them."""
+        return psnr(to_uint8(self.image), to_uint8(self.target)).item()
 
     def save(self, path: str | Path, **stamp: object) -> None:
-        """Writes ws, noise maps and settings as a .safetensors file; `stamp`: further plain values."""
-        said = {name: json.dumps(value) for name, value in {**self.settings, **stamp}.items()}
-        tensors = {"ws": self.ws, **{f"noise.{name}": noise for name, noise in self.noise.items()}}
-        write_tensors(Path(path), tensors, said | {"distance": json.dumps(self.distance)})
+        """Writes code, noise maps and settings as a .safetensors file; `stamp`: further plain values.
+
+        Tuned weights are a file of their own: see `save_weights`.
+        """
+        figures = {"distance": self.distance, "psnr_db": self.psnr_db}
+        said = {name: json.dumps(value) for name, value in {**self.settings, **stamp, **figures}.items()}
+        noise = {f"noise.{name}": noise for name, noise in self.noise.items()}
+        write_tensors(Path(path), {_kind(self.code): self.code, **noise}, said)
+
+
+def _kind(code: Tensor) -> str:
+    return "ws" if code.ndim == 3 else "z"
 
 
 def read_projection(path: str | Path) -> tuple[Tensor, dict[str, Tensor], dict[str, object]]:
-    """(ws [1, L, W], noise maps by name, settings) of a file from `Projection.save`; `render` takes the first two.
+    """(ws [1, L, W] or z [1, Z], noise maps by name, settings) of a file from `Projection.save`; `render` takes them.
 
     Raises:
         FileNotFoundError: there is none. ValueError: another file, or a damaged one.
     """
+    tensors, settings = read_found(path, "projection", otherwise="give the w.safetensors of a projection")
+    code = next((tensors[name] for name in ("ws", "z") if name in tensors), None)
+    if code is None:
+        raise ValueError(f"{path} was not written by a projection, or is damaged")
+    noise = {name.removeprefix("noise."): one for name, one in tensors.items() if name.startswith("noise.")}
+    return code, noise, settings
+
+
+def read_found(path: str | Path, what: str, *, otherwise: str) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """(tensors, settings) of a file that `write_tensors` wrote with JSON values. Errors as `read_projection`."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist: give the w.safetensors of a projection")
+        raise FileNotFoundError(f"{path} does not exist: {otherwise}")
     try:
         with safe_open(path, "pt") as file:
-            said, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+            # Copies: how products are rounded may depend on where in memory a factor lies.
+            said, tensors = file.metadata() or {}, {name: file.get_tensor(name).clone() for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is no readable safetensors file: {error}") from error
-    if "ws" not in tensors or said.pop("sha256", None) != digest(tensors):
-        raise ValueError(f"{path} was not written by a projection, or is damaged")
-    noise = {name.removeprefix("noise."): tensor for name, tensor in tensors.items() if name != "ws"}
-    return tensors["ws"], noise, {name: json.loads(value) for name, value in said.items()}
+    if said.pop("sha256", None) != digest(tensors):
+        raise ValueError(f"{path} was not written by a {what}, or is damaged")
+    return tensors, {name: json.loads(value) for name, value in said.items()}
 
 
-# ---- the model, with other noise -------------------------------------------------------------------------------------
+# ---- the model, with other noise and weights ------------------------------------------------------------------------
 
 
-class _Synthesis(nn.Module):
-    """`synthesize` as a forward pass, which is what buffers can be exchanged for."""
+class _Drawing(nn.Module):
+    """Drawing as a forward pass, which is what buffers and weights can be exchanged for."""
 
     def __init__(self, model: GAN, *, ema: bool) -> None:
         super().__init__()
         self.model, self.ema = model, ema
 
-    def forward(self, ws: Tensor) -> Tensor:
+    def forward(self, code: Tensor, labels: Tensor | None) -> Tensor:
+        if code.ndim == 2 and not can(self.model, HasStyles):
+            return self.model.generate(code, labels=labels, ema=self.ema)
+        ws = code if code.ndim == 3 else self.model.styles(code, labels=labels, ema=self.ema)
         return self.model.synthesize(ws, ema=self.ema)
 
 
-def render(model: GAN, ws: Tensor, noise: Mapping[str, Tensor], *, ema: bool = True) -> Tensor:
-    """ws [N, L, W] -> images [N, C, R, R], not clamped, with these noise maps in place of the model's; differentiable.
+def render(
+    model: GAN,
+    code: Tensor,
+    noise: Mapping[str, Tensor],
+    *,
+    labels: Tensor | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    ema: bool = True,
+) -> Tensor:
+    """ws [N, L, W] or z [N, Z] -> images [N, C, R, R], not clamped where there are styles; differentiable.
 
-    noise: by names as those of `noise_maps`; maps that it has not stay the model's. The model is not changed.
+    noise: maps in place of the model's, by names as those of `noise_maps`; maps that it has not stay the model's.
+    labels [N]: classes of z. weights: in place of the model's, by their names in it. The model is not changed.
     ValueError for a name or shape that the model has not.
     """
-    require(model, HasStyles, "rendering styles")
-    own = dict(model.named_buffers(remove_duplicate=False))
-    wrong = [name for name, one in noise.items() if name not in own or own[name].shape != one.shape]
+    require(model, HasStyles if code.ndim == 3 else FromLatents, "rendering styles")
+    own = dict(model.named_buffers(remove_duplicate=False)) | dict(model.named_parameters(remove_duplicate=False))
+    given = {**noise, **(weights or {})}
+    wrong = [name for name, one in given.items() if name not in own or own[name].shape != one.shape]
     if wrong:
+        what = "noise map" if wrong[0] in noise else "weight"
         raise ValueError(
-            f"{type(model).__name__} has no noise map {wrong[0]} {list(noise[wrong[0]].shape)}: another model"
+            f"{type(model).__name__} has no {what} {wrong[0]} {list(given[wrong[0]].shape)}: another model"
         )
-    maps = {f"model.{name}": one.to(own[name]) for name, one in noise.items()}
-    return functional_call(_Synthesis(model, ema=ema), maps, (ws.to(model.device),))
+    maps = {f"model.{name}": one.to(own[name]) for name, one in given.items()}
+    return functional_call(_Drawing(model, ema=ema), maps, (code.to(model.device), labels))
+
+
+def player_of(model: GAN, *, ema: bool = True) -> str:
+    """The name in the model of the averaged generator, or of the one that is trained."""
+    return "generator_ema" if ema and model.generator_ema is not None else "generator"
 
 
 def noise_maps(model: GAN, *, ema: bool = True) -> dict[str, Tensor]:
     """The constant noise maps of the averaged generator, or of the one that is trained, by their names in the model."""
-    player = "generator_ema" if ema and model.generator_ema is not None else "generator"
+    player = player_of(model, ema=ema)
     return {
         name: buffer
         for name, buffer in model.named_buffers(remove_duplicate=False)  # of a released one both players are one
@@ -177,15 +228,43 @@ def pyramid(noise: Tensor) -> Iterator[Tensor]:
         yield level
 
 
-def learning_rate_share(t: float) -> float:
+@torch.no_grad()
+def normalize_noise(maps: Iterable[Tensor]) -> None:
+    """Sets each map to mean 0 and mean square 1, in place, so that it cannot but be noise."""
+    for one in maps:
+        one.sub_(one.mean())
+        one.mul_(one.square().mean().rsqrt())
+
+
+def learning_rate_share(t: float, *, ramp_up: float = RAMP_UP, ramp_down: float = RAMP_DOWN) -> float:
     """Of the largest learning rate, at share t of all steps: up linearly for 5 %, down as a cosine for 25 %."""
-    down = min(1.0, (1 - t) / RAMP_DOWN)
-    return (0.5 - 0.5 * math.cos(down * math.pi)) * min(1.0, t / RAMP_UP)
+    down = min(1.0, (1 - t) / ramp_down)
+    return (0.5 - 0.5 * math.cos(down * math.pi)) * min(1.0, t / ramp_up)
 
 
-def exploration(t: float) -> float:
+def exploration(t: float, *, ramp: float = NOISE_RAMP) -> float:
     """Of the initial noise on w, at share t of all steps: falls as a square and is gone after 75 %."""
-    return max(0.0, 1 - t / NOISE_RAMP) ** 2
+    return max(0.0, 1 - t / ramp) ** 2
+
+
+def walk(
+    move: Callable[[float], tuple[float, float, float]],
+    image: Callable[[], Tensor],
+    *,
+    steps: int,
+    frames: int,
+    on_step: Callable[[Step], None] | None,
+) -> tuple[list[Step], Tensor]:
+    """(figures of the steps, images of the way uint8 [F, C, r, r]); move(t), t in [0, 1), makes a step and tells it."""
+    taken: list[Step] = []
+    pictures: list[Tensor] = []
+    for step in range(steps):
+        taken.append(Step(step, *move(step / steps)))
+        if (step + 1) * min(frames, steps) // steps > len(pictures):
+            pictures.append(to_uint8(compared(image())).cpu())
+        if on_step is not None:
+            on_step(taken[-1])
+    return taken, torch.cat(pictures)
 
 
 def project(
@@ -200,6 +279,7 @@ def project(
     noise_weight: float = 1e5,
     num_samples: int = 10_000,
     label: int | None = None,
+    start: Tensor | None = None,
     seed: int = 0,
     ema: bool = True,
     frames: int = 100,
@@ -215,6 +295,7 @@ def project(
         initial_noise: of the noise that w is explored with, as a share of the spread of w.
         noise_weight: of `noise_penalty`. num_samples: from which the mean and the spread of w are taken.
         label: class whose w the start is the mean of; by default all classes, except of a model `CentredByClass`.
+        start: w [1, 1, W] to begin with in place of the mean, such as an encoder's; then nothing is explored.
         frames: how many images of the way are kept, at most one per step.
         on_step: is told of each step when it is done.
 
@@ -222,26 +303,29 @@ def project(
         ValueError: a model without W, another image than the model's, or a setting that cannot be met.
     """
     require(model, HasStyles, "projection")
-    _check(model, image, space=space, label=label, steps=steps, num_samples=num_samples, frames=frames)
+    if space not in ("w", "w+"):
+        raise ValueError(f"space {space!r} is neither 'w' nor 'w+'")
+    check_target(model, image, label=label, steps=steps, num_samples=num_samples, frames=frames)
+    if label is None and start is None and model.num_classes and can(model, CentredByClass):
+        raise ValueError(
+            f"{type(model).__name__} has a mean style for each of its {model.num_classes} classes and none for all: "
+            f"give label, the picture's class ({listed_classes(model.class_names) or 'its number'})"
+        )
+    initial_noise = initial_noise if start is None else 0.0
     settings = {
         "space": space, "steps": steps, "lr": lr, "initial_noise": initial_noise, "noise_weight": noise_weight,
         "num_samples": num_samples, "label": label, "seed": seed, "ema": ema, "network": distance.name,
-        "network_fingerprint": distance.fingerprint,
+        "network_fingerprint": distance.fingerprint, "start": "mean" if start is None else "given",
     }  # fmt: skip
     target = image.detach().float()[None].to(model.device)
     with evaluating(model), torch.enable_grad():
         search = _Search(model, target, distance, space=space, noise_weight=noise_weight, seed=seed, ema=ema)
-        spread = search.start(num_samples, label)
-        taken, pictures = [], []
-        for step in range(steps):
-            t = step / steps
-            strength = initial_noise * spread * exploration(t)
-            taken.append(Step(step, *search.step(lr * learning_rate_share(t), strength)))
-            if (step + 1) * min(frames, steps) // steps > len(pictures):
-                pictures.append(to_uint8(compared(search.image())).cpu())
-            if on_step is not None:
-                on_step(taken[-1])
-        return search.result(taken, torch.cat(pictures), settings)
+        spread = search.start(num_samples, label, start)
+
+        def move(t: float) -> tuple[float, float, float]:
+            return search.step(lr * learning_rate_share(t), initial_noise * spread * exploration(t))
+
+        return search.result(*walk(move, search.image, steps=steps, frames=frames, on_step=on_step), settings)
 
 
 class _Search:
@@ -264,15 +348,16 @@ class _Search:
         with torch.no_grad():
             self.wanted = distance.features(compared(target))
 
-    def start(self, num_samples: int, label: int | None) -> float:
-        """Sets w to its mean and noise maps to noise; the spread of w."""
+    def start(self, num_samples: int, label: int | None, given: Tensor | None) -> float:
+        """Sets w to its mean, or as given, and noise maps to noise; the spread of w."""
         model = self.model
         mean, spread = style_statistics(model, num_samples=num_samples, label=label, seed=self.seed, ema=self.ema)
         probe = model.seeded_latents([0])
         labels = torch.zeros(1, dtype=torch.int64, device=model.device) if model.num_classes else None
         self.num_ws = model.styles(probe, labels=labels, ema=self.ema).shape[1]
         layers = self.num_ws if self.space == "w+" else 1
-        self.w = mean.repeat(1, layers, 1).requires_grad_(True)
+        first = mean[None, None] if given is None else given.detach().to(mean)
+        self.w = first.repeat(1, layers, 1).requires_grad_(True)
         own = noise_maps(model, ema=self.ema)
         self.noise = {name: self.draws.normal(*one.shape).to(one).requires_grad_(True) for name, one in own.items()}
         self.leaves = [self.w, *self.noise.values()]
@@ -289,7 +374,7 @@ class _Search:
             leaf.grad = gradient
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
-        self._normalize()
+        normalize_noise(self.noise.values())
         figures = torch.stack([distance, penalty]).tolist()
         if not math.isfinite(sum(figures)):
             raise ValueError(f"distance {figures[0]} and noise penalty {figures[1]} are not finite: lower lr")
@@ -300,13 +385,6 @@ class _Search:
 
     def _distance(self, image: Tensor) -> Tensor:
         return self.distance.between(self.distance.features(compared(image)), self.wanted).sum()
-
-    @torch.no_grad()
-    def _normalize(self) -> None:
-        """Mean 0 and variance 1 of each noise map, so that it cannot but be noise."""
-        for one in self.noise.values():
-            one.sub_(one.mean())
-            one.mul_(one.square().mean().rsqrt())
 
     @torch.no_grad()
     def image(self) -> Tensor:
@@ -327,20 +405,14 @@ def compared(images: Tensor) -> Tensor:
     return F.interpolate(images, size=COMPARED_PX, mode="area") if images.shape[-1] > COMPARED_PX else images
 
 
-def _check(model: GAN, image: Tensor, *, space: str, label: int | None, **counts: int) -> None:
-    if space not in ("w", "w+"):
-        raise ValueError(f"space {space!r} is neither 'w' nor 'w+'")
+def check_target(model: GAN, image: Tensor, *, label: int | None, **counts: int) -> None:
+    """ValueError for an image that is none of the model's, a class that it has not, and a count below 1."""
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} is {count}: give 1 or more")
     if label is not None and not 0 <= label < model.num_classes:
         has = f"the classes 0 to {model.num_classes - 1}" if model.num_classes else "no classes: leave the label out"
         raise ValueError(f"label {label} does not exist: this model has {has}")
-    if label is None and model.num_classes and can(model, CentredByClass):
-        raise ValueError(
-            f"{type(model).__name__} has a mean style for each of its {model.num_classes} classes and none for all: "
-            f"give label, the picture's class ({listed_classes(model.class_names) or 'its number'})"
-        )
     shape = [model.channels, model.resolution, model.resolution]
     if not image.is_floating_point() or list(image.shape) != shape:
         raise ValueError(f"image {image.dtype} {list(image.shape)}, expected float {shape} in [-1, 1]")

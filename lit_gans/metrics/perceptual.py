@@ -1,9 +1,11 @@
 """How alike two images look to a network: LPIPS (Zhang et al., 2018), https://arxiv.org/abs/1801.03924, and the feature
-reconstruction distance (Johnson et al., 2016), https://arxiv.org/abs/1603.08155.
+reconstruction distance (Johnson et al., 2016), https://arxiv.org/abs/1603.08155. Beside them, for editing, distances
+that need no published heads: of the same features unweighted, and of pixels.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gans.base.cache import digest
@@ -130,15 +133,19 @@ class LPIPS(FrozenDistance):
 
     Each layer's activations are scaled to unit length over channels, their squared differences are weighted by the
     published heads and averaged over space. Only with torchvision's published weights is it the LPIPS of the
-    literature; `fingerprint` tells which weights these are. The published code adds 1e-10 to the length; here 1e-8 is
-    added under the root, as in torchmetrics, so that the gradient of an all-zero pixel is finite.
+    literature, and only then called so: of others it is called `lpips_form_squeezenet1_1` and alike, as the heads
+    were made for other channels. The published code adds 1e-10 to the length; here 1e-8 is added under the root, as in
+    torchmetrics, so that the gradient of an all-zero pixel is finite.
     """
 
-    def __init__(self, net: str, state: Mapping[str, Tensor]) -> None:
-        """`state`: the backbone's, by torchvision's names. ValueError for an unknown net."""
+    def __init__(self, net: str, state: Mapping[str, Tensor], *, published: bool = False) -> None:
+        """`state`: the backbone's, by torchvision's names. published: it is torchvision's own, as `build_lpips` finds.
+
+        ValueError for an unknown net.
+        """
         super().__init__()
-        self.name = f"lpips_{net}"
         self.backbone = Activations(_net(net), state)
+        self.name = f"lpips_{net}" if published else f"lpips_form_{self.backbone.net.model}"
         heads = read_weights(_heads_file(net))
         for number in range(len(self.backbone.net.taps)):
             self.register_buffer(f"head{number}", heads[f"lin{number}.model.1.weight"].flatten())
@@ -158,6 +165,41 @@ class LPIPS(FrozenDistance):
 
     def between(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
         return weighted_distance(fake, real, heads=self.heads)
+
+
+class FeatureDistance(FrozenDistance):
+    """As `LPIPS`, with all channels weighted alike: a mean over layers of 2 - 2 cos, in [0, 2], of any weights."""
+
+    def __init__(self, net: str, state: Mapping[str, Tensor]) -> None:
+        """`state`: the backbone's, by torchvision's names. ValueError for an unknown net."""
+        super().__init__()
+        self.backbone = Activations(_net(net), state)
+        self.name = f"features_{self.backbone.net.model}"
+        self.freeze()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        return [unit_length(x) for x in self.backbone(images)]
+
+    def between(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        heads = [a.new_full((a.shape[1],), 1 / len(fake)) for a in fake]
+        return weighted_distance(fake, real, heads=heads)
+
+
+class PixelDistance(FrozenDistance):
+    """Mean squared differences of images and of their averages over 2 x 2 and 4 x 4 pixels: no network, no weights."""
+
+    name = "pixels"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.freeze()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        images = images if images.is_floating_point() else from_uint8(images)
+        return [images] + [F.avg_pool2d(images, size) for size in (2, 4) if min(images.shape[2:]) >= size]
+
+    def between(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        return feature_distance(fake, real)
 
 
 class PerceptualDistance(FrozenDistance):
@@ -231,14 +273,33 @@ def build_lpips(net: str = "vgg", *, weights_path: str | Path | None = None) -> 
     """LPIPS on `net` "vgg", "alex" or "squeeze".
 
     `weights_path` is a .safetensors or .pth file of torchvision's vgg16, alexnet or squeezenet1_1; without it, the
-    published weights are taken from the cache folder or downloaded. ValueError for an unknown net or a file of other
-    weights, FileNotFoundError or ConnectionError for weights that cannot be had.
+    published weights are taken from the cache folder or downloaded. Only of torchvision's own file, told by its
+    checksum, the distance is called LPIPS. ValueError for an unknown net or a file of other weights, FileNotFoundError
+    or ConnectionError for weights that cannot be had.
     """
     model = _net(net).model
     path = _backbone_file(model, weights_path)
     state = read_weights(path)
     try:
-        return LPIPS(net, state)
+        return LPIPS(net, state, published=_is_published(path, model))
+    except RuntimeError as error:
+        raise _other_weights(path, model, error) from error
+
+
+def build_distance(net: str = "vgg", *, plain: bool = False, weights_path: str | Path | None = None) -> FrozenDistance:
+    """What inversion compares by: LPIPS on `net`, `plain` the same features without its heads, or of net "pixels" none.
+
+    `weights_path` and errors as for `build_lpips`.
+    """
+    if net == "pixels":
+        return PixelDistance()
+    if not plain:
+        return build_lpips(net, weights_path=weights_path)
+    model = _net(net).model
+    path = _backbone_file(model, weights_path)
+    state = read_weights(path)
+    try:
+        return FeatureDistance(net, state)
     except RuntimeError as error:
         raise _other_weights(path, model, error) from error
 
@@ -266,12 +327,23 @@ def _other_weights(path: Path, model: str, error: RuntimeError) -> ValueError:
 
 
 def _backbone_file(model: str, weights_path: str | Path | None) -> Path:
+    url, digits = _published_file(model)
+    return weights_file(url, sha256_prefix=digits, path=weights_path, hint="or pass weights_path")
+
+
+def _published_file(model: str) -> tuple[str, str]:
+    """(where torchvision publishes a model's weights, the first digits of that file's SHA-256)."""
     from torchvision import models
 
     url = models.get_model_weights(model).IMAGENET1K_V1.url
     digits = re.search(r"-([0-9a-f]{8})\.pth$", url)
     assert digits is not None, url  # torchvision's files end in the first digits of their SHA-256
-    return weights_file(url, sha256_prefix=digits[1], path=weights_path, hint="or pass weights_path")
+    return url, digits[1]
+
+
+def _is_published(path: Path, model: str) -> bool:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest().startswith(_published_file(model)[1])
 
 
 def _heads_file(net: str) -> Path:

@@ -68,7 +68,7 @@ class FromLatents(Protocol):
         """z [N, z_dim]; row i depends on seeds[i] alone."""
 
     def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
-        """z [N, z_dim] (and labels [N]) -> images [N, C, R, R] in [-1, 1]."""
+        """z [N, z_dim] (and labels [N]) -> images [N, C, R, R] in [-1, 1]; differentiable, for `editing`."""
 
 
 @runtime_checkable

@@ -421,7 +421,6 @@ class MSGGAN(GAN):
         """z [n, z_dim], uniform on the sphere."""
         return on_sphere(super().latents(n, purpose))
 
-    @torch.no_grad()
     def scales(self, z: Tensor, *, psi: float = 1.0, ema: bool = True) -> list[Tensor]:
         """z [N, z_dim] -> images of every scale, [N, C, 4, 4] to [N, C, R, R] in [-1, 1].
 
@@ -432,7 +431,6 @@ class MSGGAN(GAN):
         with evaluating(network):
             return [images.clamp(-1, 1) for images in network.draw(on_sphere(z), psi=psi)]
 
-    @torch.no_grad()
     def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
         """z [N, z_dim] -> the largest scale's images [N, C, R, R] in [-1, 1]; see `scales`."""
         if labels is not None:

@@ -410,7 +410,6 @@ class PGGAN(GAN):
         players = self.generator, self.discriminator
         return [lazy_adam(p.parameters(), lr=self.lr, betas=self.betas, fused=self.fused) for p in players]
 
-    @torch.no_grad()
     def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
         """z [N, z_dim] (and labels [N]) -> images [N, C, H, W] in [-1, 1], those of an early stage enlarged.
 

@@ -519,7 +519,6 @@ class StyleGAN1(GAN):
         """The averaged generator, or the one that is trained."""
         return self.generator_ema if ema else self.generator
 
-    @torch.no_grad()
     def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
         """z [N, z_dim] (and labels [N]) -> images [N, C, H, W] in [-1, 1], those of an early stage enlarged.
 

@@ -268,8 +268,8 @@ def test_what_is_measured_by_default_follows_from_the_data(tmp_path: Path) -> No
     whole = EvaluateTranslation(1, extractor="pixels", segmenter=Colours(), num_segments=4, directions=["ab"])
     fit(tmp_path, Dimmer(total_kimg=0.008), whole, ShapePairs(batch_size=8, resolution=32, images=9, test_images=8))
     assert sorted(whole.latest) == [
-        "frechet_pixels", "kernel_pixels", "lpips_squeeze", "mean_class_accuracy", "mean_iou", "pixel_accuracy",
-        "psnr", "ssim",
+        "frechet_pixels", "kernel_pixels", "lpips_form_squeezenet1_1", "mean_class_accuracy", "mean_iou",
+        "pixel_accuracy", "psnr", "ssim",
     ]  # fmt: skip
 
 

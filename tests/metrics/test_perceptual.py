@@ -78,7 +78,7 @@ def test_lpips_is_torchmetrics_on_the_same_backbone(
     expected = theirs._NoTrainLpips(net=net)(from_uint8(FAKE), from_uint8(REAL)).flatten()
     assert torch.allclose(ours(FAKE, REAL), expected, rtol=1e-5, atol=0) and expected.min() > 0.01
     assert torch.allclose(ours(from_uint8(FAKE), from_uint8(REAL)), expected, rtol=1e-5, atol=0)
-    assert ours.name == f"lpips_{net}"
+    assert ours.name == f"lpips_form_{LPIPS_NETS[net].model}", "weights that are not torchvision's own"
 
 
 @pytest.mark.parametrize("net", ["vgg", "alex", "squeeze"])

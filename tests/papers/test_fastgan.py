@@ -157,7 +157,7 @@ def test_lpips_trains_the_discriminator_and_is_no_part_of_the_run(tmp_path: Path
     saved = torch.load(checkpoints(tmp_path / "run")[-1], weights_only=True)["state_dict"]
     assert saved.keys() == CASES["fastgan"]().state_dict().keys()
     (network,) = gan.frozen_networks()
-    assert (network["network"], network["weights"]) == ("lpips_squeeze", str(tmp_path / "net.pth"))
+    assert (network["network"], network["weights"]) == ("lpips_form_squeezenet1_1", str(tmp_path / "net.pth"))
     assert len(network["fingerprint"]) == 16 and not CASES["fastgan"]().frozen_networks()
     (tmp_path / "net.pth").unlink()
     assert load_run(tmp_path / "run").sample([1]).shape == (1, 1, 32, 32)

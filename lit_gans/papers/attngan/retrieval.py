@@ -12,6 +12,7 @@ from lit_gans.metrics.text import TextImageEncoder, r_precision
 from lit_gans.papers.text.game import TextGAN, held_out
 
 
+@torch.no_grad()
 def r_precision_of(
     gan: TextGAN,
     encoder: TextImageEncoder,

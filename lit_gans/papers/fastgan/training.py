@@ -177,7 +177,6 @@ class FastGAN(GAN):
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
         """z [N, z_dim] (and labels [N]) -> images [N, C, H, W] in [-1, 1], with the layers' own noise.
 

@@ -230,7 +230,6 @@ class StyleGAN3(GAN):
         """The averaged generator, or the one that is trained."""
         return self.generator_ema if ema else self.generator
 
-    @torch.no_grad()
     def generate(self, z: Tensor, *, labels: Tensor | None = None, psi: float = 1.0, ema: bool = True) -> Tensor:
         """z [N, z_dim] (and labels [N]) -> images [N, C, H, W] in [-1, 1]; psi truncates w towards its average."""
         network = self.player(ema=ema)

@@ -252,7 +252,6 @@ class TextGAN(GAN):
             self.seeded_latents(seeds), self._asked(seeds, captions), self.seeded_noise(seeds), psi=psi, ema=ema
         )
 
-    @torch.no_grad()
     def generate(
         self,
         z: Tensor,
