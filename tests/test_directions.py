@@ -73,7 +73,7 @@ def test_planes_are_found_and_their_rates_told(
         (["--method", "svm"], "method svm needs attributes and names: a table such as list_attr_celeba.txt"),
         (["--method", "pca", "--names", "Male"], "names is of method svm, and the method is pca: leave it out"),
         (["--method", "pca", "--output", "x.png"], "output x.png is no .safetensors file: name one"),
-        (["--method", "pca", "--layers", "0-40"], "layer 9 does not exist: this model has the layers 0 to 8"),
+        (["--method", "pca", "--layers", "0-40"], "layer 8 does not exist: this model has the layers 0 to 7"),
         (["--direction", "none.safetensors"], "none.safetensors does not exist: give a file of directions"),
     ],
 )
