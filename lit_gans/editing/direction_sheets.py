@@ -14,8 +14,7 @@ from lit_gans.base.images import save_png
 from lit_gans.data import ImageData, Images
 from lit_gans.editing.captions import captioned_grid
 from lit_gans.editing.directions import Direction, Directions, move
-from lit_gans.editing.sampling import numbers_of
-from lit_gans.editing.styles import GROUPS, draw_latents, draw_styles, styles_of
+from lit_gans.editing.styles import chosen_layers, draw_latents, draw_styles, styles_of
 from lit_gans.metrics.attributes import Judge
 from lit_gans.runs.folder import run_config
 from lit_gans.runs.load import build_data
@@ -126,17 +125,11 @@ def file_and_name(given: str) -> tuple[Path, str | None]:
 
 
 def layers_of(given: str | Sequence[int] | None, model: FromLatents) -> tuple[int, ...] | None:
-    """Rows of ws, of "0-3", numbers, or the name of a group as for mixing. ValueError for those that there are not."""
+    """Rows of ws, as of `chosen_layers`. ValueError for those that there are not, and for a model without styles."""
     if given is None:
         return None
     gan = require(model, HasStyles, "a choice of layers", otherwise="leave layers out")
-    count = styles_of(gan, [0]).shape[1]
-    if isinstance(given, str) and given in GROUPS:
-        return tuple(layer for layer in GROUPS[given] if layer < count)
-    layers = tuple(numbers_of(given, "layers"))
-    if wrong := [layer for layer in layers if layer >= count]:
-        raise ValueError(f"layer {wrong[0]} does not exist: this model has the layers 0 to {count - 1}")
-    return layers
+    return tuple(chosen_layers(given, styles_of(gan, [0]).shape[1]))
 
 
 def check_choices(method: str | None, direction: str | None, **of_svm: object) -> None:

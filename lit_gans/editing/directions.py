@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lit_gans.adversarial.capabilities import FromLatents, HasStyles, require
+from lit_gans.adversarial import GAN
+from lit_gans.adversarial.capabilities import HasStyles, require
 from lit_gans.base.cache import digest, write_tensors
+from lit_gans.editing.state import weights_digest
 
 Space = Literal["z", "w"]
 
@@ -154,7 +156,7 @@ def without(vector: Tensor, others: Tensor) -> Tensor:
 # ---- of which model --------------------------------------------------------------------------------------------------
 
 
-def stamp(model: nn.Module, *, ema: bool = True) -> dict[str, object]:
+def stamp(model: GAN, *, ema: bool = True) -> dict[str, object]:
     """What directions belong to: the class of the model, a digest of its generator's weights, and its age."""
     return {
         "model": f"{type(model).__module__}.{type(model).__qualname__}",
@@ -163,16 +165,7 @@ def stamp(model: nn.Module, *, ema: bool = True) -> dict[str, object]:
     }
 
 
-def weights_digest(model: nn.Module, *, ema: bool = True) -> str:
-    """16 hex digits of the averaged generator, of the one that is trained, or of all of a model that has neither."""
-    state = model.state_dict()
-    for player in ("generator_ema.", "generator.") if ema else ("generator.",):
-        if own := {k.removeprefix(player): v for k, v in state.items() if k.startswith(player)}:
-            return digest(own)[:16]
-    return digest(state)[:16]
-
-
-def check_model(directions: Directions, model: FromLatents, *, ema: bool = True, other_model: bool = False) -> None:
+def check_model(directions: Directions, model: GAN, *, ema: bool = True, other_model: bool = False) -> None:
     """ValueError where they were found on other weights; with `other_model`, where they do not fit by their shape."""
     here, said = stamp(model, ema=ema), directions.settings
     if directions.space == "w":

@@ -31,7 +31,7 @@ class Toy(nn.Module):
     """
 
     num_classes, resolution, channels, images_seen = 0, PX, 1, 0
-    prior = Normal()
+    prior, generator_ema = Normal(), None
     device = torch.device("cpu")
 
     def __init__(self, *, spread: float = 3.0) -> None:
@@ -42,6 +42,10 @@ class Toy(nn.Module):
         self.rest = nn.Parameter(0.05 * draw(PX * PX, W, seed=1))
         self.affines = nn.ModuleList(nn.Linear(W, width) for width in (5, 4, 3, 1))
         self.map = nn.Identity()
+
+    @property
+    def generator(self) -> nn.Module:
+        return self
 
     def seeded_latents(self, seeds: Sequence[int] | Tensor) -> Tensor:
         return self.prior.of_seeds(seeds, W, purpose="sample")
