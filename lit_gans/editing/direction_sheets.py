@@ -160,5 +160,6 @@ def pictures_of(run: str | Path, images: str | Path | None, model: Samples, *, t
         own = {}
     framing = {name: own[name] for name in ("resize", "crop_px") if name in own}
     return Images(
-        str(images), batch_size=1, resolution=model.resolution, channels=model.channels, labels="none", **framing
-    )
+        str(images), batch_size=1, resolution=model.resolution, channels=model.channels, labels="none", cache_mb=0,
+        **framing,
+    )  # fmt: skip
