@@ -9,15 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lit_gans.adversarial.capabilities import (
-    FromLatents,
-    HasLayers,
-    HasStyles,
-    StyleLayer,
-    can,
-    class_labels,
-    require,
-)  # fmt: skip
+from lit_gans.adversarial.capabilities import FromLatents, HasLayers, HasStyles, StyleLayer, can, class_labels, require
 from lit_gans.base.images import to_uint8
 from lit_gans.base.random import derive_seed
 from lit_gans.editing.directions import Directions, Space, stamp, without
@@ -131,13 +123,12 @@ def pca_of_features(
 ) -> Directions:
     """GANSpace in a feature map: its principal components, regressed back to latents (Harkonen et al., Sec. 2.2).
 
-    features: name of the module whose output it is, see `feature_modules`; by default the last of those with the
-    smallest map. The vector of a component is the linear regression of the latents on the samples' coordinates along
-    it. Scores are shares of the features' variance. ValueError for features that there are not, or that take more than
-    4 GiB together.
+    features: name of the module whose output it is, see `feature_modules`, by default the first. The vector of a
+    component is the linear regression of the latents on the samples' coordinates along it. Scores are shares of the
+    features' variance. ValueError for features that there are not, or that take more than 4 GiB together.
     """
     space, modules = space_of(model, space), feature_modules(model, ema=ema)
-    features = next(reversed(modules)) if features is None else features
+    features = next(iter(modules)) if features is None else features
     check_layers([features], modules)
     module, latents, maps = modules[features], list[Tensor](), list[Tensor]()
     hook = module.register_forward_hook(lambda _, inputs, made: maps.append(_first(made).flatten(1).float().cpu()))
@@ -221,7 +212,7 @@ def planes(
 def _plane(codes: Tensor, logits: Tensor, side: int, name: str, seed: int) -> tuple[Tensor, float]:
     """(normal [D] towards the attribute, how often the plane is right of samples that it was not fitted to)."""
     order = logits.argsort(stable=True)
-    if logits[order[-side:]].max() <= 0 or logits[order[:side]].min() > 0:
+    if logits.max() <= 0 or logits.min() > 0:
         which = "none" if logits.max() <= 0 else "every one"
         warnings.warn(f"{which} of the samples has {name} by the classifier: its direction is a guess", stacklevel=3)
     mixed = torch.randperm(side, generator=torch.Generator().manual_seed(derive_seed("plane", name, seed)))
@@ -294,29 +285,28 @@ def upright(vectors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def feature_modules(model: FromLatents, *, ema: bool = True) -> dict[str, nn.Module]:
-    """Modules by name whose output is a feature map, the smallest maps last.
+    """Modules by name whose output is a feature map, in the order in which they make it: the coarse ones first.
 
-    Of a model that shows its layers those; of any other all that make a map while it draws one image.
+    Of a model that shows its layers those; of any other all that make one map of more than one pixel while it draws.
     """
     if can(model, HasLayers):
-        return dict(reversed(model.feature_layers(ema=ema).items()))
-    sizes, hooks = dict[str, int](), []
-    modules = dict(cast(nn.Module, model).named_modules())
+        return model.feature_layers(ema=ema)
+    modules, made = dict(cast(nn.Module, model).named_modules()), dict[str, list[int]]()
 
     def keeping(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def keep(module: nn.Module, inputs: Any, made: Any) -> None:
-            if isinstance(map_ := _first(made), Tensor) and map_.ndim == 4:
-                sizes[name] = map_.shape[2] * map_.shape[3]
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(found := _first(output), Tensor) and found.ndim == 4:
+                made.setdefault(name, []).append(found.shape[2] * found.shape[3])
 
         return keep
 
+    hooks = [module.register_forward_hook(keeping(name)) for name, module in modules.items()]
     try:
-        hooks = [module.register_forward_hook(keeping(name)) for name, module in modules.items()]
         _drawn(model, *next(_latents(model, "z", 1, 0, ema, 1)), ema=ema)
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: modules[name] for name in sorted(sizes, key=lambda name: -sizes[name])}
+    return {name: modules[name] for name, pixels in made.items() if len(pixels) == 1 and pixels[0] > 1}
 
 
 def _first(made: Any) -> Tensor:

@@ -268,8 +268,15 @@ def test_styled_models_have_factors_and_components(name: str, tmp_path: Path) ->
 def test_models_without_styles_have_components_and_planes_in_z(name: str) -> None:
     model = CASES[name]()
     found = pca_of_features(model, count=2, samples=60)
-    assert found.space == "z" and found.settings["features"] == list(feature_modules(model))[-1]
+    assert found.space == "z" and found.settings["features"] == next(iter(feature_modules(model)))
     assert found.vectors.shape == (2, model.z_dim) and torch.isfinite(found.vectors).all()
+    sizes = []
+    hook = feature_modules(model)[found.settings["features"]].register_forward_hook(
+        lambda module, inputs, made: sizes.append(made.shape[-1])
+    )
+    model.sample([0])
+    hook.remove()
+    assert sizes in ([4], [2])  # the coarsest map of the generator that draws
     plane = planes(model, brightness, ["bright"], samples=200)
     means = images_along(model, plane["bright"], range(20), [-3.0, 0.0, 3.0]).float().mean((0, 2, 3, 4))
     assert means[0] < means[1] < means[2]
