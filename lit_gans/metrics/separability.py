@@ -107,7 +107,13 @@ def conditional_entropy(predicted: Tensor, labels: Tensor) -> Tensor:
 
 
 def predict_by_plane(latents: Tensor, labels: Tensor) -> Tensor:
-    """latents [N, D], labels bool [N] of both kinds -> bool [N] on the CPU: the side of the fitted plane.
+    """latents [N, D], labels bool [N] of both kinds -> bool [N] on the CPU: the side of the fitted plane."""
+    normal, offset = plane_between(latents, labels)
+    return latents.double().cpu() @ normal + offset > 0
+
+
+def plane_between(latents: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    """latents [N, D], labels bool [N] of both kinds -> normal float64 [D] on the CPU, towards True, and offset.
 
     scikit-learn's LinearSVC (liblinear: squared hinge, C 1, intercept regularised) as in the official code, whose
     default solves the dual in random order; the primal has the same optimum and draws nothing.
@@ -116,7 +122,7 @@ def predict_by_plane(latents: Tensor, labels: Tensor) -> Tensor:
 
     rows = latents.double().cpu().numpy()
     plane = LinearSVC(dual=False).fit(rows, labels.cpu().numpy())
-    return torch.from_numpy(plane.predict(rows))
+    return torch.from_numpy(plane.coef_[0]), float(plane.intercept_[0])
 
 
 def _entropy_given_plane(latents: Tensor, labels: Tensor, attribute: int) -> Tensor:
