@@ -18,6 +18,7 @@ from lit_gans.metrics.sources import (
     Captioned,
     FromLatents,
     HasLayers,
+    HasMargins,
     HasStyles,
     Input,
     Samples,
@@ -27,8 +28,9 @@ from lit_gans.metrics.sources import (
 )  # fmt: skip
 
 __all__ = [
-    "Attends", "Averages", "Captioned", "CentredByClass", "FromLatents", "Grows", "HasLayers", "HasStyles", "Input",
-    "Kept", "Named", "Previews", "Samples", "StyleLayer", "Transforms", "Translates", "can", "class_labels", "require",
+    "Attends", "Averages", "Captioned", "CentredByClass", "FromLatents", "Grows", "HasLayers", "HasMargins",
+    "HasStyles", "Input", "Kept", "Named", "Previews", "Samples", "StyleLayer", "Transforms", "Translates", "can",
+    "class_labels", "require",
 ]  # fmt: skip
 
 C = TypeVar("C")

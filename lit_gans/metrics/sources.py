@@ -106,6 +106,14 @@ class HasLayers(HasStyles, Protocol):
 
 
 @runtime_checkable
+class HasMargins(HasLayers, Protocol):
+    """Feature maps reach beyond the image."""
+
+    def feature_margins(self, *, ema: bool = True) -> dict[str, int]:
+        """By the names of `feature_layers`, how many pixels of the map are on each side of the image."""
+
+
+@runtime_checkable
 class Transforms(HasStyles, Protocol):
     """A style-based generator whose input can be moved and turned, and the image with it."""
 

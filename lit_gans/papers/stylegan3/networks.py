@@ -326,6 +326,11 @@ class SynthesisNetwork(nn.Module):
         """See `HasLayers`: the layers, by their numbers."""
         return dict(self.layers.named_children())
 
+    def feature_margins(self) -> dict[str, int]:
+        """See `HasMargins`."""
+        pairs = zip(self.feature_layers(), self.signals, strict=True)
+        return {name: (signal.size - signal.sampling_rate) // 2 for name, signal in pairs}
+
     def forward(self, ws: Tensor, *, squares: list[Tensor] | None = None, force_fp32: bool = False) -> Tensor:
         """squares: takes the mean square of what comes into each layer, for `ModulatedLayer.track`."""
         each = ws.unbind(1)  # [N, L, W] -> L of [N, W]

@@ -403,6 +403,10 @@ class StyleGANXL(GAN):
         """See `HasLayers`."""
         return self.player(ema=ema).synthesis.feature_layers()
 
+    def feature_margins(self, *, ema: bool = True) -> dict[str, int]:
+        """See `HasMargins`."""
+        return self.player(ema=ema).synthesis.feature_margins()
+
     def synthesize_transformed(self, ws: Tensor, transform: Tensor, *, ema: bool = True) -> Tensor:
         """As `synthesize`, with `transform` [3, 3] in place of the input's own: see `SynthesisInput`."""
         moved = {"input.transform": transform.to(ws)}
