@@ -63,17 +63,17 @@ class AttributeTable(NamedTuple):
 
 
 def read_attributes(path: str | Path) -> AttributeTable:
-    """The table of a file like CelebA's list_attr_celeba.txt: a count, the attributes, then a name and 1 or -1 for each.
+    """The table of a file like CelebA's list_attr_celeba.txt: a count, the attributes, then a name and 1 or -1 each.
 
     FileNotFoundError; ValueError where it reads otherwise, with the line.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no table of attributes at {path}: give a file like CelebA's list_attr_celeba.txt")
+        raise FileNotFoundError(f"no table of attributes at {path}: give one such as list_attr_celeba.txt")
     lines = path.read_text(encoding="utf-8").splitlines()
     attributes = tuple(lines[1].split()) if len(lines) > 2 and lines[0].strip().isdecimal() else ()
     if not attributes:
-        raise ValueError(f"{path} begins with {lines[:1]}, expected a count, a line of attributes, and a row each")
+        raise ValueError(f"{path} begins with {lines[:1]}, expected a count, a line of attributes, then rows")
     files, values = [], []
     for number, line in enumerate(lines[2:], 3):
         if not line.strip():
@@ -84,7 +84,7 @@ def read_attributes(path: str | Path) -> AttributeTable:
         files.append(name)
         values.append([value == "1" for value in row])
     if len(files) != int(lines[0]):
-        raise ValueError(f"{path} has {len(files)} rows, and its first line says {lines[0].strip()}: fetch it again")
+        raise ValueError(f"{path} has {len(files)} rows, and its first line says {lines[0].strip()}: fetch it")
     return AttributeTable(tuple(files), attributes, torch.tensor(values, dtype=torch.bool))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,13 @@ from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasLayers, class_labels, require
 from lit_gans.base.random import derive_seed
 from lit_gans.editing.layers import channel_styles, synthesize_shifted
+from lit_gans.editing.text.files import generator_digest, read_found, write_found
 from lit_gans.editing.text.image_text import ImageText
 from lit_gans.editing.text.optimization import without_colours
+from lit_gans.editing.text.shifts import StyleShift
 from lit_gans.nn.mode import evaluating
+
+KIND = "effects of channels"
 
 # ---- the method, on numbers ------------------------------------------------------------------------------------------
 
@@ -81,17 +86,52 @@ def text_direction(image_text: ImageText, target: str, neutral: str, templates: 
 class ChannelEffects(NamedTuple):
     """What each channel of a generator does to an image-text model's embeddings.
 
-    effects [C, D] of all channels of the layers `moved`; std [C] of the styles of all layers, by name.
+    effects [C, D] of all channels of the layers `moved`; std [C] of the styles of all layers, by name; settings: plain
+    values that say how they were found.
     """
 
     effects: Tensor
     std: dict[str, Tensor]
     moved: tuple[str, ...]
+    settings: dict[str, Any]
 
-    def direction(self, text: Tensor, *, threshold: float) -> tuple[dict[str, Tensor], int]:
-        """(offsets [C] by layer for strength 1, number of channels that move) for a `text_direction` [D]."""
-        share, count = relevance(self.effects, text.to(self.effects), threshold=threshold)
-        return boundary(share, self.std, self.moved), count
+    def shift(
+        self,
+        target: str,
+        neutral: str,
+        *,
+        image_text: ImageText,
+        threshold: float,
+        templates: Sequence[str] | None = None,
+    ) -> StyleShift:
+        """From `neutral` ("a face") to `target` ("a smiling face"); times alpha it is added to channel styles.
+
+        threshold: beta, of relevances from 0 to 1: the larger, the fewer channels move. The paper tries 0.08 to 0.3
+        with CLIP. `settings["channels"]` tells how many move. ValueError where none does, and for another model than
+        the effects are of.
+        """
+        if image_text.fingerprint != self.settings["image_text_fingerprint"]:
+            raise ValueError(
+                f"these effects are of {self.settings['image_text']} ({self.settings['image_text_fingerprint']}), and "
+                f"{image_text.name} ({image_text.fingerprint}) was given: find its own"
+            )
+        away = text_direction(image_text, target, neutral, templates)
+        share, count = relevance(self.effects, away.to(self.effects), threshold=threshold)
+        found = {"target": target, "neutral": neutral, "threshold": threshold, "channels": count}
+        return StyleShift(boundary(share, self.std, self.moved), self.settings | found | {"method": "StyleCLIP global"})
+
+    def save(self, path: str | Path) -> None:
+        """Writes a .safetensors file, which `read_effects` reads."""
+        std = {f"std.{name}": one for name, one in self.std.items()}
+        layers = {"layers": list(self.std), "moved": self.moved}
+        write_found(path, KIND, {"effects": self.effects, **std}, self.settings | layers)
+
+
+def read_effects(path: str | Path) -> ChannelEffects:
+    """What `ChannelEffects.save` wrote. FileNotFoundError; ValueError for another file, or a damaged one."""
+    tensors, said = read_found(path, KIND, way_out="find them with find_channel_effects")
+    std = {name: tensors[f"std.{name}"] for name in said.pop("layers")}
+    return ChannelEffects(tensors["effects"], std, tuple(said.pop("moved")), said)
 
 
 @torch.no_grad()
@@ -159,7 +199,11 @@ def find_channel_effects(
                 done += len(channels)
                 if on_step is not None:
                     on_step(done, total)
-    return ChannelEffects(torch.cat(effects), std, moved)
+    settings = {
+        "image_text": image_text.name, "image_text_fingerprint": image_text.fingerprint, "num_images": num_images,
+        "num_samples": num_samples, "reach": reach, "generator": generator_digest(model, ema=ema), **how,
+    }  # fmt: skip
+    return ChannelEffects(torch.cat(effects), std, moved, settings)
 
 
 def _swung(

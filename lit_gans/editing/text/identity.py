@@ -37,7 +37,7 @@ class FaceRecognition(nn.Module):
         wanted = {"fc.weight", *(f"{name}.{part}" for name in names for part in parts)}
         if state.keys() != wanted:
             odd = sorted(state.keys() ^ wanted)
-            raise ValueError(f"not the face recognition network: {len(odd)} tensors lack or are extra, such as {odd[0]}")
+            raise ValueError(f"not the face recognition network: {len(odd)} tensors lack or are others, as {odd[0]}")
         for name, tensor in state.items():
             self.register_buffer(name.replace(".", "/"), tensor.float())
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,15 @@ from torch import Tensor, nn
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasStyles, class_labels, require
-from lit_gans.base.cache import digest, read_tensors, write_tensors
-from lit_gans.base.files import check_regular
 from lit_gans.base.random import derive_seed
+from lit_gans.editing.text.files import generator_digest, read_found, under, write_found
 from lit_gans.editing.text.image_text import ImageText
 from lit_gans.editing.text.losses import Identity, identity_distance, text_distance
 from lit_gans.nn.equalized import EqualizedLinear
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.projected_gan.features import seeded
 
-KIND = "StyleCLIP latent mapper"
+KIND, WAY_OUT = "a latent mapper", "train one with train_mapper"
 LEVELS = {"coarse": slice(0, 4), "medium": slice(4, 8), "fine": slice(8, None)}  # Sec. 5: rows of ws
 STRENGTH = 0.1  # of what a mapper says, in the code; the paper has 1
 OFFICIAL_KEYS = {
@@ -212,12 +209,6 @@ class _Latents:
         return self.model.styles(self.model.seeded_latents(seeds), labels=labels, **self.how)
 
 
-def generator_digest(model: GAN, *, ema: bool) -> str:
-    """16 hex digits of the generator's weights, which what is found belongs to."""
-    player = model.generator_ema if ema and model.generator_ema is not None else model.generator
-    return digest(player.state_dict())[:16]
-
-
 # ---- its file --------------------------------------------------------------------------------------------------------
 
 
@@ -225,25 +216,21 @@ def _write(path: Path, mapper: LatentMapper, optimizer: Ranger, settings: Mappin
     tensors = {f"mapper.{name}": tensor for name, tensor in mapper.state_dict().items()}
     if not ends:
         tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.state().items()}
-    said = {"kind": KIND, "steps": optimizer.steps, "w_dim": mapper.w_dim, **settings}
-    write_tensors(path, tensors, {name: json.dumps(value) for name, value in said.items()})
+    write_found(path, KIND, tensors, {"steps": optimizer.steps, "w_dim": mapper.w_dim, **settings})
 
 
-def _taken_up(
-    path: Path, mapper: LatentMapper, optimizer: Ranger, settings: Mapping[str, Any], steps: int
-) -> int:
+def _taken_up(path: Path, mapper: LatentMapper, optimizer: Ranger, settings: Mapping[str, Any], steps: int) -> int:
     """How many steps the file at `path` has behind it, which mapper and optimiser then have too; 0 without one."""
     if not path.exists():
         return 0
-    tensors, said = _read(path)
+    tensors, said = read_found(path, KIND, way_out=WAY_OUT)
     other = [f"{name} {said.get(name)!r}, not {value!r}" for name, value in settings.items() if said.get(name) != value]
-    if other or said["steps"] > steps:
-        other = other or [f"{said['steps']} steps, and {steps} are asked for"]
+    if other:
         raise ValueError(f"{path} is a mapper of other settings ({'; '.join(other)}): give another path, or remove it")
-    mapper.load_state_dict(_under(tensors, "mapper."))
-    state = _under(tensors, "optimizer.")
-    if not state and said["steps"] < steps:
-        raise ValueError(f"{path} ended after {said['steps']} steps: {steps} need a path of their own")
+    state = under(tensors, "optimizer.")
+    if said["steps"] > steps or (not state and said["steps"] < steps):
+        raise ValueError(f"{path} has {said['steps']} steps behind it, and {steps} are asked for: give another path")
+    mapper.load_state_dict(under(tensors, "mapper."))
     if state:
         optimizer.load(state, said["steps"])
     return said["steps"]
@@ -254,22 +241,7 @@ def read_mapper(path: str | Path) -> tuple[LatentMapper, dict[str, Any]]:
 
     FileNotFoundError; ValueError for another file, or a damaged one.
     """
-    tensors, said = _read(Path(path))
+    tensors, said = read_found(path, KIND, way_out=WAY_OUT)
     mapper = LatentMapper(said["w_dim"], levels=said["levels"])
-    mapper.load_state_dict(_under(tensors, "mapper."))
+    mapper.load_state_dict(under(tensors, "mapper."))
     return mapper.eval().requires_grad_(False), said
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    check_regular(path, "give the .safetensors file of a latent mapper")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a damaged cache, which this is not
-        found = read_tensors(path)
-    said = {} if found is None else {name: json.loads(value) for name, value in found[1].items() if name != "sha256"}
-    if found is None or said.get("kind") != KIND:
-        raise ValueError(f"{path} is no latent mapper, or is damaged: train one with train_mapper")
-    return found[0], said
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

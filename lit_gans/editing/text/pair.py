@@ -6,7 +6,6 @@ minute. It knows the words of its captions and nothing else; numbers made with i
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,19 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_gans.base.cache import digest, key_of, read_tensors, write_tensors
-from lit_gans.base.files import check_regular
+from lit_gans.base.cache import digest, key_of
 from lit_gans.base.images import from_uint8
 from lit_gans.base.precision import exact_float32
 from lit_gans.base.random import Draws, derive_seed, drawing
 from lit_gans.data import Images
 from lit_gans.data.attributes import attribute_captions, read_attributes
 from lit_gans.data.captions import END, tokenize
+from lit_gans.editing.text.files import read_found, write_found
 from lit_gans.papers.projected_gan.features import FeatureNetwork, seeded
 from lit_gans.papers.text.encoders import WordReader
 
 FEATURES = "tf_efficientnet_lite0"
-KIND = "image-text pair"
+KIND = "an image-text pair"
 
 
 class FeaturePair(nn.Module):
@@ -92,8 +91,8 @@ class FeaturePair(nn.Module):
 
     def save(self, path: str | Path, **stamp: object) -> None:
         """Writes all but the feature network, with its fingerprint, as a .safetensors file; `read_pair` reads it."""
-        said = {"kind": KIND, "network_fingerprint": self.network.fingerprint, **self.settings, **stamp}
-        write_tensors(Path(path), self.state_dict(), {name: json.dumps(value) for name, value in said.items()})
+        said = {"network_fingerprint": self.network.fingerprint, **self.settings, **stamp}
+        write_found(path, KIND, self.state_dict(), said)
 
 
 def read_pair(path: str | Path, *, weights: str | Path | None = None) -> FeaturePair:
@@ -101,17 +100,10 @@ def read_pair(path: str | Path, *, weights: str | Path | None = None) -> Feature
 
     FileNotFoundError; ValueError for another file, a damaged one, or weights other than those it was trained with.
     """
-    path = Path(path)
-    check_regular(path, "give the .safetensors file of an image-text pair")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a damaged cache, which this is not
-        found = read_tensors(path)
-    said = {} if found is None else {k: json.loads(v) for k, v in found[1].items() if k != "sha256"}
-    if found is None or said.get("kind") != KIND:
-        raise ValueError(f"{path} is no image-text pair, or is damaged: train one with train_pair")
+    state, said = read_found(path, KIND, way_out="train one with train_pair")
     keys = ("vocabulary", "features", "px", "grid", "dim", "max_words")
     pair = FeaturePair(**{key: said[key] for key in keys}, weights=weights, fingerprint=said["network_fingerprint"])
-    pair.load_state_dict(found[0])
+    pair.load_state_dict(state)
     pair.network.load()
     return pair.eval().requires_grad_(False)
 
@@ -173,7 +165,8 @@ def _fit(pair, x, captions, epochs, batch_size, lr, weight_decay, seed, on_step)
         order = draws.uniform(len(x)).argsort()
         for rows in order[: len(x) // batch_size * batch_size].split(batch_size):
             some = [captions[i] for i in rows.tolist()]
-            texts = [of_one[int(u * len(of_one))] for of_one, u in zip(some, draws.uniform(len(some)).tolist(), strict=True)]
+            which = draws.uniform(len(some)).tolist()
+            texts = [of_one[int(u * len(of_one))] for of_one, u in zip(some, which, strict=True)]
             sentences = F.normalize(pair.words(pair.words.tensors(texts)).sentence)
             logits = scale.exp().clamp(max=100) * pair.embed_features(x[rows]) @ sentences.T
             own = torch.arange(len(rows))

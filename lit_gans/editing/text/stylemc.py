@@ -15,16 +15,18 @@ from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasLayers, require
 from lit_gans.editing.layers import channel_styles, synthesize_shifted
 from lit_gans.editing.text.channels import seeded_styles
+from lit_gans.editing.text.files import generator_digest
 from lit_gans.editing.text.image_text import ImageText
 from lit_gans.editing.text.losses import spherical_distance
 from lit_gans.editing.text.optimization import without_colours
+from lit_gans.editing.text.shifts import StyleShift
 from lit_gans.nn.mode import evaluating
 
 Distance = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """distance(numbers of samples int64 [n], direction by layer [C]) -> [n], differentiable."""
 
 
-class Found(NamedTuple):
+class Search(NamedTuple):
     """direction [C] by layer; `raw`, before channels were thrown out; how often gradients turned; losses [samples]."""
 
     direction: dict[str, Tensor]
@@ -43,7 +45,7 @@ def search_direction(
     weight_decay: float = 0.25,
     device: torch.device | str = "cpu",
     on_step: Callable[[int, int, float], None] | None = None,
-) -> Found:
+) -> Search:
     """A direction of `sizes` channels by layer, from 0 on by AdamW over the samples, each seen once.
 
     A step is taken after sample 0 alone, and then after each `batch_size` samples, as in the code; those that are left
@@ -75,7 +77,7 @@ def search_direction(
             on_step(last + 1, num_samples, loss.mean().item())
     raw = {name: one.detach() for name, one in direction.items()}
     kept = {name: torch.where(turns[name] > num_samples / 4, torch.zeros_like(one), one) for name, one in raw.items()}
-    return Found(kept, raw, turns, torch.cat(losses))
+    return Search(kept, raw, turns, torch.cat(losses))
 
 
 def find_direction(
@@ -93,7 +95,7 @@ def find_direction(
     seed: int = 0,
     ema: bool = True,
     on_step: Callable[[int, int, float], None] | None = None,
-) -> Found:
+) -> StyleShift:
     """The direction in which images come to fit all `texts`; `synthesize_shifted` adds it, times a strength.
 
     layers: that move; None takes all but those of colours (XL's code advises against the last three as well).
@@ -116,7 +118,11 @@ def find_direction(
         return spherical_distance(image_text.embed_images(images), targets)
 
     with evaluating(model), torch.enable_grad():
-        return search_direction(
-            distance, {name: sizes[name] for name in moved}, num_samples=num_samples, batch_size=batch_size, lr=lr,
-            weight_decay=weight_decay, device=model.device, on_step=on_step,
-        )  # fmt: skip
+        how = {"num_samples": num_samples, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay}
+        sizes = {name: sizes[name] for name in moved}
+        found = search_direction(distance, sizes, **how, device=model.device, on_step=on_step)
+    settings = {
+        "method": "StyleMC", "texts": texts, "image_text": image_text.name, "psi": psi, "label": label, "seed": seed,
+        "image_text_fingerprint": image_text.fingerprint, "generator": generator_digest(model, ema=ema), "ema": ema,
+    }  # fmt: skip
+    return StyleShift(found.direction, settings | how)
