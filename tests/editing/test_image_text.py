@@ -15,7 +15,8 @@ from lit_gans.editing.text.pair import read_pair, train_pair
 from lit_gans.papers import DAMSM, JointEmbedding
 from lit_gans.runs.pretrained import save_pretrained
 from tests.editing.text_models import tiny
-from tests.metrics.test_text import clip_folder  # noqa: F401
+from tests.metrics.test_text import NAME
+from tests.metrics.test_text import tiny as clip_folder  # noqa: F401
 from tests.papers.captioned import TINY
 
 

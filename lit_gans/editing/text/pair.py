@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,7 @@ class FeaturePair(nn.Module):
         features: str = FEATURES,
         weights: str | Path | None = None,
         fingerprint: str | None = None,
-        px: int = 112,
+        px: int = 96,
         grid: int = 3,
         dim: int = 128,
         max_words: int = 64,
@@ -117,7 +118,7 @@ def train_pair(
     *,
     features: str = FEATURES,
     weights: str | Path | None = None,
-    px: int = 112,
+    px: int = 96,
     epochs: int = 40,
     batch_size: int = 256,
     lr: float = 1e-3,
@@ -129,14 +130,19 @@ def train_pair(
     """(the pair, share of held-out captions that find their picture among 100) of batches of uint8 [n, 3, R, R].
 
     captions: of each picture some, of which each pass draws one. The last `held_out` of the pictures are kept for the
-    share. on_step(step, steps, loss). All follows from `seed`.
+    share. on_step(done, in all, loss): pictures looked at first, with a loss of nan, then steps. All follows from seed.
     ValueError where pictures and captions are not as many, or fewer than two batches.
     """
     with seeded(derive_seed(seed, "pair")):
         words = sorted({word for some in captions for text in some for word in tokenize(text)})
         pair = FeaturePair((END, *words), features=features, weights=weights, px=px)
     with torch.no_grad(), exact_float32(pair.mean.device):
-        x = torch.cat([pair.features(from_uint8(batch)) for batch in images])
+        found: list[Tensor] = []
+        for batch in images:
+            found.append(pair.features(from_uint8(batch)))
+            if on_step is not None:
+                on_step(sum(map(len, found)), len(captions), float("nan"))
+    x = torch.cat(found)
     kept = len(x) - max(round(len(x) * held_out), 1)
     if len(x) != len(captions) or kept < 2 * batch_size:
         raise ValueError(
@@ -191,13 +197,22 @@ def _found(pair: FeaturePair, x: Tensor, texts: list[str], *, candidates: int = 
 
 
 def train_face_pair(
-    pictures: str, table: str | Path, *, resolution: int = 64, crop_px: int | None = None, each: int = 4, **settings
+    pictures: str,
+    table: str | Path,
+    *,
+    resolution: int = 64,
+    crop_px: int | None = None,
+    first: int | None = None,
+    each: int = 4,
+    **settings: Any,
 ) -> tuple[FeaturePair, float]:
     """`train_pair` on a folder of faces and captions written from their attributes, such as CelebA's.
 
-    resolution, crop_px: how the pictures are framed, which should be as the generator's are; each: captions of a face.
+    resolution, crop_px: how the pictures are framed, which should be as the generator's are; first: so many of them
+    alone; each: captions of a face.
     """
     data = Images(pictures, batch_size=128, resolution=resolution, labels="none", crop_px=crop_px, num_workers=0)
-    faces = read_attributes(table).rows(data.dataset("train").names)
-    captions = attribute_captions(faces, each=each, seed=settings.get("seed", 0))
-    return train_pair((batch["image"] for batch in data.batches("train", 128)), captions, **settings)
+    names = data.dataset("train").names[:first]
+    captions = attribute_captions(read_attributes(table).rows(names), each=each, seed=settings.get("seed", 0))
+    batches = data.batches("train", 128, indices=torch.arange(len(names)))
+    return train_pair((batch["image"] for batch in batches), captions, **settings)
