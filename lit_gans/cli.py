@@ -17,6 +17,7 @@ VERBS = {
     "dashboard": "a report at Weights & Biases made from runs: series, grids, ranks among equals",
     "project": "the styles and noise maps whose image is nearest to a picture",
     "edit": "what an edit script makes of a picture: mixed, moved, dragged, told in words",
+    "restyle": "images edited by a text: StyleCLIP's three methods, and StyleMC",
     "convert": "released weights (.pkl) to ours and back, read without running them",
     "push": "a trained model to the Hugging Face Hub, with a card",
     "prepare": "pictures from anywhere into StyleGAN's zip or memory-mapped shards",
