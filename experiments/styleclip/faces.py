@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from lit_gans.editing.text import (
     train_face_pair,
     train_mapper,
 )
+from lit_gans.editing.text.identity import CELEBA_CROP
 from lit_gans.papers.projected_gan.features import FeatureNetwork
 from lit_gans.runs.load import load_run
 
@@ -49,6 +50,7 @@ ASKED = {
     "Eyeglasses": ("a face with glasses", "a face"),
     "Blond_Hair": ("a face with blond hair", "a face with black hair"),
 }
+METHODS = ("optimisation", "mapper", "global", "StyleMC")
 OTHERS = (
     "Male", "Young", "Smiling", "Eyeglasses", "Blond_Hair", "Black_Hair", "Bangs", "Heavy_Makeup", "Wearing_Lipstick",
     "Wearing_Hat", "No_Beard", "Mouth_Slightly_Open", "Pale_Skin", "Gray_Hair",
@@ -123,8 +125,9 @@ def main() -> None:
     parser.add_argument("--optimisation-steps", type=int, default=300)
     parser.add_argument("--mapper-steps", type=int, default=2000)
     parser.add_argument("--effect-images", type=int, default=16)
-    parser.add_argument("--l2-weight", type=float, default=0.008)
+    parser.add_argument("--l2-weight", type=float, nargs="+", default=[0.008, 0.002])
     parser.add_argument("--asked", nargs="+", default=list(ASKED), choices=list(ASKED))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     run(parser.parse_args())
 
 
@@ -140,52 +143,66 @@ def run(given: argparse.Namespace) -> None:
         pair, found = train_face_pair(given.pictures, given.table, **framing, weights=given.features_weights)
         print(f"pair: {found:.3f} of held-out captions find their picture among 100", flush=True)
         pair.save(out / "pair.safetensors")
-    identity = build_identity(given.identity) if given.identity else None
+    identity = build_identity(given.identity, crop=CELEBA_CROP) if given.identity else None
     model = load_run(given.run)
     ws = model.styles(model.seeded_latents(range(given.faces)), psi=0.7)
     before = model.synthesize(ws)
-    effects = out / "effects.safetensors"
-    if not effects.exists():
-        started, lines = time.time(), Lines("channels")
-        images = {"num_images": given.effect_images, "num_samples": 10_000}
-        find_channel_effects(model, image_text=pair, **images, on_step=lines).save(effects)
-        print(f"effects of channels: {time.time() - started:.0f} s, once", flush=True)
-    channels = read_effects(effects)
     shared = {"image_text": pair, "identity": identity, "on_step": Lines("steps")}
     for asked in given.asked:
-        target, neutral = ASKED[asked]
         rows, sheet = [], [before]
-
-        def tell(method: str, setting: str, edit: Callable[[], Tensor], *, asked=asked, rows=rows, sheet=sheet) -> None:
+        for name in given.methods:
             started = time.time()
-            with torch.no_grad() if method != "optimisation" else torch.enable_grad():
+            for setting, edit in EDITS[name](given, model, ws, asked, out, shared):
                 after = edit().detach()
-            rows.append({"asked": asked, "method": method, "setting": setting, "seconds": time.time() - started})
-            rows[-1] |= rates(judge, before, after, asked)
-            sheet.append(after)
-            print(json.dumps(rows[-1]), flush=True)
-
-        for l2_weight in (given.l2_weight, given.l2_weight / 4):
-            how = {"steps": given.optimisation_steps, "l2_weight": l2_weight, "id_weight": 0.005 if identity else 0.0}
-            moved = partial(optimize_latents, model, ws, target, **shared, **how)
-            tell("optimisation", f"l2 {l2_weight}", lambda moved=moved: model.synthesize(moved().ws))
-        started, how = time.time(), {"steps": given.mapper_steps, "id_weight": 0.1 if identity else 0.0}
-        mapper = train_mapper(model, target, out / f"mapper-{asked}.safetensors", **shared, **how)
-        print(f"mapper: {time.time() - started:.0f} s, once", flush=True)
-        for strength in (0.1, 0.2):
-            made = partial(mapped, mapper, ws, strength=strength)
-            tell("mapper", f"strength {strength}", lambda made=made: model.synthesize(made()))
-        for threshold, alpha in ((0.1, 2.0), (0.1, 4.0), (0.2, 4.0), (0.2, 8.0)):
-            shift = channels.shift(target, neutral, image_text=pair, threshold=threshold)
-            setting = f"beta {threshold}, alpha {alpha}, {shift.settings['channels']} channels"
-            tell("global", setting, partial(synthesize_shifted, model, ws, shift.times(alpha)))
-        shift = find_direction(model, target, image_text=pair, psi=0.7)
-        for strength in (1.0, 2.0):
-            tell("StyleMC", f"strength {strength}", partial(synthesize_shifted, model, ws, shift.times(strength)))
+                rows.append({"asked": asked, "method": name, "setting": setting, "seconds": time.time() - started})
+                rows[-1] |= rates(judge, before, after, asked)
+                sheet.append(after)
+                print(json.dumps(rows[-1]), flush=True)
+                started = time.time()
         cells = torch.stack([to_uint8(images[:8].clamp(-1, 1)) for images in sheet])
-        save_png(readable_grid(cells.flatten(0, 1), 8), out / f"{asked}.png")
+        save_png(readable_grid(cells.flatten(0, 1), 8), out / f"{asked}-{'-'.join(given.methods)}.png")
         with (out / "rates.jsonl").open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+# ---- the edits: what was set, and what makes the images --------------------------------------------------------------
+
+Edits = Iterator[tuple[str, Callable[[], Tensor]]]
+
+
+def optimised(given, model, ws, asked: str, out: Path, shared: dict) -> Edits:
+    for l2_weight in given.l2_weight:
+        how = {"steps": given.optimisation_steps, "l2_weight": l2_weight}
+        how["id_weight"] = 0.005 if shared["identity"] else 0.0
+        moved = partial(optimize_latents, model, ws, ASKED[asked][0], **shared, **how)
+        yield f"l2 {l2_weight}", lambda moved=moved: model.synthesize(moved().ws)
+
+
+def of_mapper(given, model, ws, asked: str, out: Path, shared: dict) -> Edits:
+    how = {"steps": given.mapper_steps, "id_weight": 0.1 if shared["identity"] else 0.0}
+    mapper = train_mapper(model, ASKED[asked][0], out / f"mapper-{asked}.safetensors", **shared, **how)
+    for strength in (0.1, 0.2, 0.4):
+        yield f"strength {strength}", lambda s=strength: model.synthesize(mapped(mapper, ws, strength=s))
+
+
+def of_channels(given, model, ws, asked: str, out: Path, shared: dict) -> Edits:
+    file, pair = out / "effects.safetensors", shared["image_text"]
+    if not file.exists():
+        images = {"num_images": given.effect_images, "num_samples": 10_000}
+        find_channel_effects(model, image_text=pair, **images, on_step=Lines("channels")).save(file)
+    for threshold, alpha in ((0.1, 3.0), (0.1, 6.0), (0.25, 5.0), (0.25, 10.0)):
+        shift = read_effects(file).shift(*ASKED[asked], image_text=pair, threshold=threshold)
+        setting = f"beta {threshold}, alpha {alpha}, {shift.settings['channels']} channels"
+        yield setting, partial(synthesize_shifted, model, ws, shift.times(alpha))
+
+
+def of_stylemc(given, model, ws, asked: str, out: Path, shared: dict) -> Edits:
+    shift = find_direction(model, ASKED[asked][0], image_text=shared["image_text"], psi=0.7)
+    for strength in (1.0, 2.0, 4.0):
+        yield f"strength {strength}", partial(synthesize_shifted, model, ws, shift.times(strength))
+
+
+EDITS = dict(zip(METHODS, (optimised, of_mapper, of_channels, of_stylemc), strict=True))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from lit_gans.editing.text.image_text import area_resized
 INPUT_PX, AREA_PX = 150, 256
 MEAN = (122.782, 117.001, 104.298)  # of R, G, B
 ARCFACE_CROP = (35, 223, 32, 220)  # top, bottom, left, right of 256: what StyleCLIP's code cuts out of FFHQ's faces
-CELEBA_CROP = (66, 226, 48, 208)  # of CelebA's middle 89 of 109 pixels: 68 x 68 at (10, 28) there, less what is cut
+CELEBA_CROP = (52, 247, 29, 224)  # of the middle 89 x 89 of CelebA at half size: 68 x 68 of 89 x 109, at (10, 28)
 _BLOCKS = (
     "conv32_1", "conv32_2", "conv32_3", "conv64_down", "conv64_1", "conv64_2", "conv64_3", "conv128_down", "conv128_1",
     "conv128_2", "conv256_down", "conv256_1", "conv256_2", "conv256_down_out",
