@@ -49,7 +49,7 @@ def restyle(
             "stylemc" find a direction in style space.
         file: a .safetensors file where the mapper, the effects of channels (global: for any text) or the direction is
             kept; what is there is read, and a mapper's training goes on. Of all methods but latent.
-        output: the .png file.
+        output: the .png file; of global the direction is written beside it, as .safetensors.
         by: strengths, a column each; by default 1 (latent, stylemc), 0.1 (mapper), 4 (global: alpha).
         seeds: of the images, as 0-3,7.
         latent: the w.safetensors of `lit-gans project` in place of seeds.
@@ -76,10 +76,10 @@ def restyle(
     from lit_gans.adversarial.capabilities import HasLayers, require
     from lit_gans.base.grids import readable_grid
     from lit_gans.base.images import save_png
+    from lit_gans.base.numbers import numbers_of
     from lit_gans.base.processes import find_device
     from lit_gans.base.progress import Lines
     from lit_gans.editing import read_projection, styles_of
-    from lit_gans.editing.sampling import numbers_of
     from lit_gans.editing.text import build_identity, build_image_text
     from lit_gans.editing.text import restyling as texts
     from lit_gans.runs.folder import check_output
@@ -117,9 +117,9 @@ def restyle(
 
     found = texts.restyle_latents(
         gan, ws, to, method=method, image_text=judge, by=strengths, file=file, neutral=neutral, threshold=threshold,
-        identity=seen, ema=not raw, on_step=tell, **numbers,
+        direction=picture.with_suffix(texts.SUFFIX), identity=seen, ema=not raw, on_step=tell, **numbers,
     )  # fmt: skip
-    columns = [texts.drawn(gan, one, ema=not raw) for one in (texts.Edited(ws, {}), *found)]
+    columns = [texts.drawn(gan, one, ema=not raw) for one in (texts.Restyled(ws, {}), *found)]
     return save_png(readable_grid(torch.stack(columns, 1).flatten(0, 1), len(columns)), picture)
 
 

@@ -14,7 +14,8 @@ from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasLayers, class_labels, require
 from lit_gans.base.random import derive_seed
 from lit_gans.editing.layers import channel_styles, synthesize_shifted
-from lit_gans.editing.text.files import generator_digest, read_found, write_found
+from lit_gans.editing.state import weights_digest
+from lit_gans.editing.text.files import read_found, write_found
 from lit_gans.editing.text.image_text import ImageText
 from lit_gans.editing.text.optimization import without_colours
 from lit_gans.editing.text.shifts import StyleShift
@@ -201,7 +202,7 @@ def find_channel_effects(
                     on_step(done, total)
     settings = {
         "image_text": image_text.name, "image_text_fingerprint": image_text.fingerprint, "num_images": num_images,
-        "num_samples": num_samples, "reach": reach, "generator": generator_digest(model, ema=ema), **how,
+        "num_samples": num_samples, "reach": reach, "generator": weights_digest(model, ema=ema), **how,
     }  # fmt: skip
     return ChannelEffects(torch.cat(effects), std, moved, settings)
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lit_gans.adversarial import GAN
-from lit_gans.base.cache import digest, read_tensors, write_tensors
+from lit_gans.base.cache import read_tensors, write_tensors
 from lit_gans.base.files import check_regular
 
 
@@ -37,12 +36,6 @@ def read_found(path: str | Path, kind: str, *, way_out: str) -> tuple[dict[str, 
     if (other := said.pop("kind", "something else")) != kind:
         raise ValueError(f"{path} holds {other}, expected {kind}: {way_out}")
     return found[0], said
-
-
-def generator_digest(model: GAN, *, ema: bool = True) -> str:
-    """16 hex digits of the generator's weights, to which what is found belongs."""
-    player = model.generator_ema if ema and model.generator_ema is not None else model.generator
-    return digest(player.state_dict())[:16]
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

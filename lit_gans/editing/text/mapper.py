@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasStyles, class_labels, require
 from lit_gans.base.random import derive_seed
-from lit_gans.editing.text.files import generator_digest, read_found, under, write_found
+from lit_gans.editing.state import weights_digest
+from lit_gans.editing.text.files import read_found, under, write_found
 from lit_gans.editing.text.image_text import ImageText
 from lit_gans.editing.text.losses import Identity, identity_distance, text_distance
 from lit_gans.nn.equalized import EqualizedLinear
@@ -164,7 +165,7 @@ def train_mapper(
         "text": text, "image_text": image_text.name, "image_text_fingerprint": image_text.fingerprint,
         "identity": identity is not None, "levels": list(levels), "batch_size": batch_size, "lr": lr,
         "clip_weight": clip_weight, "l2_weight": l2_weight, "id_weight": id_weight, "psi": psi, "label": label,
-        "seed": seed, "ema": ema, "generator": generator_digest(model, ema=ema),
+        "seed": seed, "ema": ema, "generator": weights_digest(model, ema=ema),
     }  # fmt: skip
     latents = _Latents(model, batch_size, psi=psi, label=label, seed=seed, ema=ema)
     with seeded(derive_seed(seed, "mapper")):

@@ -13,8 +13,8 @@ from lit_gans.adversarial import GAN
 from lit_gans.base.files import check_regular
 from lit_gans.base.images import to_uint8
 from lit_gans.editing.layers import synthesize_shifted
+from lit_gans.editing.state import weights_digest
 from lit_gans.editing.text.channels import find_channel_effects, read_effects
-from lit_gans.editing.text.files import generator_digest
 from lit_gans.editing.text.image_text import ImageText
 from lit_gans.editing.text.losses import Identity
 from lit_gans.editing.text.mapper import STRENGTH, mapped, train_mapper
@@ -27,7 +27,7 @@ STRENGTHS = {"latent": 1.0, "mapper": STRENGTH, "global": 4.0, "stylemc": 1.0}  
 SUFFIX = ".safetensors"
 
 
-class Edited(NamedTuple):
+class Restyled(NamedTuple):
     """What images are made of: ws [N, L, W], and shifts of styles by layer, for `synthesize_shifted`."""
 
     ws: Tensor
@@ -43,33 +43,35 @@ def restyle_latents(
     image_text: ImageText,
     by: Sequence[float],
     file: Path | None,
+    direction: Path,
     neutral: str = "a face",
     threshold: float = 0.1,
     identity: Identity | None = None,
     ema: bool = True,
     on_step: Callable[..., None] | None = None,
     **numbers: Any,
-) -> list[Edited]:
+) -> list[Restyled]:
     """ws [N, L, W] restyled towards the text `to`, once for each strength of `by`; see `lit_gans.restyle`.
 
     file: where a mapper, the effects of channels or a direction are read from, or found and written to; they belong to
-    the generator's weights. numbers: further ones of the method. ValueError for a file of another generator, and those
-    of the methods.
+    the generator's weights. direction: where that of "global" is written. numbers: further ones of the method.
+    ValueError for a file of another generator, and those of the methods.
     """
     how = {"image_text": image_text, "ema": ema, "on_step": on_step, **numbers}
     if method == "latent":
         found = optimize_latents(model, ws, to, identity=identity, **how)
-        return [Edited(ws + one * (found.ws - ws), {k: one * v for k, v in found.shifts.items()}) for one in by]
+        return [Restyled(ws + one * (found.ws - ws), {k: one * v for k, v in found.shifts.items()}) for one in by]
     assert file is not None
     if method == "mapper":
         mapper = train_mapper(model, to, file, identity=identity, **how)
-        return [Edited(mapped(mapper, ws, strength=one), {}) for one in by]
+        return [Restyled(mapped(mapper, ws, strength=one), {}) for one in by]
     if method == "global":
         if not file.exists():
             find_channel_effects(model, **how).save(file)
         effects = read_effects(file)
         check_generator(effects.settings, model, file, ema=ema)
         shift = effects.shift(to, neutral, image_text=image_text, threshold=threshold)
+        shift.save(direction)
     else:
         if not file.exists():
             find_direction(model, to, **how).save(file)
@@ -77,12 +79,12 @@ def restyle_latents(
         check_generator(shift.settings, model, file, ema=ema)
         if shift.settings.get("texts") != [to]:
             raise ValueError(f"{file} leads to {shift.settings.get('texts')}, not to {to!r}: name another file")
-    return [Edited(ws, shift.times(one)) for one in by]
+    return [Restyled(ws, shift.times(one)) for one in by]
 
 
 def check_generator(settings: dict[str, Any], model: GAN, file: Path, *, ema: bool) -> None:
     """ValueError where the settings of a file are those of another generator's."""
-    if (own := generator_digest(model, ema=ema)) != settings.get("generator"):
+    if (own := weights_digest(model, ema=ema)) != settings.get("generator"):
         raise ValueError(
             f"{file} was found on a generator of weights {settings.get('generator')}, and this one has {own}: name "
             "another file, which will be found anew"
@@ -90,7 +92,7 @@ def check_generator(settings: dict[str, Any], model: GAN, file: Path, *, ema: bo
 
 
 @torch.no_grad()
-def drawn(model: GAN, edited: Edited, *, ema: bool = True, batch_size: int = 64) -> Tensor:
+def drawn(model: GAN, edited: Restyled, *, ema: bool = True, batch_size: int = 64) -> Tensor:
     """uint8 [N, C, R, R] on the CPU."""
     images = []
     for start in range(0, len(edited.ws), batch_size):

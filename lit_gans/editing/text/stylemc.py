@@ -14,8 +14,8 @@ from torch import Tensor
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasLayers, require
 from lit_gans.editing.layers import channel_styles, synthesize_shifted
+from lit_gans.editing.state import weights_digest
 from lit_gans.editing.text.channels import seeded_styles
-from lit_gans.editing.text.files import generator_digest
 from lit_gans.editing.text.image_text import ImageText
 from lit_gans.editing.text.losses import spherical_distance
 from lit_gans.editing.text.optimization import without_colours
@@ -123,6 +123,6 @@ def find_direction(
         found = search_direction(distance, sizes, **how, device=model.device, on_step=on_step)
     settings = {
         "method": "StyleMC", "texts": texts, "image_text": image_text.name, "psi": psi, "label": label, "seed": seed,
-        "image_text_fingerprint": image_text.fingerprint, "generator": generator_digest(model, ema=ema), "ema": ema,
+        "image_text_fingerprint": image_text.fingerprint, "generator": weights_digest(model, ema=ema), "ema": ema,
     }  # fmt: skip
     return StyleShift(found.direction, settings | how)
