@@ -20,6 +20,7 @@ VERBS = {
     "edit": "what an edit script makes of a picture: mixed, moved, dragged, told in words",
     "studio": "a page in the browser where models draw and pictures are changed",
     "directions": "ways through latent space along which images change in one respect: smiling, age, pose",
+    "restyle": "images edited by a text: StyleCLIP's three methods, and StyleMC",
     "convert": "released weights (.pkl) to ours and back, read without running them",
     "push": "a trained model to the Hugging Face Hub, with a card",
     "prepare": "pictures from anywhere into StyleGAN's zip or memory-mapped shards",

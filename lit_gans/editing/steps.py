@@ -17,6 +17,7 @@ from lit_gans.editing.projector import noise_maps, read_projection
 from lit_gans.editing.sampling import classes_of
 from lit_gans.editing.state import Edited
 from lit_gans.editing.styles import chosen_layers
+from lit_gans.editing.text.steps import Map, Shift, Text
 
 
 class Start(Protocol):
@@ -177,6 +178,10 @@ class Noise:
 
 STARTS: dict[str, type[Start]] = {"caption": FromCaption, "seed": FromSeed, "styles": FromStyles}
 STEPS: dict[str, type[Step]] = {"truncate": Truncate, "mix": Mix, "blend": Blend, "noise": Noise}
+STARTS: dict[str, type[Start]] = {"seed": FromSeed, "styles": FromStyles}
+STEPS: dict[str, type[Step]] = {
+    "truncate": Truncate, "mix": Mix, "blend": Blend, "noise": Noise, "text": Text, "map": Map, "shift": Shift,
+}  # fmt: skip
 
 
 def class_of(model: GAN, label: int | str | None) -> int | None:

@@ -5,14 +5,17 @@ What it trains is a text encoder for text-to-image models: give them its run as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, normalize
 
 from lit_gans.adversarial import Game, lazy_adam
+from lit_gans.base.cache import digest, key_of
 from lit_gans.base.checks import power_of_two
 from lit_gans.base.grids import MAX_SIDE_PX, spread
 from lit_gans.base.images import from_uint8
@@ -167,3 +170,28 @@ class JointEmbedding(Game):
         there = {name: tensor.to(self.device) for name, tensor in batch.items()}
         with evaluating(self.picture_encoder, self.text_encoder):
             return self.picture_encoder(from_uint8(there["image"])), self.text_encoder(there).sentence
+
+    # What editing by text asks for: `lit_gans.editing.text.ImageText`.
+    name = "joint_embedding"
+    logit_scale = 100.0
+    templates = ("{}",)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of weights and words, when first asked for."""
+        return key_of(weights=digest(self.state_dict()), vocabulary=self.hparams["vocabulary"])
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """images [N, C, H, W] in [-1, 1] -> [N, E] of length 1; differentiable."""
+        size = (self.resolution, self.resolution)
+        if images.shape[2:] != size:
+            images = interpolate(images, size=size, mode="bilinear", antialias=True)
+        with evaluating(self.picture_encoder):
+            return self.picture_encoder(images)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """N texts -> [N, E] of length 1. ValueError for one that it cannot read."""
+        batch = {name: tensor.to(self.device) for name, tensor in self.text_encoder.tensors(texts).items()}
+        with evaluating(self.text_encoder):
+            return normalize(self.text_encoder(batch).sentence)

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -183,6 +184,19 @@ class DAMSM(Game):
         batch = {name: tensor.to(self.device) for name, tensor in self.text_encoder.tensors(captions).items()}
         with evaluating(self.text_encoder), exact_float32(self.device):
             return self.text_encoder(batch)
+
+    # What editing by text asks for: `lit_gans.editing.text.ImageText`.
+    logit_scale = 100.0
+    templates = ("{}",)
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """images [N, 3, H, W] in [-1, 1] -> [N, D] of length 1; differentiable."""
+        with evaluating(self.image_encoder), exact_float32(self.device):
+            return F.normalize(self.image_encoder(images)[1])
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """N texts -> [N, D] of length 1. ValueError for one without a word that is known."""
+        return F.normalize(self.texts(texts))
 
     # ---- what it has come to -----------------------------------------------------------------------------------------
 

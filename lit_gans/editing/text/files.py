@@ -1,0 +1,43 @@
+"""Small files of what was found: tensors, and in their metadata what they are and how they were made."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lit_gans.base.cache import read_tensors, write_tensors
+from lit_gans.base.files import check_regular
+
+
+def write_found(path: str | Path, kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> None:
+    """Writes a .safetensors file; settings: plain values."""
+    said = {"kind": kind, **settings}
+    write_tensors(Path(path), tensors, {name: json.dumps(value) for name, value in said.items()})
+
+
+def read_found(path: str | Path, kind: str, *, way_out: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, settings) of a file from `write_found`.
+
+    FileNotFoundError without one; ValueError for a damaged file, or one of another kind.
+    """
+    path = Path(path)
+    check_regular(path, f"give a .safetensors file of this kind: {kind}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is made again, as files in the cache are
+        found = read_tensors(path)
+    if found is None:
+        raise ValueError(f"{path} is damaged, or no file of this package: {way_out}")
+    said = {name: json.loads(value) for name, value in found[1].items() if name != "sha256"}
+    if (other := said.pop("kind", "something else")) != kind:
+        raise ValueError(f"{path} holds {other}, expected {kind}: {way_out}")
+    return found[0], said
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

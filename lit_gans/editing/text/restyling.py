@@ -1,0 +1,114 @@
+"""Edits by text of some latents with one of the methods, and what of them is kept in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lit_gans.adversarial import GAN
+from lit_gans.base.files import check_regular
+from lit_gans.base.images import to_uint8
+from lit_gans.editing.layers import synthesize_shifted
+from lit_gans.editing.state import weights_digest
+from lit_gans.editing.text.channels import find_channel_effects, read_effects
+from lit_gans.editing.text.image_text import ImageText
+from lit_gans.editing.text.losses import Identity
+from lit_gans.editing.text.mapper import STRENGTH, mapped, train_mapper
+from lit_gans.editing.text.optimization import optimize_latents
+from lit_gans.editing.text.shifts import read_shift
+from lit_gans.editing.text.stylemc import find_direction
+
+Method = Literal["latent", "mapper", "global", "stylemc"]
+STRENGTHS = {"latent": 1.0, "mapper": STRENGTH, "global": 4.0, "stylemc": 1.0}  # where none is given
+SUFFIX = ".safetensors"
+
+
+class Restyled(NamedTuple):
+    """What images are made of: ws [N, L, W], and shifts of styles by layer, for `synthesize_shifted`."""
+
+    ws: Tensor
+    shifts: dict[str, Tensor]
+
+
+def restyle_latents(
+    model: GAN,
+    ws: Tensor,
+    to: str,
+    *,
+    method: Method,
+    image_text: ImageText,
+    by: Sequence[float],
+    file: Path | None,
+    direction: Path,
+    neutral: str = "a face",
+    threshold: float = 0.1,
+    identity: Identity | None = None,
+    ema: bool = True,
+    on_step: Callable[..., None] | None = None,
+    **numbers: Any,
+) -> list[Restyled]:
+    """ws [N, L, W] restyled towards the text `to`, once for each strength of `by`; see `lit_gans.restyle`.
+
+    file: where a mapper, the effects of channels or a direction are read from, or found and written to; they belong to
+    the generator's weights. direction: where that of "global" is written. numbers: further ones of the method.
+    ValueError for a file of another generator, and those of the methods.
+    """
+    how = {"image_text": image_text, "ema": ema, "on_step": on_step, **numbers}
+    if method == "latent":
+        found = optimize_latents(model, ws, to, identity=identity, **how)
+        return [Restyled(ws + one * (found.ws - ws), {k: one * v for k, v in found.shifts.items()}) for one in by]
+    assert file is not None
+    if method == "mapper":
+        mapper = train_mapper(model, to, file, identity=identity, **how)
+        return [Restyled(mapped(mapper, ws, strength=one), {}) for one in by]
+    if method == "global":
+        if not file.exists():
+            find_channel_effects(model, **how).save(file)
+        effects = read_effects(file)
+        check_generator(effects.settings, model, file, ema=ema)
+        shift = effects.shift(to, neutral, image_text=image_text, threshold=threshold)
+        shift.save(direction)
+    else:
+        if not file.exists():
+            find_direction(model, to, **how).save(file)
+        shift = read_shift(file)
+        check_generator(shift.settings, model, file, ema=ema)
+        if shift.settings.get("texts") != [to]:
+            raise ValueError(f"{file} leads to {shift.settings.get('texts')}, not to {to!r}: name another file")
+    return [Restyled(ws, shift.times(one)) for one in by]
+
+
+def check_generator(settings: dict[str, Any], model: GAN, file: Path, *, ema: bool) -> None:
+    """ValueError where the settings of a file are those of another generator's."""
+    if (own := weights_digest(model, ema=ema)) != settings.get("generator"):
+        raise ValueError(
+            f"{file} was found on a generator of weights {settings.get('generator')}, and this one has {own}: name "
+            "another file, which will be found anew"
+        )
+
+
+@torch.no_grad()
+def drawn(model: GAN, edited: Restyled, *, ema: bool = True, batch_size: int = 64) -> Tensor:
+    """uint8 [N, C, R, R] on the CPU."""
+    images = []
+    for start in range(0, len(edited.ws), batch_size):
+        rows = slice(start, start + batch_size)
+        shifts = {name: one if one.ndim == 1 else one[rows] for name, one in edited.shifts.items()}
+        made = synthesize_shifted(model, edited.ws[rows], shifts, ema=ema) if shifts else None
+        images.append(to_uint8(model.synthesize(edited.ws[rows], ema=ema) if made is None else made).cpu())
+    return torch.cat(images)
+
+
+def check_file(file: Path | None, method: Method) -> None:
+    """ValueError where a method that keeps something has no file for it, or latent optimisation has one."""
+    if (file is None) != (method == "latent"):
+        keeps = "keeps nothing: leave file out" if method == "latent" else f"keeps what it finds: give file=x{SUFFIX}"
+        raise ValueError(f"method {method!r} {keeps}")
+    if file is not None and file.suffix != SUFFIX:
+        raise ValueError(f"file {file} is no {SUFFIX} file: name one")
+    if file is not None and file.exists():
+        check_regular(file, f"name a {SUFFIX} file")

@@ -1,0 +1,93 @@
+"""`lit-gans restyle`: files, messages, and what is read again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lit_gans import edit
+from lit_gans.editing.text import train_pair
+from lit_gans.restyle import main
+from lit_gans.runs.pretrained import save_pretrained
+from tests.callbacks.common import tiny_gan
+from tests.editing.test_image_text import colours
+from tests.editing.text_models import tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny generator, and a pair that knows colours."""
+    folder = tmp_path_factory.mktemp("restyle")
+    save_pretrained(tiny(), folder / "gan")
+    images, captions = colours(48)
+    how = {"features": "torchvision:squeezenet1_1", "weights": "random", "px": 32, "epochs": 2, "batch_size": 16}
+    train_pair([images], captions, **how)[0].save(folder / "pair.safetensors")
+    return folder
+
+
+def restyled(folder: Path, *argv: str) -> int:
+    pair = ["--image_text", str(folder / "pair.safetensors"), "--image_text_weights", "random", "--device", "cpu"]
+    return main([str(folder / "gan"), "a red picture", *pair, *argv])
+
+
+@pytest.mark.parametrize(
+    "method, numbers, strengths",
+    [
+        ("latent", ["--steps", "2"], []),
+        ("mapper", ["--steps", "2"], ["0.1", "0.2"]),
+        ("global", ["--effect_images", "1", "--neutral", "a blue picture", "--threshold", "0"], ["-4", "4"]),
+        ("stylemc", [], ["1"]),
+    ],
+)
+def test_each_method_writes_a_sheet_and_keeps_what_it_finds(
+    method: str, numbers: list[str], strengths: list[str], folder: Path, tmp_path: Path
+) -> None:
+    kept = [] if method == "latent" else ["--file", str(tmp_path / "kept.safetensors")]
+    by = ["--by", *strengths] if strengths else []
+    argv = ["--method", method, *kept, *numbers, *by, "--seeds", "0-1", "--output", str(tmp_path / "a.png")]
+    assert restyled(folder, *argv) == 0
+    sheet, columns = Image.open(tmp_path / "a.png"), 1 + max(len(strengths), 1)
+    assert sheet.width * 2 > sheet.height * columns * 0.9 and sheet.width < sheet.height * columns
+    before = (tmp_path / "a.png").read_bytes()
+    assert restyled(folder, *argv) == 0 and (tmp_path / "a.png").read_bytes() == before
+    step = {"latent": None, "mapper": "map: {file: kept.safetensors, by: 0.2}"}
+    step |= {"global": "shift: {file: a.safetensors, by: 4}", "stylemc": "shift: {file: kept.safetensors}"}
+    text = f"text: {{text: a red picture, image_text: {folder}/pair.safetensors, weights: random, steps: 2}}"
+    script = f"model: {folder}/gan\nstart: {{seed: 1, psi: 0.7}}\nsteps:\n- {step[method] or text}\n"
+    (tmp_path / "edit.yaml").write_text(script)
+    assert edit.main([str(tmp_path / "edit.yaml"), "--output", str(tmp_path / "b.png"), "--device", "cpu"]) == 0
+    last = np.array(sheet)[-64:, -64:][::4, ::4]  # pixels are enlarged to 4 x 4
+    assert (np.array(Image.open(tmp_path / "b.png")) == last).all()
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--method", "mapper"], "method 'mapper' keeps what it finds: give file=x.safetensors"),
+        (["--file", "a.safetensors"], "method 'latent' keeps nothing: leave file out"),
+        (["--method", "global", "--file", "a.bin"], "file a.bin is no .safetensors file"),
+        (["--output", "a.jpg"], "output a.jpg is no .png file"),
+    ],
+)
+def test_what_cannot_be_met(argv: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert restyled(folder, *argv) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_other_models_and_texts(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    kept = ["--method", "stylemc", "--file", str(tmp_path / "a.safetensors"), "--output", str(tmp_path / "a.png")]
+    assert restyled(folder, *kept) == 0
+    other = tiny()
+    with torch.no_grad():
+        other.generator_ema.synthesis.blocks["4"].const.add_(1)
+    save_pretrained(other, tmp_path / "other")
+    pair = ["--image_text", str(folder / "pair.safetensors"), "--image_text_weights", "random"]
+    assert main([str(tmp_path / "other"), "a red picture", *pair, *kept]) == 2
+    assert "was found on a generator of weights" in capsys.readouterr().err
+    assert main([str(folder / "gan"), "a blue picture", *pair, *kept]) == 2
+    assert "leads to ['a red picture'], not to 'a blue picture'" in capsys.readouterr().err
+    save_pretrained(tiny_gan(), tmp_path / "plain")
+    assert main([str(tmp_path / "plain"), "a red picture", *pair]) == 2
+    assert "editing by text needs a model that shows its layers, and a VanillaGAN does not" in capsys.readouterr().err
