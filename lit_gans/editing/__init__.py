@@ -1,9 +1,9 @@
 """What is done to a trained generator: inversion of pictures, its layers one by one, tables of styles."""
 
+from lit_gans.editing.drag import Drag, Dragged, DragStep, begin_drag, drag
 from lit_gans.editing.encoder import Encoder, read_encoder, save_encoder, train_encoder
 from lit_gans.editing.inversion import invert
 from lit_gans.editing.latents import project_latent
-from lit_gans.editing.drag import Drag, Dragged, DragStep, begin_drag, drag
 from lit_gans.editing.layers import channel_styles, synthesize_features, synthesize_shifted
 from lit_gans.editing.projector import Projection, Step, project, read_projection, render
 from lit_gans.editing.styles import style_mixing, styles_of, truncation_sweep

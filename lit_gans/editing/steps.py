@@ -177,8 +177,6 @@ class Noise:
 
 
 STARTS: dict[str, type[Start]] = {"caption": FromCaption, "seed": FromSeed, "styles": FromStyles}
-STEPS: dict[str, type[Step]] = {"truncate": Truncate, "mix": Mix, "blend": Blend, "noise": Noise}
-STARTS: dict[str, type[Start]] = {"seed": FromSeed, "styles": FromStyles}
 STEPS: dict[str, type[Step]] = {
     "truncate": Truncate, "mix": Mix, "blend": Blend, "noise": Noise, "text": Text, "map": Map, "shift": Shift,
 }  # fmt: skip
