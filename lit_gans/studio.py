@@ -17,7 +17,10 @@ def studio(
     host: str = "127.0.0.1",
     port: int = 7860,
     folder: str | os.PathLike | None = None,
-    lpips: Literal["vgg", "alex", "squeeze"] = "squeeze",
+    files: Sequence[str] = (),
+    image_text: str | None = None,
+    image_text_weights: str | None = None,
+    lpips: Literal["vgg", "alex", "squeeze", "pixels"] = "squeeze",
     lpips_weights: str | os.PathLike | None = None,
     device: str = "auto",
     trust: str | None = None,
@@ -33,8 +36,11 @@ def studio(
         host: address to listen at; 0.0.0.0 is reached by all machines of the network, and asks for no password.
         port: 0 takes any that is free.
         folder: where uploaded and made files lie; by default they are gone at the end.
+        files: directions, mappers and shifts to move pictures along: see lit-gans directions and lit-gans restyle.
+        image_text: what compares images with texts, for edits by text: see lit-gans restyle.
+        image_text_weights: its further file or folder.
         lpips: network that photographs are compared by, with torchvision's weights from the file lpips_weights, else
-            the cache or a download.
+            the cache or a download; "pixels" is none.
         lpips_weights: file of that network's weights.
         device: cpu, cuda, cuda:1, ...; "auto" is the accelerator where there is one.
         trust: another package whose classes and losses the models may name.
@@ -58,13 +64,17 @@ def studio(
         home = folder if folder is not None else stack.enter_context(tempfile.TemporaryDirectory(prefix="studio-"))
         models = Models(places, device=find_device(device), trust=trust)
         models[next(iter(places))]  # what cannot be read is said before there is a page
+        texts = {"image_text": placed(image_text), "weights": placed(image_text_weights)}
+        texts = {name: one for name, one in texts.items() if one is not None}
         working = Studio(
             models,
-            Files(Path(home)),
+            Files(Path(home), granted=list(texts.values())),
+            image_text=texts or None,
             lpips=lpips,
             lpips_weights=None if lpips_weights is None else Path(lpips_weights),
             local=is_local(host),
         )
+        working.moves = [working.offer(Path(file).read_bytes(), Path(file).stem) for file in files]
         if not is_local(host):
             print(f"lit-gans studio: all who reach {host} can use it: there is no password", file=sys.stderr)
         try:
@@ -72,6 +82,11 @@ def studio(
         except KeyboardInterrupt:
             pass
     return "closed"
+
+
+def placed(spec: str | None) -> str | None:
+    """As a script in another folder says it: of what is there the whole path."""
+    return str(Path(spec).resolve()) if spec is not None and Path(spec).exists() else spec
 
 
 def main(argv: Sequence[str] | None = None) -> int:

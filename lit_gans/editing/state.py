@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from lit_gans.base.cache import digest
 from lit_gans.base.images import to_uint8
 from lit_gans.base.interpolation import arc, lerp
 from lit_gans.editing.layers import synthesize_shifted
+
+_DIGESTS: WeakKeyDictionary[nn.Module, tuple[tuple[tuple[int, int], ...], str]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -115,4 +118,8 @@ def between(a: Edited, b: Edited, t: float) -> Edited:
 def weights_digest(model: GAN, *, ema: bool = True) -> str:
     """16 hex digits of the weights that images are drawn with."""
     player = model.generator_ema if ema and model.generator_ema is not None else model.generator
-    return digest(player.state_dict())[:16]
+    state = player.state_dict()
+    now = tuple((one.data_ptr(), one._version) for one in state.values())  # which all that changes weights changes
+    if player not in _DIGESTS or _DIGESTS[player][0] != now:
+        _DIGESTS[player] = (now, digest(state)[:16])
+    return _DIGESTS[player][1]

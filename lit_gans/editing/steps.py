@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import Captioned, Named, can, require
 from lit_gans.base.interpolation import arc, lerp
 from lit_gans.base.random import Draws
+from lit_gans.editing.moving_steps import Along, Pull
 from lit_gans.editing.projector import noise_maps, read_projection
 from lit_gans.editing.sampling import classes_of
 from lit_gans.editing.state import Edited
 from lit_gans.editing.styles import chosen_layers
 from lit_gans.editing.text.steps import Map, Shift, Text
+from lit_gans.editing.tuning import read_weights_of
 
 
 class Start(Protocol):
@@ -69,9 +72,10 @@ class FromCaption:
 
 @dataclass(frozen=True)
 class FromStyles:
-    """Styles and noise maps of a file that `lit-gans project` wrote."""
+    """Styles and noise maps of a file that `lit-gans project` wrote; weights: the tuned ones beside it."""
 
     styles: str
+    weights: str | None = None
 
     def begin(self, model: GAN, files: Path, *, ema: bool) -> Edited:
         path = files / self.styles
@@ -79,7 +83,32 @@ class FromStyles:
         like = Edited.from_seed(model, 0, ema=ema).styled("a start from styles")
         if ws.shape != like.shape:
             raise ValueError(f"{path} has styles {list(ws.shape)}, and this model's are {list(like.shape)}: another's")
-        return Edited(model, ws.to(like), noise=noise, ema=ema)
+        return Edited(model, ws.to(like), noise=noise, weights=_tuned(self.weights, model, files), ema=ema)
+
+
+@dataclass(frozen=True)
+class FromLatent:
+    """The latent of a file that `lit-gans project` wrote of a model without styles; label: by default that found."""
+
+    latent: str
+    label: int | str | None = None
+    psi: float = 1.0
+    weights: str | None = None
+
+    def begin(self, model: GAN, files: Path, *, ema: bool) -> Edited:
+        path = files / self.latent
+        z, _, said = read_projection(path)
+        found = said.get("label") if isinstance(said.get("label"), int) else None
+        label = class_of(model, found if self.label is None else self.label)
+        like = Edited.from_seed(model, 0, label=label, ema=ema)
+        if like.z is None or z.shape != like.z.shape:
+            own = "styles" if like.z is None else f"latents {list(like.z.shape)}"
+            raise ValueError(f"{path} has a latent {list(z.shape)}, and this model has {own}: another's")
+        return replace(like, z=z.to(like.z), psi=self.psi, weights=_tuned(self.weights, model, files))
+
+
+def _tuned(weights: str | None, model: GAN, files: Path) -> dict[str, Tensor]:
+    return {} if weights is None else read_weights_of(files / weights, model)[0]
 
 
 # ---- what is done ----------------------------------------------------------------------------------------------------
@@ -176,9 +205,12 @@ class Noise:
         return replace(edited, noise={name: draws.normal(*one.shape).to(one) for name, one in own.items()})
 
 
-STARTS: dict[str, type[Start]] = {"caption": FromCaption, "seed": FromSeed, "styles": FromStyles}
+STARTS: dict[str, type[Start]] = {
+    "caption": FromCaption, "seed": FromSeed, "styles": FromStyles, "latent": FromLatent,
+}  # fmt: skip
 STEPS: dict[str, type[Step]] = {
-    "truncate": Truncate, "mix": Mix, "blend": Blend, "noise": Noise, "text": Text, "map": Map, "shift": Shift,
+    "truncate": Truncate, "mix": Mix, "blend": Blend, "noise": Noise, "direction": Along, "drag": Pull, "text": Text,
+    "map": Map, "shift": Shift,
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from lit_gans.base.files import replacing
@@ -20,11 +20,12 @@ MAX_ENTRIES, MAX_UNPACKED_BYTES = 20, 200 * 2**20
 class Files:
     """Files by names that say what is in them, such as photo-0123456789abcdef.png: of equal names are equal files.
 
-    It stands in for the folder of an edit script, whose steps ask it for `files / name`: see `path`.
+    It stands in for the folder of an edit script, whose steps ask it for `files / name`: see `path`. granted: further
+    files, which whoever runs the studio has named, by exactly these names.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int = MAX_FOLDER_BYTES) -> None:
-        self.folder, self.max_bytes = folder, max_bytes
+    def __init__(self, folder: Path, *, granted: Collection[str] = (), max_bytes: int = MAX_FOLDER_BYTES) -> None:
+        self.folder, self.granted, self.max_bytes = folder, frozenset(granted), max_bytes
         folder.mkdir(parents=True, exist_ok=True)
 
     def __truediv__(self, name: str) -> Path:
@@ -32,6 +33,8 @@ class Files:
 
     def path(self, name: str) -> Path:
         """The file of this name. ValueError for one that the studio did not give, be it a path or a link."""
+        if name in self.granted:
+            return Path(name)
         path = self.folder / name if isinstance(name, str) and NAME.fullmatch(name) else None
         if path is None or path.is_symlink() or not path.is_file():
             raise ValueError(

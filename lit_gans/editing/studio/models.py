@@ -28,7 +28,8 @@ from lit_gans.runs.folder import has_checkpoint, is_pretrained
 from lit_gans.runs.load import load_run
 
 KEPT = 3  # models in memory at a time
-STYLED = ("mix", "noise")  # steps of styled models alone
+STYLED = ("mix", "noise", "drag", "text", "map", "shift")  # steps of styled models alone
+LAYERED = ("drag", "text", "shift")  # of those that show their layers
 
 
 def models_of(path: Path) -> dict[str, Path]:
@@ -57,7 +58,6 @@ class Models:
     def __init__(self, places: dict[str, Path], *, device: torch.device | str, trust: str | None = None) -> None:
         self.places, self.device, self.trust = places, device, trust
         self._loaded: OrderedDict[str, Game] = OrderedDict()
-        self._digests: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Game:
         """ValueError for a name that is not among them."""
@@ -72,9 +72,7 @@ class Models:
 
     def digest(self, name: str) -> str:
         """`weights_digest` of it."""
-        if name not in self._digests:
-            self._digests[name] = weights_digest(self[name])
-        return self._digests[name]
+        return weights_digest(self[name])
 
 
 def about(model: Game) -> dict[str, Any]:
@@ -93,7 +91,7 @@ def _about_generator(model: Any) -> dict[str, Any]:
     names = model.class_names if can(model, Named) else ()
     noise = styled and bool(noise_maps(model))
     rows = _rows(model) if styled else 0
-    steps = [one for one in STEPS if styled or one not in STYLED]
+    cannot = (() if styled else STYLED) + (() if can(model, HasLayers) else LAYERED) + (() if noise else ("noise",))
     return {
         "kind": "generator",
         "resolution": model.resolution,
@@ -103,8 +101,8 @@ def _about_generator(model: Any) -> dict[str, Any]:
         "styles": styled,
         "rows": rows,
         "groups": {group: [row for row in GROUPS[group] if row < rows] for group in GROUPS},
-        "shown_layers": can(model, HasLayers),
-        "steps": [one for one in steps if one != "noise" or noise],
+        "spaces": ["w", "w+"] if styled else [] if captioned else ["z"],
+        "steps": [one for one in STEPS if one not in cannot],
         "formats": ["gif", "mp4"] if find_spec("imageio_ffmpeg") else ["gif"],
     }
 

@@ -47,9 +47,9 @@ def build_app(studio: Studio, *, host: str = "127.0.0.1") -> web.Application:
     app.router.add_post("/api/stop", pages.stop)
     for name in ("describe", "draw", "grid", "read"):
         app.router.add_post(f"/api/{name}", pages.question)
-    for name in ("load", "photo", "translate"):
+    for name in ("load", "photo", "translate", "mask", "move"):
         app.router.add_post(f"/api/{name}", pages.upload)
-    for name in ("film", "project"):
+    for name in ("film", "project", "drag", "text"):
         app.router.add_post(f"/api/{name}", pages.job)
     return app
 

@@ -49,7 +49,9 @@ class Job:
     def __init__(self, turns: Turns, tell: Tell) -> None:
         self.turns, self.tell, self.stopped, self._shown = turns, tell, False, 0.0
 
-    def step(self, done: int, total: int, more: str = "", *, picture: Callable[[], str] | None = None) -> None:
+    def step(
+        self, done: int, total: int, more: str = "", *, picture: Callable[[], str] | None = None, **further: Any
+    ) -> None:
         """Tells it, with a picture a few times a second, and lets others have a turn.
 
         Raises:
@@ -57,7 +59,7 @@ class Job:
         """
         if self.stopped:
             raise Stopped
-        said = {"done": done, "total": total, "more": more}
+        said = {"done": done, "total": total, "more": more, **further}
         now = time.monotonic()
         if picture is not None and (now - self._shown > 1 / PICTURES_PER_S or done == total):
             self._shown, said["image"] = now, picture()

@@ -11,8 +11,9 @@ import json
 import shlex
 import tempfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +21,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_gans.adversarial.capabilities import Translates, require
-from lit_gans.base.images import from_uint8
+from lit_gans.adversarial.capabilities import FromLatents, HasStyles, Translates, can, require
+from lit_gans.base.images import from_uint8, to_uint8
 from lit_gans.base.video import save_film
-from lit_gans.editing import project
+from lit_gans.editing.directions import read_directions
+from lit_gans.editing.drag import begin_drag
+from lit_gans.editing.inversion import invert
+from lit_gans.editing.moving_steps import Pull
 from lit_gans.editing.script import Script, film_states, name_of, parse_script, plain, script_of
 from lit_gans.editing.state import Edited
 from lit_gans.editing.studio.files import Files
 from lit_gans.editing.studio.models import Models, about
-from lit_gans.editing.studio.turns import Job, Turns
+from lit_gans.editing.studio.turns import Job, Stopped, Turns
 from lit_gans.editing.studio.values import data_url, one_of, png, square_of, thumbnail, whole, words
+from lit_gans.editing.text.mapper import read_mapper
+from lit_gans.editing.text.shifts import read_shift
+from lit_gans.editing.text.steps import Text
 from lit_gans.editing.translation import read_picture, translate_picture
-from lit_gans.metrics.perceptual import FrozenDistance, build_lpips
+from lit_gans.editing.tuning import save_weights
+from lit_gans.metrics.perceptual import FrozenDistance, build_distance
 
 Said = Mapping[str, Any]
 MAX_STEPS, MAX_SEEDS, MAX_FRAMES, MAX_SEARCH = 40, 12, 240, 2000
 CACHED = 64  # states, of a few kilobytes each unless a step changes weights
 TRANSLATED_PX = 1024  # the longer side of what is translated; larger pictures are scaled down
 
+READERS: dict[str, Callable[[Path], list[str]]] = {
+    "direction": lambda path: list(read_directions(path).names),
+    "map": lambda path: [str(read_mapper(path)[1].get("text", ""))],
+    "shift": lambda path: [" to ".join(map(str, read_shift(path).settings.get("texts", [])))],
+}
+
 
 class Studio:
     """All that its page asks for. One piece of work at a time: `turns`.
 
-    lpips, lpips_weights: what photographs are compared by; local: browsers are on this machine, and scripts say where
-    models lie on it.
+    lpips, lpips_weights: what photographs are compared by; image_text: what a step `text` says of the model that
+    compares images with texts; moves: what `offer` gave of files that all may use; local: browsers are on this machine,
+    and scripts say where models lie on it.
     """
 
     def __init__(
@@ -53,10 +68,12 @@ class Studio:
         *,
         lpips: str = "squeeze",
         lpips_weights: Path | None = None,
+        image_text: Mapping[str, str] | None = None,
         local: bool = True,
     ) -> None:
         self.models, self.files, self.turns = models, files, Turns()
-        self.lpips, self.lpips_weights, self.local = lpips, lpips_weights, local
+        self.lpips, self.lpips_weights, self.image_text, self.local = lpips, lpips_weights, image_text, local
+        self.moves: list[dict[str, Any]] = []
         self._distance: FrozenDistance | None = None
         self._states: OrderedDict[str, Edited] = OrderedDict()
 
@@ -69,7 +86,11 @@ class Studio:
             raise ValueError(f"a script of the studio has at most {MAX_STEPS} steps")
         name = str(said.get("model"))
         head = {"model": self.path_of(name), "weights": self.models.digest(name)}
-        return script_of(head | {"start": said.get("start"), "steps": steps}, self.files)
+        script = script_of(head | {"start": said.get("start"), "steps": steps}, self.files)
+        for step in script.steps:
+            if isinstance(step, Text) and step.image_text not in self.files.granted:
+                raise ValueError(f"the studio was not started with --image_text {step.image_text}")
+        return script
 
     def path_of(self, name: str) -> str:
         """What scripts call a model: its place on this machine, and for browsers elsewhere its name alone."""
@@ -108,7 +129,9 @@ class Studio:
         """What the page has to know of a model."""
         with self.turns:
             model = self.models[str(said.get("model"))]
-            return {"model": said["model"], "path": self.path_of(said["model"]), **about(model)}
+            told = {"model": said["model"], "moves": self.moves, "image_text": self.image_text, **about(model)}
+            steps = [one for one in told.get("steps", []) if one != "text" or self.image_text is not None]
+            return told | {"steps": steps}
 
     def draw(self, said: Said) -> dict[str, Any]:
         """The picture of a script, and its text."""
@@ -172,31 +195,95 @@ class Studio:
 
     def project(self, said: Said, job: Job) -> dict[str, Any]:
         """The start of a script whose picture is nearest to an uploaded one."""
-        steps, space = whole(said, "steps", 1, MAX_SEARCH, 300), one_of(said, "space", ("w", "w+"))
+        steps, tuning = whole(said, "steps", 1, MAX_SEARCH, 300), whole(said, "tune", 0, MAX_SEARCH, 0)
         path = self.files.path(said.get("file"))
         with self.turns, tempfile.TemporaryDirectory() as folder:
-            model = self.models[str(said.get("model"))]
-            with path.open("rb") as file:
-                pixels, _ = square_of(file.read(), resolution=model.resolution, channels=model.channels)
-            label = whole(said, "label", 0, model.num_classes - 1) if said.get("label") is not None else None
-            found = project(
+            model = require(self.models[str(said.get("model"))], FromLatents, "projection")
+            pixels, _ = square_of(path.read_bytes(), resolution=model.resolution, channels=model.channels)
+            found = invert(
                 model,
                 from_uint8(pixels),
                 distance=self.distance(),
-                space=space,
+                space=one_of(said, "space", ("w", "w+") if can(model, HasStyles) else ("z",)),
                 steps=steps,
-                label=label,
+                tuning_steps=tuning,
+                label=None if said.get("label") is None else whole(said, "label", 0, model.num_classes - 1),
                 frames=1,
-                on_step=lambda step: job.step(step.step + 1, steps, f"distance {step.distance:.4f}"),
+                on_step=lambda at: job.step(at.step + 1, steps, f"distance {at.distance:.4f}"),
+                on_tuning_step=lambda at: job.step(at.step + 1, tuning, f"tuning, distance {at.distance:.4f}"),
             )
-            found.save(Path(folder) / "w.safetensors", weights=self.models.digest(said["model"]))
-            styles = self.files.adopt(Path(folder) / "w.safetensors", "styles")
-            return {"start": {"styles": styles}, "told": f"distance {found.distance:.4f} after {steps} steps"}
+            found.save(Path(folder) / "found.safetensors")
+            kind = "styles" if found.code.ndim == 3 else "latent"
+            start = {kind: self.files.adopt(Path(folder) / "found.safetensors", kind)}
+            if found.weights:
+                save_weights(found, model, Path(folder) / "weights.safetensors")
+                start["weights"] = self.files.adopt(Path(folder) / "weights.safetensors", "weights")
+        told = f"PSNR {found.psnr_db:.1f} dB, distance {found.distance:.4f} ({self.distance().name})"
+        return {"start": start, "told": told}
+
+    def drag(self, said: Said, job: Job) -> dict[str, Any]:
+        """A script with one step more, in which points are dragged, until they arrive or the job is stopped."""
+        with self.turns:
+            name, script = str(said.get("model")), self.script(said)
+            (pull,) = self.script({**said, "steps": [{"drag": said.get("drag")}]}).steps
+            assert isinstance(pull, Pull)
+            edited, moved = self.states(name, script)[-1], 0
+            going = begin_drag(edited.model, edited.styled("drag"), ema=edited.ema, **pull.numbers(self.files))
+            try:
+                while moved < pull.max_steps and not (at := going.step()).arrived:
+                    moved += 1
+                    far = f"{at.distances.max():.1f} px to go"
+                    seen = partial(data_url, to_uint8(at.image).cpu()[0])
+                    job.step(moved, pull.max_steps, far, picture=seen, handles=at.handles.tolist())
+            except Stopped:
+                pass  # what has been dragged so far is kept
+            ended = replace(pull, max_steps=max(moved, 1))
+            longer = replace(script, steps=(*script.steps, ended))
+            self.remember(key_of(name, longer), replace(edited, ws=going.ws.to(edited.styled("drag"))))
+            shown = {"handles": going.handles.tolist(), "step": {"drag": plain(ended)}}
+            return self._drawn(name, longer) | shown
+
+    def text(self, said: Said, job: Job) -> dict[str, Any]:
+        """A script with one step more, which a text leads."""
+        with self.turns:
+            name, script = str(said.get("model")), self.script(said)
+            (led,) = self.script({**said, "steps": [{"text": said.get("text")}]}).steps
+            assert isinstance(led, Text)
+            edited = self.states(name, script)[-1]
+            tell = lambda done, total, loss: job.step(done, total, f"loss {loss:.3f}")  # noqa: E731
+            longer = replace(script, steps=(*script.steps, led))
+            self.remember(key_of(name, longer), led.apply(edited, self.files, on_step=tell))
+            return self._drawn(name, longer) | {"step": {"text": plain(led)}}
+
+    def mask(self, data: bytes, said: Said) -> dict[str, Any]:
+        """The name of an uploaded mask."""
+        with self.turns:
+            model = self.models[str(said.get("model"))]
+            pixels, _ = square_of(data, resolution=model.resolution, channels=1)
+            return {"file": self.files.keep(png(pixels), "mask", ".png")}
+
+    def move(self, data: bytes, said: Said) -> dict[str, Any]:
+        """What an uploaded file of directions, of a mapper or of a shift offers."""
+        with self.turns:
+            return self.offer(data, words(said, "title", 200))
+
+    def offer(self, data: bytes, title: str) -> dict[str, Any]:
+        """What steps there can be with a file, which is kept. ValueError for one that is none of those."""
+        with tempfile.TemporaryDirectory() as folder:
+            (path := Path(folder) / "move.safetensors").write_bytes(data)
+            for step, read in READERS.items():
+                try:
+                    names = read(path)
+                except (ValueError, LookupError, TypeError):
+                    continue
+                kept = self.files.keep(data, step, ".safetensors")
+                return {"step": step, "file": kept, "title": title, "names": names}
+        raise ValueError(f"{title} is no file of `lit-gans directions` or `lit-gans restyle`")
 
     def distance(self) -> FrozenDistance:
         """What pictures are compared by. ConnectionError, FileNotFoundError where its weights cannot be had."""
         if self._distance is None:
-            self._distance = build_lpips(self.lpips, weights_path=self.lpips_weights).to(self.models.device)
+            self._distance = build_distance(self.lpips, weights_path=self.lpips_weights).to(self.models.device)
         return self._distance
 
     def translate(self, data: bytes, said: Said) -> dict[str, Any]:

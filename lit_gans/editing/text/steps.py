@@ -11,7 +11,7 @@ from lit_gans.editing.state import Edited, weights_digest
 from lit_gans.editing.text.building import CLIP, build_image_text
 from lit_gans.editing.text.identity import build_identity
 from lit_gans.editing.text.mapper import STRENGTH, mapped, read_mapper
-from lit_gans.editing.text.optimization import optimize_latents
+from lit_gans.editing.text.optimization import OnStep, optimize_latents
 from lit_gans.editing.text.shifts import read_shift
 
 
@@ -35,7 +35,7 @@ class Text:
     identity: str | None = None
     id_weight: float = 0.005
 
-    def apply(self, edited: Edited, files: Path) -> Edited:
+    def apply(self, edited: Edited, files: Path, *, on_step: OnStep | None = None) -> Edited:
         ws, model = edited.styled("text"), edited.model
         spec = self.image_text if self.image_text.startswith(CLIP) else str(files / self.image_text)
         there = self.weights is not None and (files / self.weights).exists()
@@ -46,6 +46,7 @@ class Text:
         found = optimize_latents(
             model, ws, self.text, image_text=judge, identity=seen, steps=self.steps, lr=self.lr,
             l2_weight=self.l2_weight, id_weight=0.0 if seen is None else self.id_weight, ema=edited.ema,
+            on_step=on_step,
         )  # fmt: skip
         return replace(edited, ws=ws.lerp(found.ws, self.by))
 

@@ -93,13 +93,15 @@ async function draw() {
   drawing = true;
   do {
     again = false;
-    const began = performance.now();
+    const began = performance.now(), late = setTimeout(() => tell("drawing"), 700);
     try {
       const shown = await ask("draw", { start, steps });
       show(shown);
       alarm(null);
+      if (find("#told").textContent === "drawing") tell("");
       document.body.dataset.tookMs = (performance.now() - began).toFixed(0);
     } catch (error) { alarm(error); }
+    clearTimeout(late);
   } while (again);
   drawing = false;
   document.body.dataset.drawn = Number(document.body.dataset.drawn || 0) + 1;
@@ -302,6 +304,12 @@ const ABOUT = {
 const FRESH = {
   mix: () => ({ seed: 1, layers: "fine" }), blend: () => ({ seed: 1 }), truncate: () => ({ psi: 0.7 }), noise: () => ({ kind: "none" }),
 };
+const TITLES = { direction: (said) => `${title(said.file)}: ${said.name || "first"}, ${said.by ?? 1}`, map: (said) => `${title(said.file)}, ${said.by ?? 0.1}`,
+  shift: (said) => `${title(said.file)}, ${said.by ?? 1}`, text: (said) => `“${said.text}”, ${said.steps ?? 300} steps`,
+  drag: (said) => `${said.handles.length === 1 ? "1 point" : `${said.handles.length} points`}, ${said.max_steps ?? 300} steps${said.mask ? ", with a mask" : ""}` };
+
+function title(file) { return [...about.moves, ...uploads].find((one) => one.file === file)?.title || file; }
+
 const FORMS = {
   mix: (said) => [otherSeed(said), layersOf(said), by(said, 1), otherClass(said)],
   blend: (said) => [otherSeed(said), by(said, 0.5), otherClass(said)],
@@ -359,7 +367,7 @@ function stepCard(step, number) {
     button("↑", () => move(number - 1), { className: "plain", title: "earlier", disabled: number === 0 }),
     button("↓", () => move(number + 1), { className: "plain", title: "later", disabled: number === steps.length - 1 }),
     button("×", () => change(start, steps.filter((_, i) => i !== number)), { className: "plain", title: "remove" }));
-  const inner = FORMS[name] ? FORMS[name](said) : [make("p", { className: "about" }, shortened(said))];
+  const inner = FORMS[name] ? FORMS[name](said) : [make("p", { className: "about" }, (TITLES[name] || shortened)(said))];
   return make("div", { className: "card step" }, head, ...inner);
 }
 
@@ -372,6 +380,176 @@ function stepsPanel() {
   const adds = Object.keys(FRESH).filter(can).map((name) =>
     button(`+ ${name}`, () => change(start, [...steps, { [name]: FRESH[name]() }]), { title: ABOUT[name] }));
   return card("Steps", "one after the other", ...steps.map(stepCard), make("div", { className: "row" }, ...adds));
+}
+
+// ---- directions, mappers, shifts --------------------------------------------------------------------------------------
+
+let uploads = [];
+const REACH = { direction: [-4, 4, 0.1], map: [0, 0.4, 0.01], shift: [-10, 10, 0.1] };
+
+function movesPanel() {
+  const offers = [...about.moves, ...uploads].filter((offer) => can(offer.step));
+  const groups = offers.map((offer) => make("div", {}, make("p", { className: "about" }, `${offer.title} (${offer.step})`),
+    make("div", { className: "many" }, ...offer.names.map((name) => moveSlider(offer, name)))));
+  const add = drop("A file of lit-gans directions or restyle, or", async (file) => {
+    const offer = await send("move", file, { title: file.name.replace(/\.safetensors$/, "") });
+    uploads = [...uploads.filter((one) => one.file !== offer.file), offer];
+    build();
+  }, ".safetensors");
+  return card("Directions", "standard deviations along each", ...groups, add);
+}
+
+function moveSlider(offer, name) {
+  const own = () => steps.find((one) => one[offer.step] && one[offer.step].file === offer.file
+    && (offer.step !== "direction" || one.direction.name === name));
+  const made = slider(name || offer.title, own()?.[offer.step].by ?? 0, REACH[offer.step], (by) => {
+    if (!own()) steps.push({ [offer.step]: { file: offer.file, ...(offer.step === "direction" ? { name } : {}), by } });
+    else if (by === 0) steps.splice(steps.indexOf(own()), 1);
+    else own()[offer.step].by = by;
+    find("[aria-label=Steps]").replaceWith(stepsPanel());
+  });
+  return made;
+}
+
+// ---- dragging points ------------------------------------------------------------------------------------------------
+
+let tool = "", points = [], brush = 8, pulls = 100;
+const overlay = find("#overlay"), mask = document.createElement("canvas");
+
+function dragPanel() {
+  const use = (name) => () => { tool = tool === name ? "" : name; build(); paint(); };
+  const tools = [["points", "Set points"], ["keep", "Brush what stays"], ["erase", "Erase"]].map(([name, text]) =>
+    button(text, use(name), { className: tool === name ? "on" : "", ariaPressed: tool === name }));
+  const go = button("Drag", () => tried(async () => {
+    const set = points.filter((one) => one.target);
+    if (!set.length) throw new Error("set points first: press on the picture where something is, and let go where it shall be");
+    go.disabled = true;
+    tool = "";
+    try {
+      const drag = { handles: set.map((one) => one.handle), targets: set.map((one) => one.target), max_steps: pulls };
+      if (brushed()) drag.mask = (await send("mask", await new Promise((done) => mask.toBlob(done)))).file;
+      const made = await work("drag", { start, steps, drag }, (line) => { set.forEach((one, i) => { one.handle = line.handles[i]; }); paint(); });
+      if (!made) return;
+      keep();
+      steps = [...steps, made.step];
+      set.forEach((one, i) => { one.handle = made.handles[i]; });
+      show(made);
+      tell(`dragged in ${made.step.drag.max_steps} steps`);
+      build();
+      paint();
+    } finally { go.disabled = false; }
+  }), { className: "main", id: "drag" });
+  const clear = button("Clear", () => { points = []; tool = ""; wipe(); build(); paint(); });
+  const size = slider("Brush", brush, [1, 32, 1], () => {});
+  find("input", size).addEventListener("input", (event) => { brush = Number(event.target.value); });
+  return card("Drag", "press on a point, let go where it shall be; or click twice",
+    make("div", { className: "row" }, ...tools, clear), tool === "keep" || tool === "erase" ? size : null,
+    make("div", { className: "row" }, field("Steps", choice([20, 50, 100, 300], pulls, (value) => { pulls = value; })), go));
+}
+
+function wipe() {
+  mask.width = mask.height = about.resolution;
+  mask.getContext("2d").fillRect(0, 0, mask.width, mask.height);
+}
+
+function brushed() {
+  const { data } = mask.getContext("2d").getImageData(0, 0, mask.width, mask.height);
+  return data.some((value, i) => i % 4 === 0 && value > 127);
+}
+
+// Pixels of the picture, (0, 0) the middle of the first.
+function pixel(event) {
+  const box = overlay.getBoundingClientRect(), r = about.resolution;
+  const inside = (share) => Math.min(r - 1, Math.max(0, Math.round((share * r - 0.5) * 10) / 10));
+  return [inside((event.clientX - box.left) / box.width), inside((event.clientY - box.top) / box.height)];
+}
+
+let pressed = null;
+
+overlay.addEventListener("pointerdown", (event) => {
+  event.preventDefault();
+  overlay.setPointerCapture(event.pointerId);
+  const at = pixel(event), last = points.at(-1);
+  pressed = { at, stroke: at };
+  if (tool === "points" && !(last && !last.target)) points.push({ handle: at.map(Math.round), target: null });
+  if (tool === "points" && last && !last.target) { last.target = at; pressed = null; }
+  if (tool === "keep" || tool === "erase") strike(at, at);
+  paint();
+});
+overlay.addEventListener("pointermove", (event) => {
+  if (!pressed) return;
+  const at = pixel(event);
+  if (tool === "points" && Math.hypot(at[0] - pressed.at[0], at[1] - pressed.at[1]) > about.resolution / 64) points.at(-1).target = at;
+  if (tool === "keep" || tool === "erase") { strike(pressed.stroke, at); pressed.stroke = at; }
+  paint();
+});
+for (const end of ["pointerup", "pointercancel"]) overlay.addEventListener(end, () => { pressed = null; });
+
+function strike([x, y], [u, v]) {
+  const pen = mask.getContext("2d");
+  Object.assign(pen, { strokeStyle: tool === "keep" ? "#fff" : "#000", lineWidth: brush * about.resolution / 64, lineCap: "round" });
+  pen.beginPath();
+  pen.moveTo(x + 0.5, y + 0.5);
+  pen.lineTo(u + 0.51, v + 0.5);
+  pen.stroke();
+}
+
+function paint() {
+  overlay.hidden = !tool && !points.length;
+  if (overlay.hidden) return;
+  const side = overlay.width = overlay.height = overlay.clientWidth * (window.devicePixelRatio || 1);
+  overlay.style.pointerEvents = tool ? "auto" : "none";
+  const pen = overlay.getContext("2d"), scale = side / about.resolution, dot = Math.max(5, side / 80);
+  if (brushed()) {
+    pen.globalAlpha = 0.35;
+    pen.imageSmoothingEnabled = false;
+    pen.globalCompositeOperation = "source-over";
+    const tinted = document.createElement("canvas");
+    tinted.width = tinted.height = about.resolution;
+    const under = tinted.getContext("2d"), { data } = mask.getContext("2d").getImageData(0, 0, mask.width, mask.height);
+    const colours = under.createImageData(mask.width, mask.height);
+    for (let i = 0; i < data.length; i += 4) if (data[i] > 127) colours.data.set([20, 160, 90, 255], i);
+    under.putImageData(colours, 0, 0);
+    pen.drawImage(tinted, 0, 0, side, side);
+    pen.globalAlpha = 1;
+  }
+  for (const { handle, target } of points) {
+    const [from, to] = [handle, target].map((one) => one && one.map((value) => (value + 0.5) * scale));
+    pen.lineWidth = dot / 3;
+    pen.strokeStyle = "#fff";
+    if (to) { pen.beginPath(); pen.moveTo(...from); pen.lineTo(...to); pen.stroke(); }
+    for (const [place, colour] of [[to, "#2f60ff"], [from, "#e01e1e"]]) {
+      if (!place) continue;
+      pen.beginPath();
+      pen.arc(...place, dot, 0, 7);
+      pen.fillStyle = colour;
+      pen.fill();
+      pen.stroke();
+    }
+  }
+}
+window.addEventListener("resize", paint);
+
+// ---- edits by text --------------------------------------------------------------------------------------------------
+
+let wanted = { text: "", steps: 100 };
+
+function textPanel() {
+  const text = make("textarea", { value: wanted.text, placeholder: "what the picture shall show", maxLength: 300 });
+  text.addEventListener("input", () => { wanted.text = text.value; });
+  const count = choice([20, 50, 100, 300], wanted.steps, (value) => { wanted.steps = value; });
+  const go = button("Lead it there", () => tried(async () => {
+    go.disabled = true;
+    try {
+      const made = await work("text", { start, steps, text: { ...about.image_text, ...wanted } });
+      if (!made) return;
+      keep();
+      steps = [...steps, made.step];
+      show(made);
+      build();
+    } finally { go.disabled = false; }
+  }), { className: "main", id: "text" });
+  return card("Text", "led by what is written", field("Text", text), make("div", { className: "row" }, field("Steps", count), go));
 }
 
 // ---- photographs ----------------------------------------------------------------------------------------------------
@@ -391,13 +569,16 @@ function drop(text, take, accept = "image/png,image/jpeg,image/webp,image/bmp,im
   return area;
 }
 
-let search = { steps: 300, space: "w" };
+let search = { steps: 300, tune: 0 };
 
 function photoPanel() {
   const inner = [drop("Drop a picture here, or", async (file) => { photo = await send("photo", file); build(); })];
   if (photo) {
     const count = choice([100, 300, 600, 1000], search.steps, (value) => { search.steps = value; });
-    const space = choice([["w", "W: one style"], ["w+", "W+: one for each layer"]], search.space, (value) => { search.space = value; });
+    if (!about.spaces.includes(search.space)) search.space = about.spaces[0];
+    const names = { w: "W: one style", "w+": "W+: one for each layer", z: "Z: its latent" };
+    const space = choice(about.spaces.map((one) => [one, names[one]]), search.space, (value) => { search.space = value; });
+    const tune = choice([[0, "no"], [100, "100 steps"], [350, "350 steps"]], search.tune, (value) => { search.tune = value; });
     const go = button("Find it in the model", () => tried(async () => {
       go.disabled = true;
       try {
@@ -406,7 +587,7 @@ function photoPanel() {
       } finally { go.disabled = false; }
     }), { className: "main", id: "project" });
     inner.push(make("div", { className: "pair" }, make("img", { src: photo.image, alt: "the photograph", className: small() }),
-      make("div", {}, make("p", { className: "about" }, photo.told), field("Steps", count), field("Space", space), go)));
+      make("div", {}, make("p", { className: "about" }, photo.told), field("Steps", count), field("Space", space), field("Tuned weights", tune), go)));
   }
   return card("Photograph", "the picture nearest to it, to be edited", ...inner);
 }
@@ -474,7 +655,10 @@ async function translate() {
 const PANELS = [
   [() => about.kind === "generator", beginPanel],
   [() => about.kind === "generator", stepsPanel],
-  [() => about.styles, photoPanel],
+  [() => can("direction"), movesPanel],
+  [() => can("drag"), dragPanel],
+  [() => can("text"), textPanel],
+  [() => about.spaces && about.spaces.length, photoPanel],
   [() => about.kind === "generator", filmPanel],
   [() => about.kind === "translator", translatePanel],
 ];
@@ -496,6 +680,9 @@ async function choose(name) {
   model = name;
   about = await ask("describe", {});
   [start, steps, done, page, photo, uploaded] = [{ seed: 0 }, [], [], 0, null, null];
+  [tool, points, uploads] = ["", [], []];
+  if (about.resolution) wipe();
+  paint();
   const px = about.resolution ? `${about.resolution} px, ` : "";
   find("#facts").textContent = `${about.family}, ${px}${about.kimg} kimg`;
   find("#picture").className = small();
