@@ -105,14 +105,13 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    async def until(self, code: str, patience_s: float = PATIENCE_S) -> Any:
-        """The expression's value once it is true."""
+    async def until(self, code: str, patience_s: float = PATIENCE_S) -> None:
+        """Waits for an expression to be true."""
         began = time.monotonic()
-        while not (value := await self.js(code)):
+        while not await self.js(f"Boolean({code})"):
             text = await self.js("document.body.innerText")
             assert time.monotonic() - began < patience_s, f"{code} is not true: {self.wrong} {text}"
             await asyncio.sleep(0.05)
-        return value
 
     async def size(self, width: int, height: int) -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}

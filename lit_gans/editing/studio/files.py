@@ -33,7 +33,7 @@ class Files:
 
     def path(self, name: str) -> Path:
         """The file of this name. ValueError for one that the studio did not give, be it a path or a link."""
-        if name in self.granted:
+        if isinstance(name, str) and name in self.granted:
             return Path(name)
         path = self.folder / name if isinstance(name, str) and NAME.fullmatch(name) else None
         if path is None or path.is_symlink() or not path.is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -166,6 +167,8 @@ def _ending(done: asyncio.Future) -> Mapping[str, Any]:
     error = done.exception()
     if error is None:
         return {"result": done.result()}
+    if not isinstance(error, (Stopped, *MENDABLE)):
+        traceback.print_exception(error)
     return {"error": "stopped" if isinstance(error, Stopped) else _told(error), "stopped": isinstance(error, Stopped)}
 
 

@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -75,4 +74,4 @@ def square_of(data: bytes, *, resolution: int, channels: int) -> tuple[Tensor, s
     done = [f"cropped to the middle {min(width, height)}"] * (width != height)
     done += [f"scaled to {resolution}"] * (min(width, height) != resolution)
     told = f"{width} x {height} px{', ' if done else ''}{' and '.join(done)}"
-    return torch.from_numpy(np.ascontiguousarray(pixels)), told
+    return torch.from_numpy(pixels.copy()), told

@@ -119,7 +119,7 @@ class Studio:
     def remember(self, key: str, state: Edited) -> Edited:
         self._states[key] = state
         self._states.move_to_end(key)
-        if len(self._states) > CACHED:
+        while len(self._states) > CACHED:
             self._states.popitem(last=False)
         return state
 
