@@ -191,17 +191,30 @@ class Drag:
 # ---- of a model ------------------------------------------------------------------------------------------------------
 
 
-def begin_drag(model: HasLayers, ws: Tensor, *, layer: str | None = None, ema: bool = True, **settings: Any) -> Drag:
+def begin_drag(
+    model: HasLayers,
+    ws: Tensor,
+    *,
+    layer: str | None = None,
+    ema: bool = True,
+    draw: Callable[[Tensor], Tensor] | None = None,
+    **settings: Any,
+) -> Drag:
     """A `Drag` of a styled generator's image, to be gone on with step by step; settings as there.
 
-    ws [1, L, W], as of `styles_of(model, [seed], psi=0.7)`. layer: one of `feature_layers`; see `layer_of`.
-    ValueError for a model without styles, and for a mask that keeps all.
+    ws [1, L, W], as of `styles_of(model, [seed], psi=0.7)`. layer: one of `feature_layers`; see `layer_of`. draw: how
+    the model makes an image of ws, where something else of it has been edited before:
+    `lambda ws: replace(edited, ws=ws).image()`.
+
+    Raises:
+        ValueError: a model without styles, or a mask that keeps all; see `Drag`.
     """
     require(model, HasLayers, "dragging points")
     mask = settings.get("mask")
     if mask is not None and (mask >= 1).all():
         raise ValueError("the mask keeps every pixel, so that nothing could move: it is 0 where the image may change")
-    return Drag(features_of(model, layer or layer_of(model, ws, ema=ema), ema=ema), ws.to(model.device), **settings)
+    features = features_of(model, layer or layer_of(model, ws, ema=ema), ema=ema, draw=draw)
+    return Drag(features, ws.to(model.device), **settings)
 
 
 def drag(
@@ -213,6 +226,7 @@ def drag(
     mask: Tensor | None = None,
     layer: str | None = None,
     ema: bool = True,
+    draw: Callable[[Tensor], Tensor] | None = None,
     max_steps: int = 300,
     frames: bool = True,
     on_step: Callable[[DragStep], None] | None = None,
@@ -225,7 +239,7 @@ def drag(
 
     Args:
         mask: [R, R], 1 where the image shall stay, 0 where it may change.
-        layer, ema: see `begin_drag`. frames: keeps the film.
+        layer, ema, draw: see `begin_drag`. frames: keeps the film.
         on_step: is told of each step when it is done, the last look at what has come of it included.
         **numbers: r1, r2, mask_weight, reg, lr and rows of `Drag`.
 
@@ -234,7 +248,8 @@ def drag(
     """
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}: give 1 or more")
-    going = begin_drag(model, ws, layer=layer, ema=ema, handles=handles, targets=targets, mask=mask, **numbers)
+    settings = {"handles": handles, "targets": targets, "mask": mask, **numbers}
+    going = begin_drag(model, ws, layer=layer, ema=ema, draw=draw, **settings)
     steps, film = list[DragStep](), list[Tensor]()
     while not steps or not (steps[-1].arrived or len(steps) > max_steps):
         steps.append(going.step(move=len(steps) < max_steps))
@@ -247,14 +262,19 @@ def drag(
     return Dragged(going.ws.cpu(), going.handles, steps, pictures, reason)
 
 
-def features_of(model: HasLayers, layer: str, *, ema: bool = True) -> Features:
-    """What a `Drag` takes, with the map of this layer, without what it has around the image. ValueError for another."""
+def features_of(
+    model: HasLayers, layer: str, *, ema: bool = True, draw: Callable[[Tensor], Tensor] | None = None
+) -> Features:
+    """What a `Drag` takes, with the map of this layer, without what it has around the image; draw: see `begin_drag`.
+
+    ValueError for a layer that there is not.
+    """
     check_layers([layer], model.feature_layers(ema=ema))
     margin = margins(model, ema=ema).get(layer, 0)
 
     def features(ws: Tensor) -> tuple[Tensor, Tensor]:
         with evaluating(model):
-            image, maps = synthesize_features(model, ws, [layer], ema=ema)
+            image, maps = synthesize_features(model, ws, [layer], ema=ema, draw=draw)
         return image, F.pad(maps[layer], (-margin,) * 4)
 
     return features

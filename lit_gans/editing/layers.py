@@ -44,16 +44,24 @@ def synthesize_shifted(
 
 
 def synthesize_features(
-    model: HasLayers, ws: Tensor, names: Sequence[str], *, ema: bool = True
+    model: HasLayers,
+    ws: Tensor,
+    names: Sequence[str],
+    *,
+    ema: bool = True,
+    draw: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """ws [N, L, W] -> (images [N, C, R, R], not clamped, the feature maps [N, C', H, W] of the named layers)."""
+    """ws [N, L, W] -> (images [N, C, R, R], not clamped, the feature maps [N, C', H, W] of the named layers).
+
+    draw: how the model makes images of ws, where it is not by its own weights and noise maps alone.
+    """
     layers = require(model, HasLayers, "feature maps").feature_layers(ema=ema)
     check_layers(names, layers)
     found = dict[str, Tensor]()
     with ExitStack() as hooks:
         for name in names:
             hooks.enter_context(_hooked(layers[name], _keeping(found, name)))
-        images = model.synthesize(ws, ema=ema)
+        images = model.synthesize(ws, ema=ema) if draw is None else draw(ws)
     return images, {name: found[name] for name in names}
 
 

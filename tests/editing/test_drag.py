@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasMargins, can
-from lit_gans.editing import Drag, DragStep, begin_drag, drag, styles_of
+from lit_gans.editing import Drag, DragStep, begin_drag, channel_styles, drag, styles_of
 from lit_gans.editing.drag import drawn, features_of, layer_of, radius_px
+from lit_gans.editing.state import Edited
 from lit_gans.papers import StyleGAN2
 from tests.cases import CASES
 from tests.editing.test_layers import STYLED, styled
@@ -174,6 +176,16 @@ def test_steps_one_by_one_are_those_of_a_whole_drag() -> None:
     assert torch.equal(going.ws, whole.ws) and told == [0, 1, 2]
     again = drag(model, ws[:1], **settings, max_steps=2, frames=False)
     assert torch.equal(again.ws, whole.ws) and not len(again.frames)
+
+
+def test_what_was_edited_before_stays_edited() -> None:
+    """Shifted channels: the drag sees the image that they make, and its layers."""
+    model, ws = styled("stylegan2")
+    shifted = Edited(model, ws[:1], shifts={"8.conv0": torch.ones_like(channel_styles(model, ws)["8.conv0"][0])})
+    settings = {"handles": [(3, 4)], "targets": [(9, 10)], "max_steps": 1}
+    found = drag(model, ws[:1], **settings, draw=lambda ws: replace(shifted, ws=ws).image())
+    torch.testing.assert_close(found.steps[0].image, shifted.image())
+    assert found.steps[0].loss != drag(model, ws[:1], **settings).steps[0].loss
 
 
 def test_frames_show_points_where_they_are() -> None:
