@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,17 +64,16 @@ class Pull:
     lr: float = 0.001
     rows: int = 6
 
-    def numbers(self, files: Path) -> dict[str, object]:
+    def settings(self, edited: Edited, files: Path) -> dict[str, Any]:
         """What `drag` and `begin_drag` take of it. ValueError for points that are none, and a mask that is none."""
         said = {name: getattr(self, name) for name in ("layer", "r1", "r2", "mask_weight", "reg", "lr", "rows")}
+        said |= {"ema": edited.ema, "draw": lambda ws: replace(edited, ws=ws).image()}
         points = {"handles": _points(self.handles, "handle"), "targets": _points(self.targets, "target")}
         return said | points | {"mask": None if self.mask is None else read_mask(files / self.mask)}
 
     def apply(self, edited: Edited, files: Path) -> Edited:
         ws = edited.styled("drag")
-        found = drag(
-            edited.model, ws, ema=edited.ema, max_steps=self.max_steps, frames=False, **self.numbers(files)
-        )  # fmt: skip
+        found = drag(edited.model, ws, max_steps=self.max_steps, frames=False, **self.settings(edited, files))
         return replace(edited, ws=found.ws.to(ws))
 
 

@@ -83,8 +83,13 @@ def test_points_are_dragged_as_by_the_function(styled: GAN, tmp_path: Path) -> N
 
 
 def test_what_was_edited_before_a_drag_stays(styled: GAN, tmp_path: Path) -> None:
-    steps = "noise: {kind: random}}, {drag: {handles: [[3, 4]], targets: [[9, 10]], max_steps: 1}"
-    assert last(styled, tmp_path, f"[{{{steps}}}]").noise
+    with torch.no_grad():
+        for layer in styled.generator_ema.modules():
+            if hasattr(layer, "noise_strength"):
+                layer.noise_strength.fill_(1.0)
+    pull = "drag: {handles: [[3, 4]], targets: [[9, 10]], max_steps: 1}"
+    noisy = last(styled, tmp_path, f"[{{noise: {{kind: random}}}}, {{{pull}}}]")
+    assert noisy.noise and not torch.equal(noisy.ws, last(styled, tmp_path, f"[{pull}]").ws)
 
 
 def test_a_latent_of_a_file_is_a_start(styled: GAN, plain: GAN, tmp_path: Path) -> None:

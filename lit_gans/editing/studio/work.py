@@ -228,7 +228,7 @@ class Studio:
             (pull,) = self.script({**said, "steps": [{"drag": said.get("drag")}]}).steps
             assert isinstance(pull, Pull)
             edited, moved = self.states(name, script)[-1], 0
-            going = begin_drag(edited.model, edited.styled("drag"), ema=edited.ema, **pull.numbers(self.files))
+            going = begin_drag(edited.model, edited.styled("drag"), **pull.settings(edited, self.files))
             try:
                 while moved < pull.max_steps and not (at := going.step()).arrived:
                     moved += 1
