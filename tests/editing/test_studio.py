@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from aiohttp import FormData
 from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
@@ -23,6 +24,7 @@ from lit_gans.base.cache import write_tensors
 from lit_gans.base.images import to_pil, to_uint8
 from lit_gans.edit import edit
 from lit_gans.editing import styles_of
+from lit_gans.editing.directions import Directions, stamp
 from lit_gans.editing.steps import STARTS, STEPS
 from lit_gans.editing.studio import files as studio_files
 from lit_gans.editing.studio import server, work
@@ -30,9 +32,12 @@ from lit_gans.editing.studio.files import Files
 from lit_gans.editing.studio.models import Models, models_of
 from lit_gans.editing.studio.turns import Job, Stopped, Turns
 from lit_gans.editing.studio.work import Studio
+from lit_gans.editing.text import train_pair
 from lit_gans.runs.pretrained import save_pretrained
 from lit_gans.studio import main
 from tests.cases import CASES
+from tests.editing.test_image_text import colours
+from tests.editing.text_models import tiny
 from tests.papers import test_cyclegan
 from tests.papers.captioned import RED
 from tests.papers.test_attngan import attngan
@@ -153,6 +158,82 @@ def test_captions_are_drawn(studio: Studio, tmp_path: Path) -> None:
     assert Image.open(io.BytesIO(image_of(own))).tobytes() == to_pil(drawn).tobytes()
     with pytest.raises(ValueError, match="a start from a caption needs a model that draws what captions say"):
         studio.draw({"model": "dcgan", "start": {"caption": RED}})
+
+
+def pull(count: int) -> dict:
+    drag = {"handles": [[4, 4]], "targets": [[12, 12]], "max_steps": count}
+    return {"model": "stylegan2", "start": {"seed": 3}, "steps": [MIX], "drag": drag}
+
+
+def test_points_are_dragged_until_it_is_stopped(studio: Studio) -> None:
+    told: list[dict] = []
+    job = Job(studio.turns, lambda said: told.append(said) or setattr(job, "stopped", said["done"] == 3))
+    made = studio.drag(pull(9), job)
+    assert [one["done"] for one in told] == [1, 2, 3] and made["step"]["drag"]["max_steps"] == 4
+    assert all(len(one["handles"]) == 1 for one in told) and told[0]["image"].startswith("data:image/png")
+    said = {"model": "stylegan2", "start": {"seed": 3}, "steps": [MIX, made["step"]]}
+    assert studio.draw(said) == {"image": made["image"], "text": made["text"]}
+    studio._states.clear()
+    assert studio.draw(said)["image"] == made["image"] != studio.draw(said | {"steps": [MIX]})["image"]
+    with pytest.raises(ValueError, match="step 1, drag: handles cannot be 3"):
+        studio.drag(pull(1) | {"drag": {"handles": 3, "targets": []}}, job)
+
+
+def test_a_mask_is_kept(studio: Studio) -> None:
+    light = io.BytesIO()
+    Image.new("L", (16, 16), 0).save(light, "PNG")
+    file = studio.mask(light.getvalue(), {"model": "stylegan2"})["file"]
+    said = pull(2)
+    made = studio.drag(said | {"drag": said["drag"] | {"mask": file}}, Job(studio.turns, lambda said: None))
+    assert made["step"]["drag"]["mask"] == file and f"mask: {file}" in made["text"]
+
+
+def test_a_photograph_is_found(studio: Studio) -> None:
+    studio.lpips = "pixels"
+    for model, more, keys in (("stylegan2", {"tune": 1}, {"styles", "weights"}), ("dcgan", {}, {"latent"})):
+        photo = studio.photo(picture_file(), {"model": model})
+        assert photo["told"] == "40 x 30 px, cropped to the middle 30 and scaled to 16"
+        said = {"model": model, "file": photo["file"], "steps": 2, **more}
+        told: list[dict] = []
+        found = studio.project(said, Job(studio.turns, told.append))
+        assert set(found["start"]) == keys and "PSNR" in found["told"] and len(told) == 2 + more.get("tune", 0)
+        assert studio.draw({"model": model, "start": found["start"]})["text"].count("safetensors") == len(keys)
+
+
+def test_files_of_directions_are_offered(studio: Studio, tmp_path: Path) -> None:
+    one, vectors = torch.ones(2), torch.eye(8)[:2]
+    model = studio.models["stylegan2"]
+    ways = Directions("w", ("pose", "smile"), vectors, one, one, one, settings=stamp(model))
+    ways.save(tmp_path / "a.safetensors")
+    offer = studio.move((tmp_path / "a.safetensors").read_bytes(), {"title": "mine"})
+    assert (offer["step"], offer["title"], offer["names"]) == ("direction", "mine", ["pose", "smile"])
+    step = {"direction": {"file": offer["file"], "name": "smile", "by": 2}}
+    moved = studio.draw({"model": "stylegan2", "start": {"seed": 1}, "steps": [step]})
+    assert moved["image"] != studio.draw({"model": "stylegan2", "start": {"seed": 1}})["image"]
+    with pytest.raises(ValueError, match="mine is no file of `lit-gans directions`"):
+        studio.move(b"no tensors", {"title": "mine"})
+
+
+@pytest.mark.slow
+def test_a_text_leads_a_picture_by_the_model_of_the_command_line_alone(home: Path, tmp_path: Path) -> None:
+    images, captions = colours(48)
+    how = {"features": "torchvision:squeezenet1_1", "weights": "random", "px": 32, "epochs": 2, "batch_size": 16}
+    train_pair([images], captions, **how)[0].save(tmp_path / "pair.safetensors")
+    save_pretrained(tiny(), tmp_path / "gan")
+    texts = {"image_text": str(tmp_path / "pair.safetensors"), "weights": "random"}
+    models = Models(models_of(tmp_path / "gan"), device="cpu")
+    studio = Studio(models, Files(tmp_path / "files", granted=list(texts.values())), image_text=texts)
+    assert "text" in studio.describe({"model": "gan"})["steps"]
+    said = {"model": "gan", "start": {"seed": 1}, "text": {"text": "a red picture", "steps": 2, **texts}}
+    told: list[dict] = []
+    made = studio.text(said, Job(studio.turns, told.append))
+    assert [one["done"] for one in told] == [1, 2] and made["step"]["text"]["text"] == "a red picture"
+    (tmp_path / "edit.yaml").write_text(made["text"])
+    replayed = edit(tmp_path / "edit.yaml", output=tmp_path / "a.png", device="cpu")
+    assert Image.open(replayed).tobytes() == Image.open(io.BytesIO(image_of(made["image"]))).tobytes()
+    for other in ("clip:openai/clip-vit-base-patch32", str(home), "pair.safetensors"):
+        with pytest.raises(ValueError, match="the studio was not started with --image_text"):
+            studio.text(said | {"text": said["text"] | {"image_text": other}}, Job(studio.turns, told.append))
 
 
 # ---- one after the other ---------------------------------------------------------------------------------------------

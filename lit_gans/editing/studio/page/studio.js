@@ -569,7 +569,7 @@ function drop(text, take, accept = "image/png,image/jpeg,image/webp,image/bmp,im
   return area;
 }
 
-let search = { steps: 300, tune: 0 };
+let search = { steps: 300, tune: 0, label: null };
 
 function photoPanel() {
   const inner = [drop("Drop a picture here, or", async (file) => { photo = await send("photo", file); build(); })];
@@ -587,7 +587,8 @@ function photoPanel() {
       } finally { go.disabled = false; }
     }), { className: "main", id: "project" });
     inner.push(make("div", { className: "pair" }, make("img", { src: photo.image, alt: "the photograph", className: small() }),
-      make("div", {}, make("p", { className: "about" }, photo.told), field("Steps", count), field("Space", space), field("Tuned weights", tune), go)));
+      make("div", {}, make("p", { className: "about" }, photo.told), field("Steps", count), field("Space", space), field("Tuned weights", tune),
+        about.classes.length ? field("Class", classChoice(search.label, (label) => { search.label = label; }, "any")) : null, go)));
   }
   return card("Photograph", "the picture nearest to it, to be edited", ...inner);
 }
@@ -680,7 +681,7 @@ async function choose(name) {
   model = name;
   about = await ask("describe", {});
   [start, steps, done, page, photo, uploaded] = [{ seed: 0 }, [], [], 0, null, null];
-  [tool, points, uploads] = ["", [], []];
+  [tool, points, uploads, search.label] = ["", [], [], null];
   if (about.resolution) wipe();
   paint();
   const px = about.resolution ? `${about.resolution} px, ` : "";
