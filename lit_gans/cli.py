@@ -18,6 +18,7 @@ VERBS = {
     "project": "the styles and noise maps whose image is nearest to a picture",
     "edit": "what an edit script makes of a picture: mixed, moved, dragged, told in words",
     "convert": "released weights (.pkl) to ours and back, read without running them",
+    "export": "a generator as one ONNX or torch.export file that runs without this package",
     "push": "a trained model to the Hugging Face Hub, with a card",
     "prepare": "pictures from anywhere into StyleGAN's zip or memory-mapped shards",
     "new": "a GAN of your own to begin with: one file, and a config that trains it",
