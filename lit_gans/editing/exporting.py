@@ -159,7 +159,7 @@ def styled(model: HasStyles, inputs: dict[str, Given], *, ema: bool) -> Function
         return model.generate(z, psi=psi.item(), ema=ema, **labels)
 
     psi = Given(lambda seeds: torch.tensor(0.7), "truncation of all rows: 1 is none, below it images are more typical")
-    fixed = "the noise maps, to those that the weights bring: an image depends on the inputs alone"
+    fixed = "noise maps, where there are some, to the model's own: an image depends on the inputs alone"
     return Function(run, drawn, {**inputs, "psi": psi}, fixed)
 
 

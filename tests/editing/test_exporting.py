@@ -154,7 +154,7 @@ def test_made_up_features_have_the_form_of_those_that_are_read(encoder: str) -> 
     model = test_attngan.attngan() if encoder == "words" else OTHERS["stackgan"][0](encoder=encoder)
     made = model.made_up_features(range(4))
     if encoder == "words":
-        read = model.read([model.text_encoder.vocabulary.words[1]] * 4)
+        read = model.read(["a red circle"] * 4)
         assert [(t.shape, t.dtype) for t in made] == [(t.shape, t.dtype) for t in read]
         assert made.mask.sum(1).tolist() == [1, 2, 3, 4] and not made.words[0, 1:].any()
     assert torch.equal(made.sentence[2:], model.made_up_features([2, 3]).sentence)
