@@ -22,6 +22,7 @@ VERBS = {
     "directions": "ways through latent space along which images change in one respect: smiling, age, pose",
     "restyle": "images edited by a text: StyleCLIP's three methods, and StyleMC",
     "convert": "released weights (.pkl) to ours and back, read without running them",
+    "export": "a generator as one ONNX or torch.export file that runs without this package",
     "push": "a trained model to the Hugging Face Hub, with a card",
     "prepare": "pictures from anywhere into StyleGAN's zip or memory-mapped shards",
     "new": "a GAN of your own to begin with: one file, and a config that trains it",

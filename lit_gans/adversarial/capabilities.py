@@ -29,7 +29,8 @@ from lit_gans.metrics.sources import (
 
 __all__ = [
     "Attends", "Averages", "Captioned", "CentredByClass", "FromLatents", "Grows", "HasLayers", "HasMargins",
-    "HasStyles", "Input", "Kept", "Named", "Previews", "Samples", "StyleLayer", "Transforms", "Translates", "can",
+    "HasStyles", "Input", "Kept", "Named", "Previews", "ReadsFeatures", "Samples", "StyleLayer", "Transforms",
+    "Translates", "can",
     "class_labels", "require",
 ]  # fmt: skip
 
@@ -42,6 +43,15 @@ class Attends(Captioned, Protocol):
 
     def attention(self, seeds: Sequence[int], captions: Sequence[str], *, psi: float, ema: bool) -> Any:
         """The images of seeds and captions, with the attention of each place to each word."""
+
+
+@runtime_checkable
+class ReadsFeatures(Captioned, Protocol):
+    """Draws from what its text encoder knows of captions, so that it can do without the encoder."""
+
+    def made_up_features(self, seeds: Sequence[int] | Tensor) -> Any:
+        """A named tuple of tensors [N, ...], or None for some, as `read` gives; row i is of a caption that nobody
+        wrote, and depends on seeds[i] alone."""
 
 
 @runtime_checkable
@@ -98,6 +108,7 @@ MAKES: dict[type, str] = {
     Transforms: "moves and turns its input",
     Captioned: "draws what captions say",
     Attends: "attends to the words of captions",
+    ReadsFeatures: "draws features of captions",
     Translates: "translates images",
 }
 IS_TRAINED_WITH: dict[type, str] = {
@@ -110,7 +121,7 @@ IS_TRAINED_WITH: dict[type, str] = {
 def can(model: object, capability: type) -> bool:
     """Whether the model has all members of the capability; of one for captions, that it was trained with some too."""
     has = isinstance(model, capability)
-    return has and cast(Captioned, model).reads_captions if capability in (Captioned, Attends) else has
+    return has and cast(Captioned, model).reads_captions if capability in (Captioned, Attends, ReadsFeatures) else has
 
 
 def require(model: object, capability: type[C], purpose: str, *, otherwise: str = "") -> C:

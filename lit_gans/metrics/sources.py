@@ -126,10 +126,10 @@ class Transforms(HasStyles, Protocol):
 
 
 class Input(NamedTuple):
-    """What a translator takes: pictures of so many channels, or label maps, whose grey values are classes."""
+    """What a translator takes: pictures of so many channels, or label maps, whose grey values are so many classes."""
 
     channels: int
-    labels: bool = False
+    labels: int = 0
 
 
 @runtime_checkable

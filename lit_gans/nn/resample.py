@@ -239,7 +239,8 @@ def fir(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Padding) -> Tensor:
     (n, c), (h, w) = x.shape[:2], filtered_size(x, f, up=up, down=down, padding=padding)
     if kernels.available(x, f):
         return kernels.fir(x, f, up=up, down=down, padding=padding)
-    if n > 1 and c % 16 and x.is_contiguous():  # CPUs take channels in blocks: RGB is faster as one image of N * C
+    # CPUs take channels in blocks: RGB is faster as one image of N * C. An exported graph would be of one N alone.
+    if n > 1 and c % 16 and x.is_contiguous() and not torch.compiler.is_exporting():
         x = x.reshape(1, n * c, *x.shape[2:])
     with no_autocast(x):
         y = _fir_down(x, f, down, padding) if up == (1, 1) else _fir_up(x, f, up, padding)[..., :: down[1], :: down[0]]

@@ -252,7 +252,7 @@ class StyleGenerator(nn.Module):
         """psi pulls w towards its average, in the first `cutoff` layers or all; noise: anew or as stored ("const")."""
         ws = self.mapping(z, psi=psi, cutoff=cutoff)
         stored = [layer.noise_const for layer in self.layers]
-        maps = stored if noise == "const" else random_noise(len(z), like=stored)
+        maps = stored if noise == "const" else random_noise(z.shape[0], like=stored)
         x, images = None, []
         for i, layer in enumerate(self.layers):
             x = layer(x, ws[:, i], maps[i])

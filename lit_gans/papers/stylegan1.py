@@ -154,7 +154,7 @@ class Constant(Styled):
         self.const = nn.Parameter(torch.ones(1, width, SMALLEST_PX, SMALLEST_PX))
 
     def forward(self, x: Tensor | None, w: Tensor, noise: Tensor | None) -> Tensor:
-        return self.styled(self.const.expand(len(w), -1, -1, -1), w, noise)  # [1, C, 4, 4] -> [N, C, 4, 4]
+        return self.styled(self.const.expand(w.shape[0], -1, -1, -1), w, noise)  # [1, C, 4, 4] -> [N, C, 4, 4]
 
 
 class StyledConv(Styled):
@@ -222,7 +222,7 @@ class SynthesisNetwork(Growing):
     def forward(self, ws: Tensor, *, noise: Noise = "random") -> Tensor:
         """noise: anew at each call ("random"), the stored maps ("const"), or "none"."""
         x = before = None
-        for i, one in enumerate(self.noise_maps(len(ws), noise)):
+        for i, one in enumerate(self.noise_maps(ws.shape[0], noise)):
             before = x if i % 2 == 0 else before  # what the newest stage begins with
             x = self.layers[i](x, ws[:, i], one)
         newest = self.num_present // 2 - 1

@@ -189,7 +189,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, labels: Tensor | None = None, *, noise: NoiseMode | None = None) -> Tensor:
         """noise: anew at each call ("random"), or each layer's own ("const"); None is the latter in evaluation."""
         c, x = self._embedded(labels), self.stem(unit_second_moment(z)[:, :, None, None])
-        noises, features = iter(self._noise_maps(len(z), noise)), {4: x}
+        noises, features = iter(self._noise_maps(z.shape[0], noise)), {4: x}
         for name, block in self.blocks.items():
             if (r := int(name)) > self.resolution:
                 break

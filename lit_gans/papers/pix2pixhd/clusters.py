@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lit_gans.base.cache import read_tensors, write_tensors
 from lit_gans.nn import Draws
-from lit_gans.papers.pix2pixhd.instances import number_instances, spread_over
+from lit_gans.papers.pix2pixhd.instances import lowest_label, number_instances, spread_over
 
 CHANCES = 1024  # random numbers per image; of more instances, some share theirs
 
@@ -42,13 +42,13 @@ class Clusters(nn.Module):
 
         draws: choose the cluster, with equal chances; None takes the largest. Classes without clusters have zeros.
         """
+        if draws is None:
+            return self.centres[lowest_label(label, instance), 0].permute(0, 3, 1, 2)  # [N, H, W, F] -> [N, F, H, W]
         numbers, images = number_instances(instance)
         classes = class_of(label, numbers)
-        which = torch.zeros_like(classes)
-        if draws is not None:
-            place = torch.arange(len(images), device=images.device) - torch.searchsorted(images, images)  # in its image
-            chances = draws.uniform(len(instance), CHANCES).to(images.device)[images, place % CHANCES]  # [M]
-            which = (chances * self.counts[classes]).long()
+        place = torch.arange(len(images), device=images.device) - torch.searchsorted(images, images)  # in its image
+        chances = draws.uniform(len(instance), CHANCES).to(images.device)[images, place % CHANCES]  # [M]
+        which = (chances * self.counts[classes]).long()
         return spread_over(self.centres[classes, which].T, numbers)  # [M, F] -> [F, M] -> [N, F, H, W]
 
     def save(self, path: str | Path) -> None:

@@ -51,12 +51,24 @@ def averaged(features: Tensor, instance: Tensor) -> Tensor:
     As by `instance_means` and `spread_over`, but without asking how many instances there are, which would wait for a
     GPU in every step of training: there is room for one for each pixel.
     """
-    flat, (ids, order) = features.float().flatten(2), instance.flatten(1).sort(1)  # [N, F, H W], [N, H W]
-    ranks = pad(ids.diff(dim=1) != 0, [1, 0]).cumsum(1)  # [N, H W]: 0 where the lowest id is, 1 where the next, ...
-    numbers = torch.zeros_like(order).scatter_(1, order, ranks)[:, None]  # the same in the pixels' order: [N, 1, H W]
+    flat, numbers = features.float().flatten(2), ranked(instance)[:, None]  # [N, F, H W], [N, 1, H W]
     sizes = torch.zeros_like(flat[:, :1]).scatter_add_(2, numbers, torch.ones_like(flat[:, :1])).clamp_(min=1)
     index = numbers.expand_as(flat)  # [N, 1, H W] -> [N, F, H W]
     return (torch.zeros_like(flat).scatter_add(2, index, flat) / sizes).gather(2, index).view(features.shape)
+
+
+def ranked(instance: Tensor) -> Tensor:
+    """Ids int64 [N, H, W] -> [N, H W]: 0 where an image's lowest id is, 1 where its next is, ..."""
+    ids, order = instance.flatten(1).sort(1)
+    ranks = pad(ids.diff(dim=1) != 0, [1, 0]).cumsum(1)  # in the order of the ids
+    return torch.zeros_like(order).scatter_(1, order, ranks)
+
+
+def lowest_label(label: Tensor, instance: Tensor) -> Tensor:
+    """Classes and ids int64 [N, H, W] -> int64 [N, H, W]: of each pixel the lowest class in its instance."""
+    numbers = ranked(instance)
+    classes = torch.full_like(numbers, torch.iinfo(torch.int64).max)
+    return classes.scatter_reduce(1, numbers, label.flatten(1), "amin").gather(1, numbers).view(label.shape)
 
 
 def restyle(features: Tensor, instance: Tensor, *, chosen: int, style: Tensor) -> Tensor:
@@ -80,9 +92,11 @@ def label_ids(images: Tensor, num_labels: int) -> Tensor:
         ValueError: they are coloured, or have other classes than 0 to num_labels - 1.
     """
     grey = images[:, :1]
+    ids = ((grey[:, 0] + 1) * 127.5).round().long()
+    if torch.compiler.is_exporting():  # a graph cannot look at values
+        return ids
     if (images != grey).any():
         raise ValueError("a label map is grey, its values are classes; this image is coloured: give the map itself")
-    ids = ((grey[:, 0] + 1) * 127.5).round().long()
     if ids.min() < 0 or ids.max() >= num_labels:
         found = f"{ids.min()} to {ids.max()}"
         raise ValueError(f"the label map has classes from {found}, the model's are 0 to {num_labels - 1}")

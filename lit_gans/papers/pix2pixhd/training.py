@@ -183,7 +183,7 @@ class Pix2PixHD(Game):
         return self.generator.stride
 
     def takes(self, direction: str) -> Input:
-        return Input(1, labels=True) if self.num_labels else Input(self.hparams["in_channels"])
+        return Input(1, labels=self.num_labels) if self.num_labels else Input(self.hparams["in_channels"])
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt_g, opt_d = self.optimizers()
@@ -398,7 +398,7 @@ class Pix2PixHD(Game):
         label = label_ids(images, self.num_labels)
         instance = label if instance is None else instance
         if self.encoder is not None and features is None:
-            if not self.clusters.counts.any():
+            if not torch.compiler.is_exporting() and not self.clusters.counts.any():
                 warnings.warn(
                     "no clusters to choose styles from: train to the end, or call cluster_features", stacklevel=2
                 )

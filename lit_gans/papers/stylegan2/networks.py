@@ -250,7 +250,8 @@ class SynthesisBlock(nn.Module):
         dtype = computed_in(self.half, self.conv1.weight, force_fp32=force_fp32)
         if x is None:
             assert self.const is not None
-            x = self.conv1(self.const.to(dtype).expand(len(ws[0]), -1, -1, -1), ws[0], noise=noise[0])  # [N, O, 4, 4]
+            x = self.const.to(dtype).expand(ws[0].shape[0], -1, -1, -1)  # [O, 4, 4] -> [N, O, 4, 4]
+            x = self.conv1(x, ws[0], noise=noise[0])
         else:
             assert self.conv0 is not None
             x = x.to(dtype)
@@ -328,7 +329,7 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, ws: Tensor, *, noise: Noise = "random", force_fp32: bool = False) -> Tensor:
         """noise: anew at each call ("random"), the stored maps ("const"), or "none"."""
-        each, maps, start = ws.unbind(1), self.noise_maps(len(ws), noise), 0  # [N, L, W] -> L of [N, W]
+        each, maps, start = ws.unbind(1), self.noise_maps(ws.shape[0], noise), 0  # [N, L, W] -> L of [N, W]
         x, image = None, None
         for block in self.blocks.values():
             end = start + block.num_convs

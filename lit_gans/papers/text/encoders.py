@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from lit_gans.adversarial.priors import Normal
 from lit_gans.base.checkpoints import open_checkpoint, read_weights
 from lit_gans.data.captions import ALPHABET, Letters, Vocabulary, characters, legible
 from lit_gans.data.embeddings import vocabulary_of
@@ -68,6 +69,10 @@ class CaptionEncoder(nn.Module, ABC):
         """What of captions it does not know, each once. ValueError where it knows nothing of one."""
         return []
 
+    def made_up(self, seeds: Sequence[int] | Tensor) -> TextFeatures:
+        """N(0, 1) in the place of features; row i depends on seeds[i] alone."""
+        return TextFeatures(Normal().of_seeds(seeds, self.sentence_dim, purpose="made-up sentence"))
+
 
 class WordReader(CaptionEncoder):
     """A `WordEncoder` with the words that it knows: "words" int64 [N, T] and "lengths" int64 [N]."""
@@ -101,6 +106,12 @@ class WordReader(CaptionEncoder):
 
     def unknown(self, captions: Sequence[str]) -> list[str]:
         return self.vocabulary.unknown(captions)
+
+    def made_up(self, seeds: Sequence[int] | Tensor) -> TextFeatures:
+        mask = word_mask(torch.as_tensor(seeds) % self.max_words + 1, self.max_words)
+        flat = Normal().of_seeds(seeds, self.max_words * self.sentence_dim, purpose="made-up words")
+        words = flat.unflatten(1, (self.max_words, self.sentence_dim)) * mask[..., None]
+        return super().made_up(seeds)._replace(words=words, mask=mask)
 
 
 class CharacterReader(CaptionEncoder):

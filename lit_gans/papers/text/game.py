@@ -206,6 +206,11 @@ class TextGAN(GAN):
         batch = self.text_encoder.tensors(captions)
         return self.features({name: tensor.to(self.device) for name, tensor in batch.items()})
 
+    def made_up_features(self, seeds: Sequence[int] | Tensor) -> TextFeatures:
+        """See `ReadsFeatures`."""
+        assert self.text_encoder is not None
+        return self.text_encoder.made_up(seeds).to(self.device)
+
     def _asked(self, seeds: Tensor, captions: Sequence[str] | None) -> TextFeatures | None:
         if captions is None:
             return None if self.text_encoder is None else self.held_captions(seeds)[1]
@@ -270,12 +275,12 @@ class TextGAN(GAN):
         Raises:
             ValueError: neither captions nor features, since a latent says nothing of them; or not as many as latents.
         """
-        self.sample_labels(torch.arange(len(z)), labels)
+        self.sample_labels(torch.arange(z.shape[0]), labels)
         if features is None and captions is None and self.text_encoder is not None:
             raise ValueError(f"a latent says nothing of what {type(self).__name__} shall draw: give captions")
         if features is None:
-            features = self._asked(torch.arange(len(z)), captions)
-        noise = z.new_zeros(len(z), self.noise_dim) if noise is None else noise
+            features = self._asked(torch.arange(z.shape[0]), captions)
+        noise = z.new_zeros(z.shape[0], self.noise_dim) if noise is None else noise
         return self._drawn(z, features, noise, psi=psi, ema=ema)[-1]
 
     def _drawn(self, z: Tensor, features: TextFeatures | None, noise: Tensor, *, psi: float, ema: bool) -> list[Tensor]:
