@@ -79,11 +79,12 @@ def directions(
     from lit_gans.adversarial.capabilities import FromLatents, HasStyles, can, require
     from lit_gans.base.processes import find_device
     from lit_gans.base.progress import Lines
+    from lit_gans.data.attributes import read_attributes
     from lit_gans.editing import direction_sheets as sheets
     from lit_gans.editing import finding
     from lit_gans.editing.directions import check_model, read_directions
     from lit_gans.editing.sampling import numbers_of
-    from lit_gans.metrics.attributes import read_attributes, train_attributes
+    from lit_gans.metrics.attributes import train_attributes
     from lit_gans.metrics.building import build_extractor
     from lit_gans.runs.folder import check_output
     from lit_gans.runs.load import load_run

@@ -1,4 +1,8 @@
-"""Tables of attributes, such as CelebA's, and captions written from them."""
+"""Tables of attributes, and captions written from them.
+
+A table has CelebA's form (Liu et al., 2015), https://arxiv.org/abs/1411.7766: the name of a picture, then -1 or 1 for
+each of its attributes; or it is a CSV file of -1 and 1, or of 0 and 1.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +41,11 @@ BEHIND = {
 NOUNS = {True: "man", False: "woman"}  # by "Male"
 VAGUE = ("person", "face")  # said in place of them
 _VAGUE_SHARE = 0.2
+_VALUES = {"1": True, "+1": True, "-1": False, "0": False}
 
 
 class AttributeTable(NamedTuple):
-    """Names of pictures and of attributes, and which picture has which: bool [N, A]."""
+    """files: names of N pictures; attributes: names of A; values bool [N, A]: which picture has which."""
 
     files: tuple[str, ...]
     attributes: tuple[str, ...]
@@ -61,31 +66,41 @@ class AttributeTable(NamedTuple):
             raise ValueError(f"the table has no row for {len(missing)} of {len(names)} pictures, first {missing[0]!r}")
         return AttributeTable(tuple(names), self.attributes, self.values[[known[name] for name in names]])
 
+    def rows_of(self, files: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(places in `files`, rows here), int64 [M] each, of the pictures that are in both."""
+        known = {file: row for row, file in enumerate(self.files)}
+        both = [(place, known[file]) for place, file in enumerate(files) if file in known]
+        places, rows = torch.tensor(both, dtype=torch.int64).reshape(-1, 2).unbind(1)
+        return places, rows
+
 
 def read_attributes(path: str | Path) -> AttributeTable:
-    """The table of a file like CelebA's list_attr_celeba.txt: a count, the attributes, then a name and 1 or -1 each.
+    """The table in a file.
 
-    FileNotFoundError; ValueError where it reads otherwise, with the line.
+    Raises:
+        FileNotFoundError: there is none. ValueError: it is none, with the line that says so, or not whole.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no table of attributes at {path}: give one such as list_attr_celeba.txt")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    attributes = tuple(lines[1].split()) if len(lines) > 2 and lines[0].strip().isdecimal() else ()
-    if not attributes:
-        raise ValueError(f"{path} begins with {lines[:1]}, expected a count, a line of attributes, then rows")
-    files, values = [], []
-    for number, line in enumerate(lines[2:], 3):
-        if not line.strip():
-            continue
-        name, *row = line.split()
-        if len(row) != len(attributes) or not set(row) <= {"1", "-1"}:
-            raise ValueError(f"{path}, line {number}: {line:.60}..., expected a name and {len(attributes)} of 1 or -1")
-        files.append(name)
-        values.append([value == "1" for value in row])
-    if len(files) != int(lines[0]):
-        raise ValueError(f"{path} has {len(files)} rows, and its first line says {lines[0].strip()}: fetch it")
-    return AttributeTable(tuple(files), attributes, torch.tensor(values, dtype=torch.bool))
+        raise FileNotFoundError(f"there is no table of attributes {path}: give a file such as list_attr_celeba.txt")
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text, and so no table of attributes: {error}") from error
+    comma = "," if path.suffix.lower() == ".csv" else None
+    rows = [[word.strip() for word in line.split(comma)] for line in lines]
+    count = int(rows[0][0]) if rows and len(rows[0]) == 1 and rows[0][0].isdecimal() else None  # CelebA's begins so
+    rows = rows if count is None else rows[1:]
+    if len(rows) < 2 or len(rows[1]) < 2:
+        raise ValueError(f"{path} is no table of attributes: a line of names, then a picture and -1 or 1 for each name")
+    names = rows[0][1:] if len(rows[0]) == len(rows[1]) else rows[0]  # in a CSV the pictures' column has a name too
+    for number, row in enumerate(rows[1:], len(lines) - len(rows) + 2):
+        if len(row) != len(names) + 1 or not _VALUES.keys() >= set(row[1:]):
+            raise ValueError(f"{path}, line {number}: a picture and {len(names)} values of -1, 0 or 1; found {row[:4]}")
+    if count not in (None, len(rows) - 1):
+        raise ValueError(f"{path} has {len(rows) - 1} rows, and its first line says {count}: it is not whole")
+    values = torch.tensor([[_VALUES[word] for word in row[1:]] for row in rows[1:]])
+    return AttributeTable(tuple(row[0] for row in rows[1:]), tuple(names), values)
 
 
 def attribute_captions(table: AttributeTable, *, each: int = 2, share: float = 0.7, seed: int = 0) -> list[list[str]]:

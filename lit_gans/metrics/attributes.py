@@ -1,15 +1,10 @@
-"""Classifiers of attributes: logistic regression on the features of a frozen network, from a table of labels.
-
-The table has CelebA's form (Liu et al., 2015), https://arxiv.org/abs/1411.7766: the name of a picture, then -1 or 1 for
-each of its attributes; or it is a CSV file of -1 and 1, or of 0 and 1.
-"""
+"""Classifiers of attributes: logistic regression on the features of a frozen network, from a table of labels."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_gans.base.cache import cache_folder, digest, key_of, read_tensors, write_tensors
+from lit_gans.data.attributes import AttributeTable
 from lit_gans.data.images import FileSet
 from lit_gans.metrics.extractors import Extractor
 from lit_gans.metrics.reals import Progress, RealImages, real_statistics
@@ -27,49 +23,6 @@ Judge = Callable[[Tensor], Tensor]
 
 _VERSION = 1  # of the training, part of the key of what is kept
 _HELD_OUT, _DECAY, _STEPS = 0.2, 0.01, 100
-_VALUES = {"1": True, "+1": True, "-1": False, "0": False}
-
-
-@dataclass(frozen=True)
-class AttributeTable:
-    """files: names of N pictures; names: of A attributes; values bool [N, A]."""
-
-    files: tuple[str, ...]
-    names: tuple[str, ...]
-    values: Tensor
-
-    def rows_of(self, files: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """(places in `files`, rows here), int64 [M] each, of the pictures that are in both."""
-        known = {file: row for row, file in enumerate(self.files)}
-        both = [(place, known[file]) for place, file in enumerate(files) if file in known]
-        places, rows = torch.tensor(both, dtype=torch.int64).reshape(-1, 2).unbind(1)
-        return places, rows
-
-
-def read_attributes(path: str | Path) -> AttributeTable:
-    """The table in a file.
-
-    Raises:
-        FileNotFoundError: there is none. ValueError: it is none, with the line that says so.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no table of attributes {path}: give a file such as list_attr_celeba.txt")
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text, and so no table of attributes: {error}") from error
-    comma = "," if path.suffix.lower() == ".csv" else None
-    rows = [[word.strip() for word in line.split(comma)] for line in lines]
-    rows = rows[1:] if rows and len(rows[0]) == 1 and rows[0][0].isdecimal() else rows  # CelebA's begins with a count
-    if len(rows) < 2 or len(rows[1]) < 2:
-        raise ValueError(f"{path} is no table of attributes: a line of names, then a picture and -1 or 1 for each name")
-    names = rows[0][1:] if len(rows[0]) == len(rows[1]) else rows[0]  # in a CSV the pictures' column has a name too
-    for number, row in enumerate(rows[1:], len(lines) - len(rows) + 2):
-        if len(row) != len(names) + 1 or not _VALUES.keys() >= set(row[1:]):
-            raise ValueError(f"{path}, line {number}: a picture and {len(names)} values of -1, 0 or 1; found {row[:4]}")
-    values = torch.tensor([[_VALUES[word] for word in row[1:]] for row in rows[1:]])
-    return AttributeTable(tuple(row[0] for row in rows[1:]), tuple(names), values)
 
 
 class LinearAttributes(nn.Module):
@@ -134,7 +87,7 @@ def train_attributes(
     _check_values(table, images.names, values)
     key = key_of(
         version=_VERSION, data=data.fingerprint(split), table=digest({"values": values, "places": places}),
-        names=table.names, extractor=[extractor.name, extractor.fingerprint, extractor.resize],
+        names=table.attributes, extractor=[extractor.name, extractor.fingerprint, extractor.resize],
     )  # fmt: skip
     path = (folder or cache_folder()) / f"attributes-{extractor.name}-{key}.safetensors"
 
@@ -142,13 +95,13 @@ def train_attributes(
     state = kept[0] if kept is not None else {}
     if kept is None:
         left = f"; {len(images) - len(places)} pictures have no row" if len(places) < len(images) else ""
-        what = f"{len(table.names)} attributes on {len(places)} pictures with {extractor.name}{left}"
+        what = f"{len(table.attributes)} attributes on {len(places)} pictures with {extractor.name}{left}"
         print(f"Training classifiers of {what}, once; kept at {path}", file=sys.stderr)
         reals = real_statistics(data, extractor, split=split, folder=folder, device=device, progress=progress)
         assert reals is not None and reals.features is not None  # of the first process, and whole
         state = fit_logistic(reals.features[places], values)
-        write_tensors(path, state, {"names": json.dumps(table.names), "extractor": extractor.name})
-    return LinearAttributes(extractor, table.names, state)
+        write_tensors(path, state, {"names": json.dumps(table.attributes), "extractor": extractor.name})
+    return LinearAttributes(extractor, table.attributes, state)
 
 
 def _check_values(table: AttributeTable, files: Sequence[str], values: Tensor) -> None:
@@ -160,8 +113,8 @@ def _check_values(table: AttributeTable, files: Sequence[str], values: Tensor) -
     least = torch.minimum(values.sum(0), (~values).sum(0))
     if (rare := int(least.argmin())) >= 0 and least[rare] < 2:
         raise ValueError(
-            f"attribute {table.names[rare]!r}: {int(values[:, rare].sum())} of {len(values)} pictures have it; both "
-            f"kinds need two or more: leave it out of the table, or give more pictures"
+            f"attribute {table.attributes[rare]!r}: {int(values[:, rare].sum())} of {len(values)} pictures have it; "
+            f"both kinds need two or more: leave it out of the table, or give more pictures"
         )
 
 

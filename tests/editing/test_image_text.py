@@ -129,16 +129,16 @@ def test_captions_are_written_from_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", r"begins with \[\], expected a count"),
+        ("", "is no table of attributes: a line of names"),
         (TABLE.replace("3\n", "4\n", 1), "has 3 rows, and its first line says 4"),
-        (TABLE.replace("1.jpg -1", "1.jpg -2"), "line 3: 1.jpg -2 .* expected a name and 7 of 1 or -1"),
+        (TABLE.replace("1.jpg -1", "1.jpg -2"), "line 3: a picture and 7 values of -1, 0 or 1; found .'1.jpg', '-2'"),
     ],
 )
 def test_tables_that_are_none(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "table.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_attributes(tmp_path / "table.txt")
-    with pytest.raises(FileNotFoundError, match="no table of attributes at"):
+    with pytest.raises(FileNotFoundError, match="there is no table of attributes"):
         read_attributes(tmp_path / "none.txt")
 
 

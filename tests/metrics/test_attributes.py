@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lit_gans.base.images import save_png
 from lit_gans.data import Digits, Images
-from lit_gans.metrics.attributes import AttributeTable, fit_logistic, read_attributes, together, train_attributes
+from lit_gans.data.attributes import AttributeTable, read_attributes
+from lit_gans.metrics.attributes import fit_logistic, together, train_attributes
 from lit_gans.metrics.extractors import Extractor, Features
 from lit_gans.metrics.separability import labelled_latents
 
@@ -52,7 +53,7 @@ def pictures(tmp_path: Path) -> tuple[Images, AttributeTable]:
 def test_tables_are_read_in_both_forms(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     table = read_attributes(tmp_path / name)
-    assert table.files == ("000001.jpg", "000002.jpg", "000003.jpg") and table.names == ("Smiling", "Male")
+    assert table.files == ("000001.jpg", "000002.jpg", "000003.jpg") and table.attributes == ("Smiling", "Male")
     assert table.values.tolist() == [[False, True], [True, False], [True, True]]
     places, rows = table.rows_of(["x.jpg", "000003.jpg", "000001.jpg"])
     assert (places.tolist(), rows.tolist()) == ([1, 2], [2, 0])
@@ -97,13 +98,13 @@ def test_what_cannot_be_learned_is_refused(pictures: tuple[Images, AttributeTabl
     data, table = pictures
     with pytest.raises(ValueError, match="the pictures of Digits have no file names, which the table goes by"):
         train_attributes(table, Digits(batch_size=4, resolution=8), Corners(), folder=tmp_path)
-    elsewhere = AttributeTable(("a.jpg",), table.names, table.values[:1])
+    elsewhere = AttributeTable(("a.jpg",), table.attributes, table.values[:1])
     with pytest.raises(ValueError, match=r"none of the 60 pictures \(such as 000.png\) has a row in the table"):
         train_attributes(elsewhere, data, Corners(), folder=tmp_path)
     values = table.values.clone()
     values[:, 1] = False
     with pytest.raises(ValueError, match="attribute 'right': 0 of 60 pictures have it; both kinds need two or more"):
-        train_attributes(AttributeTable(table.files, table.names, values), data, Corners(), folder=tmp_path)
+        train_attributes(AttributeTable(table.files, table.attributes, values), data, Corners(), folder=tmp_path)
 
 
 def test_the_regression_is_scikit_learns() -> None:
