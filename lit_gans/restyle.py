@@ -30,6 +30,7 @@ def restyle(
     id_weight: float | None = None,
     identity: str | os.PathLike | None = None,
     effect_images: int = 100,
+    samples: int | None = None,
     seed: int = 0,
     raw: bool = False,
     device: str = "auto",
@@ -62,6 +63,7 @@ def restyle(
         id_weight: of who is seen, with identity: of latent (0.005) and mapper (0.1).
         identity: weights of face-api's face_recognition_model.
         effect_images: of global: so many images show what a channel does.
+        samples: latents that global (100,000) takes deviations of, and stylemc (128) its steps.
         seed: of all that is random.
         raw: the generator as trained, not its average.
         device: cpu, cuda, cuda:1, ...; "auto" is the accelerator where there is one.
@@ -106,8 +108,8 @@ def restyle(
     own = {
         "latent": {"steps": steps, "l2_weight": l2_weight, "id_weight": id_weight},
         "mapper": {"steps": steps, "l2_weight": l2_weight, "id_weight": id_weight, **drawing},
-        "global": {"num_images": effect_images, **drawing},
-        "stylemc": drawing,
+        "global": {"num_images": effect_images, "num_samples": samples, **drawing},
+        "stylemc": {"num_samples": samples, **drawing},
     }
     numbers = {name: value for name, value in own[method].items() if value is not None or name == "label"}
     lines = Lines()

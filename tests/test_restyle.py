@@ -37,8 +37,8 @@ def restyled(folder: Path, *argv: str) -> int:
     [
         ("latent", ["--steps", "2"], []),
         ("mapper", ["--steps", "2"], ["0.1", "0.2"]),
-        ("global", ["--effect_images", "1", "--neutral", "a blue picture", "--threshold", "0"], ["-4", "4"]),
-        ("stylemc", [], ["1"]),
+        ("global", [*"--effect_images 1 --samples 200 --threshold 0 --neutral".split(), "a blue picture"], ["-4", "4"]),
+        ("stylemc", ["--samples", "9"], ["1"]),
     ],
 )
 def test_each_method_writes_a_sheet_and_keeps_what_it_finds(
@@ -77,7 +77,8 @@ def test_what_cannot_be_met(argv: list[str], message: str, folder: Path, capsys:
 
 
 def test_other_models_and_texts(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    kept = ["--method", "stylemc", "--file", str(tmp_path / "a.safetensors"), "--output", str(tmp_path / "a.png")]
+    places = ["--file", str(tmp_path / "a.safetensors"), "--output", str(tmp_path / "a.png")]
+    kept = ["--method", "stylemc", "--samples", "9", *places]
     assert restyled(folder, *kept) == 0
     other = tiny()
     with torch.no_grad():

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_gans.base.cache import read_tensors, write_tensors
 from lit_gans.base.grids import readable_grid
 from lit_gans.base.images import from_uint8, save_png, to_uint8
 from lit_gans.base.progress import Lines
@@ -67,8 +68,16 @@ class Judge:
     def features(self, images: Tensor) -> Tensor:
         return torch.cat([F.adaptive_avg_pool2d(x, 3).flatten(1) for x in self.network(from_uint8(images))[1:]], 1)
 
-    def fit(self, pictures: str, table: Path, *, crop_px: int, first: int) -> dict[str, float]:
-        """Accuracy of each attribute on the last fifth of the pictures."""
+    def fit(self, kept: Path, pictures: str, table: Path, *, crop_px: int, first: int) -> dict[str, float]:
+        """Accuracy of each attribute on the last fifth of the pictures; `kept` is the file it is kept in."""
+        if not kept.exists():
+            write_tensors(kept, self._found(pictures, table, crop_px=crop_px, first=first), {})
+        found = read_tensors(kept)
+        assert found is not None, kept
+        self.mean, self.std, self.weight, self.bias = (found[0][name] for name in ("mean", "std", "weight", "bias"))
+        return dict(zip(OTHERS, found[0]["accuracy"].tolist(), strict=True))
+
+    def _found(self, pictures: str, table: Path, *, crop_px: int, first: int) -> dict[str, Tensor]:
         data = Images(pictures, batch_size=128, resolution=64, labels="none", crop_px=crop_px, num_workers=0)
         names = data.dataset("train").names[-first:]
         rows = torch.arange(len(data.dataset("train")))[-first:]
@@ -76,23 +85,22 @@ class Judge:
         labels = torch.stack([known.column(name) for name in OTHERS], 1).double()
         x = torch.cat([self.features(batch["image"]) for batch in data.batches("train", 128, indices=rows)]).double()
         kept = len(x) * 4 // 5
-        self.mean, self.std = x[:kept].mean(0), x[:kept].std(0) + 1e-6
-        x = (x - self.mean) / self.std
-        self.weight = torch.zeros(len(OTHERS), x.shape[1], dtype=x.dtype, requires_grad=True)
-        self.bias = torch.zeros(len(OTHERS), dtype=x.dtype, requires_grad=True)
-        optimizer = torch.optim.LBFGS([self.weight, self.bias], max_iter=60, line_search_fn="strong_wolfe")
+        mean, std = x[:kept].mean(0), x[:kept].std(0) + 1e-6
+        x = (x - mean) / std
+        weight = torch.zeros(len(OTHERS), x.shape[1], dtype=x.dtype, requires_grad=True)
+        bias = torch.zeros(len(OTHERS), dtype=x.dtype, requires_grad=True)
+        optimizer = torch.optim.LBFGS([weight, bias], max_iter=60, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
             optimizer.zero_grad()
-            wrong = F.binary_cross_entropy_with_logits(F.linear(x[:kept], self.weight, self.bias), labels[:kept])
-            total = wrong + 0.003 * self.weight.square().sum()
+            wrong = F.binary_cross_entropy_with_logits(F.linear(x[:kept], weight, bias), labels[:kept])
+            total = wrong + 0.003 * weight.square().sum()
             total.backward()
             return total
 
         optimizer.step(loss)
-        self.weight, self.bias = self.weight.detach(), self.bias.detach()
-        right = (F.linear(x[kept:], self.weight, self.bias) > 0) == (labels[kept:] > 0)
-        return dict(zip(OTHERS, right.double().mean(0).tolist(), strict=True))
+        right = (F.linear(x[kept:], weight, bias) > 0) == (labels[kept:] > 0)
+        return {"mean": mean, "std": std, "weight": weight, "bias": bias, "accuracy": right.double().mean(0)}
 
     def __call__(self, images: Tensor) -> Tensor:
         x = torch.cat([self.features(part) for part in images.split(64)]).double()
@@ -136,7 +144,7 @@ def run(given: argparse.Namespace) -> None:
     out = Path(given.output)
     framing = {"crop_px": given.crop_px, "first": given.pictures_used}
     judge = Judge(Path(given.judge_weights))
-    accuracy = judge.fit(given.pictures, Path(given.table), **framing)
+    accuracy = judge.fit(out / "judge.safetensors", given.pictures, Path(given.table), **framing)
     print("judge, held out:", ", ".join(f"{name} {one:.3f}" for name, one in accuracy.items()), flush=True)
     pair = read_pair(given.pair, weights=given.features_weights) if given.pair else None
     if pair is None:

@@ -22,6 +22,7 @@ from lit_gans.editing.text.channels import seeded_styles, style_statistics
 from lit_gans.editing.text.mapper import LatentMapper
 from lit_gans.editing.text.optimization import without_colours
 from tests.callbacks.common import tiny_gan
+from tests.cases import CASES
 from tests.editing.text_models import Colours, redness, tiny
 
 
@@ -264,3 +265,15 @@ def test_conditional_models_are_edited_by_class() -> None:
     assert optimize_latents(model, ws, "red", image_text=Colours(), steps=2).ws.shape == ws.shape
     a, b = (find_direction(model, "red", image_text=Colours(), num_samples=3, label=label) for label in (0, 1))
     assert not torch.equal(a.offsets["4.conv1"], b.offsets["4.conv1"])
+
+
+@pytest.mark.parametrize("name", ["stylegan3-t", "stylegan-xl"])
+def test_stylemc_works_on_later_generators(name: str) -> None:
+    """By class where there are some; the directions of two texts differ, and the images move."""
+    model = CASES[name](channels=3).eval().requires_grad_(False)
+    label = 1 if model.num_classes else None
+    how = {"image_text": Colours(), "num_samples": 5, "batch_size": 2, "label": label}
+    red, blue = (find_direction(model, text, **how) for text in ("red", "blue"))
+    assert any(not torch.equal(red.offsets[layer], blue.offsets[layer]) for layer in red.offsets)
+    ws = model.styles(model.seeded_latents([3]), labels=None if label is None else torch.tensor([label]))
+    assert not torch.equal(synthesize_shifted(model, ws, red.times(2)), model.synthesize(ws))

@@ -35,6 +35,9 @@ def lit_gans(verb: str, *argv: str) -> int:
         words = ["2" if word == "8" else "digits" if word == "inception" else word for word in words]
         words += [] if "psnr" in words else ["--extractor", "digits"]
         words += ["--num_images", "20"] if words[0].startswith("runs/") else []
+    if verb == "restyle":
+        words += ["--effect_images", "1", "--samples", "16", *(["--steps", "2"] if "2000" not in words else [])]
+        words = ["2" if word == "2000" else word for word in words]
     return cli.main([verb, *words])
 
 

@@ -55,7 +55,7 @@ class FeaturePair(nn.Module):
         px: int = 96,
         grid: int = 3,
         dim: int = 128,
-        max_words: int = 64,
+        max_words: int = 40,
     ) -> None:
         super().__init__()
         self.settings = {"vocabulary": list(vocabulary), "features": features, "px": px, "grid": grid, "dim": dim,
@@ -167,13 +167,14 @@ def _fit(pair, x, captions, epochs, batch_size, lr, weight_decay, seed, on_step)
     steps, step = epochs * (len(x) // batch_size), 0
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     pair.words.train()
+    numbers = pair.words.tensors([text for some in captions[: len(x)] for text in some])  # words are looked up once
+    count = torch.tensor([len(some) for some in captions[: len(x)]])
+    first = count.cumsum(0) - count
     for _ in range(epochs):
         order = draws.uniform(len(x)).argsort()
         for rows in order[: len(x) // batch_size * batch_size].split(batch_size):
-            some = [captions[i] for i in rows.tolist()]
-            which = draws.uniform(len(some)).tolist()
-            texts = [of_one[int(u * len(of_one))] for of_one, u in zip(some, which, strict=True)]
-            sentences = F.normalize(pair.words(pair.words.tensors(texts)).sentence)
+            drawn = first[rows] + (draws.uniform(len(rows)) * count[rows]).long()
+            sentences = F.normalize(pair.words({name: one[drawn] for name, one in numbers.items()}).sentence)
             logits = scale.exp().clamp(max=100) * pair.embed_features(x[rows]) @ sentences.T
             own = torch.arange(len(rows))
             loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
