@@ -32,8 +32,8 @@ def last(model: GAN, folder: Path, steps: str, start: str = "{seed: 3}") -> Edit
 
 def ways(model: GAN, space: str, width: int, path: Path) -> Tensor:
     """The vector of the second of two directions in a file."""
-    vectors, two = torch.eye(width)[:2], torch.tensor([2.0, 3.0])
-    Directions(space, ("pose", "smile"), vectors, two, two, two, settings=stamp(model)).save(path)
+    vectors, two = torch.eye(width)[:2].clone(), torch.tensor([2.0, 3.0])
+    Directions(space, ("pose", "smile"), vectors, two, two.clone(), two.clone(), settings=stamp(model)).save(path)
     return vectors[1]
 
 
