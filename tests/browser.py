@@ -65,6 +65,7 @@ class Browser:
                     await page.call(f"{domain}.enable")
                 await page.size(width, height)
                 await page.call("Page.navigate", url=url)
+                await page.until("document.readyState === 'complete' && location.href !== 'about:blank'")
                 yield page
             finally:
                 reading.cancel()

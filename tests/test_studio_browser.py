@@ -41,7 +41,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = CASES["stylegan2"]().eval()
     one = torch.ones(1)
     vector = torch.nn.functional.normalize(torch.arange(8.0).cos()[None])
-    Directions("w", ("smile",), vector, one, one, one, settings=stamp(model)).save(folder / "ways.safetensors")
+    Directions("w", ("smile",), vector, one, one.clone(), one.clone(), settings=stamp(model)).save(
+        folder / "ways.safetensors"
+    )
     Image.linear_gradient("L").resize((60, 44)).convert("RGB").save(folder / "photo.png")
     (folder / "hostile.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"<script>alert(1)</script>" * 9)
     with zipfile.ZipFile(folder / "hostile.zip", "w") as archive:

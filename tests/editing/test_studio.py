@@ -201,9 +201,9 @@ def test_a_photograph_is_found(studio: Studio) -> None:
 
 
 def test_files_of_directions_are_offered(studio: Studio, tmp_path: Path) -> None:
-    one, vectors = torch.ones(2), torch.eye(8)[:2]
+    one, vectors = torch.ones(2), torch.eye(8)[:2].clone()
     model = studio.models["stylegan2"]
-    ways = Directions("w", ("pose", "smile"), vectors, one, one, one, settings=stamp(model))
+    ways = Directions("w", ("pose", "smile"), vectors, one, one.clone(), one.clone(), settings=stamp(model))
     ways.save(tmp_path / "a.safetensors")
     offer = studio.move((tmp_path / "a.safetensors").read_bytes(), {"title": "mine"})
     assert (offer["step"], offer["title"], offer["names"]) == ("direction", "mine", ["pose", "smile"])

@@ -126,6 +126,7 @@ function keep() {
 
 function change(newStart, newSteps, { panels = true } = {}) {
   keep();
+  tell("");
   [start, steps] = [plain(newStart), plain(newSteps)];
   if (panels) build();
   return draw();
