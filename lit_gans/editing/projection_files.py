@@ -159,7 +159,8 @@ def told(rows: Sequence[Row], network: str) -> str:
     lines = [[name, *map("{:.4g}".format, line)] for name, line in zip([r.picture for r in rows], numbers, strict=True)]
     table = [heads, *lines, ["mean", *map("{:.4g}".format, means)]]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) for line in table)
+    padded = ([word.ljust(width) for word, width in zip(line, widths, strict=True)] for line in table)
+    return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 def save_all(rows: Sequence[Row], shown: Sequence[Tensor], folder: Path) -> None:
