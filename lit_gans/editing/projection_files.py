@@ -168,4 +168,5 @@ def save_all(rows: Sequence[Row], shown: Sequence[Tensor], folder: Path) -> None
     with replacing(folder / "table.csv") as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerows([Row._fields, *rows])
-    save_png(readable_grid(torch.cat(list(shown)), SHEET_COLUMNS * len(shown[0])), folder / "sheet.png")
+    columns = min(SHEET_COLUMNS, len(shown)) * len(shown[0])
+    save_png(readable_grid(torch.cat(list(shown)), columns), folder / "sheet.png")

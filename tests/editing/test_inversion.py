@@ -243,7 +243,7 @@ def test_a_folder_of_pictures_has_a_table_and_a_sheet(
     told = capsys.readouterr().err
     assert "picture  pivot_psnr_db  pivot_pixels  psnr_db  pixels" in told and "\nmean " in told
     with Image.open(out / "sheet.png") as sheet:
-        assert sheet.size == (12 * 66 - 2, 64), "two pictures, of each the target, the pivot and what was found"
+        assert sheet.size == (6 * 66 - 2, 64), "two pictures, of each the target, the pivot and what was found"
     weights, _ = read_weights_of(out / "own3" / "weights.safetensors", load_run(run))
     ws, noise, settings = read_projection(out / "own3" / "w.safetensors")
     drawn = to_uint8(render(load_run(run), ws, noise, weights=weights))
