@@ -85,6 +85,8 @@ def test_the_best_of_all_classes_is_found() -> None:
         assert result.settings["label"] == label
         again = render(gan, result.code, {}, labels=torch.tensor([label])).clamp(-1, 1)
         assert torch.equal(again, result.image)
+    begun = project_latent(gan, target, steps=1, start=result.code, **QUICK)
+    assert begun.settings["label"] == 2 and begun.steps[0].distance == pytest.approx(result.distance, rel=1e-3)
     given = project_latent(gan, target, steps=2, label=0, **QUICK)
     assert given.settings["label"] == 0
     assert candidates_of(gan, 2, None)[1].tolist() == [0, 1, 2], "each class has one at least"
