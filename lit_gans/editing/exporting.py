@@ -224,13 +224,13 @@ class Masks(Draws):
 
 def sides(model: Translates, size: Sequence[int] | None) -> tuple[int, int]:
     """(height, width) of pictures. ValueError for one that the model's stride does not divide."""
-    height, width = (DEFAULT_PX, DEFAULT_PX) if size is None else (*size, *size)[:2] if len(size) < 3 else (0, 0)
-    if height < 1 or width < 1 or height % model.stride or width % model.stride:
+    asked = [DEFAULT_PX] if size is None else list(size)
+    if len(asked) not in (1, 2) or any(side < 1 or side % model.stride for side in asked):
         raise ValueError(
-            f"size {[height, width] if size is None else list(size)} of pictures: give height and width, or one number "
-            f"for both, that this model's stride of {model.stride} px divides"
+            f"size {asked} of pictures: give height and width, or one number for both, that this model's stride of "
+            f"{model.stride} px divides"
         )
-    return height, width
+    return asked[0], asked[-1]
 
 
 def prior_told(prior: object) -> str:
