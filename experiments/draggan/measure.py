@@ -31,6 +31,7 @@ from lit_gans.runs.load import load_run
 
 PATCH = 3  # pixels on each side of a point, of what is correlated
 SHOWN = 8  # pairs on the sheet
+NUMBERS = ("lr", "r1", "r2", "stop_px", "rows")
 
 
 def cornerness(image: Tensor) -> Tensor:
@@ -77,11 +78,10 @@ def main() -> None:
     parser.add_argument("--first_seed", type=int, default=1000)
     parser.add_argument("--max_steps", type=int, default=300)
     parser.add_argument("--layer")
-    for name in ("lr", "r1", "r2"):
-        parser.add_argument(f"--{name}", type=float)
-    parser.add_argument("--rows", type=int)
+    for name in NUMBERS:
+        parser.add_argument(f"--{name}", type=int if name == "rows" else float)
     given = parser.parse_args()
-    numbers = {name: getattr(given, name) for name in ("lr", "r1", "r2", "rows") if getattr(given, name) is not None}
+    numbers = {name: getattr(given, name) for name in NUMBERS if getattr(given, name) is not None}
     model, draws, rows, sheet = load_run(given.run), Draws("drag pairs", 0), [], []
     for number in range(given.pairs):
         seed = given.first_seed + number

@@ -27,7 +27,7 @@ PUBLISHED_PX = 512  # radii are given for images of this side
 MAP_PX = 128  # of the feature map that points are told apart by: the sixth of StyleGAN2's blocks
 R1, R2 = 3.0, 12.0
 ACTIVE_PX = 1.0  # a point that is nearer to its target is not pulled any more
-ARRIVED_PX = 2.0
+STOP_PX = 2.0
 FRAME_PX = 256
 HANDLE, TARGET, LINE = (230, 30, 30), (40, 90, 255), (255, 255, 255)  # as in the paper's figures
 
@@ -36,7 +36,7 @@ class DragStep(NamedTuple):
     """Where a drag is: `image` [1, C, R, R], not clamped, of the styles at the step's begin, and what was found in it.
 
     step: number from 0. handles: int64 [P, 2], where the points are now. distances: [P] from their targets, in pixels.
-    arrived: all are within 2 pixels, or R / 256 where that is more; nothing moves then.
+    arrived: all are within `stop_px`; nothing moves then.
     """
 
     step: int
@@ -76,6 +76,7 @@ class Drag:
             pixels as those are of 128.
         mask_weight: of the difference of what shall stay. reg: of the distance of the styles from the first ones.
         lr: of Adam. rows: so many first rows of ws move, or all if there are fewer: those up to 32 pixels.
+        stop_px: how near, in pixels of the image, all points must be; by default 2, or R / 256 where that is more.
 
     Raises:
         ValueError: points, a mask, styles or numbers that the image cannot have.
@@ -95,16 +96,20 @@ class Drag:
         reg: float = 0.0,
         lr: float = 0.001,
         rows: int = 6,
+        stop_px: float | None = None,
     ) -> None:
         if ws.dim() != 3 or len(ws) != 1:
             raise ValueError(f"ws of shape {list(ws.shape)}: one image is dragged, whose styles are [1, L, W]")
         if rows < 1:
             raise ValueError(f"rows is {rows}: give 1 or more of the {ws.shape[1]} rows of ws")
+        if stop_px is not None and not stop_px >= ACTIVE_PX:
+            raise ValueError(f"stop_px is {stop_px}: a point within 1 pixel is not pulled any more, so give 1 or more")
         self.features, self.first_ws, self.rows = features, ws.detach().clone(), rows
         self.mask_weight, self.reg, self.count = mask_weight, reg, 0
         with torch.no_grad():
             image, side, self.first = self._look(self.first_ws)
         self.resolution = image.shape[-1]
+        self.stop_px = max(STOP_PX, STOP_PX * self.resolution / PUBLISHED_PX) if stop_px is None else stop_px
         self.handles = points_in(handles, "handle", self.resolution).round().long()
         self.targets = points_in(targets, "target", self.resolution)
         if len(self.handles) != len(self.targets) or not len(self.handles):
@@ -131,7 +136,7 @@ class Drag:
             found = [self._track(seen.detach(), *pair) for pair in zip(self.handles.tolist(), self.wanted, strict=True)]
             self.handles = torch.tensor(found)
             distances = (self.targets - self.handles).norm(dim=1)
-            arrived = bool((distances <= max(ARRIVED_PX * self.resolution / PUBLISHED_PX, ARRIVED_PX)).all())
+            arrived = bool((distances <= self.stop_px).all())
             loss = self._loss(ws, seen, distances)
             (gradient,) = torch.autograd.grad(loss, self.w)
         if not math.isfinite(loss.item()):
@@ -234,14 +239,14 @@ def drag(
 ) -> Dragged:
     """Where points `handles` [P, 2] of the image of `ws` [1, L, W] have come on their way to `targets` [P, 2].
 
-    Points are (x, y) in pixels, x to the right and y down. Ends when all are within 2 pixels (R / 256 where that is
-    more), or after `max_steps`. Deterministic on the CPU.
+    Points are (x, y) in pixels, x to the right and y down. Ends when all are within `stop_px` of their targets, or
+    after `max_steps`. Deterministic on the CPU.
 
     Args:
         mask: [R, R], 1 where the image shall stay, 0 where it may change.
         layer, ema, draw: see `begin_drag`. frames: keeps the film.
         on_step: is told of each step when it is done, the last look at what has come of it included.
-        **numbers: r1, r2, mask_weight, reg, lr and rows of `Drag`.
+        **numbers: r1, r2, mask_weight, reg, lr, rows and stop_px of `Drag`.
 
     Raises:
         ValueError: see `Drag` and `begin_drag`; or max_steps is below 1.

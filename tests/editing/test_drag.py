@@ -80,6 +80,16 @@ def test_one_that_has_not_arrived_keeps_all_going() -> None:
     assert going.ws[0, 0].abs().max() > 0 and going.ws[0, 1].abs().max() == 0
 
 
+def test_how_near_is_near_enough() -> None:
+    """2 pixels, of larger images as many as 2 of 512; another distance is an argument."""
+    points = {"handles": [(20, 24)], "targets": [(21, 25)]}
+    assert Drag(spots, torch.zeros(1, 8, 2), **points).stop_px == 2
+    large = Drag(lambda ws: (torch.zeros(1, 3, 1024, 1024), torch.zeros(1, 2, 8, 8)), torch.zeros(1, 8, 2), **points)
+    assert large.stop_px == 4
+    going, steps = dragged(handles=[(20, 24)], targets=[(25, 24)], stop_px=1)
+    assert steps[-1].arrived and steps[-1].distances.tolist() == [1] and going.ws[0, 0, 0] > 3.4
+
+
 def test_where_the_target_is_at_hand_nothing_moves() -> None:
     going = Drag(spots, torch.zeros(1, 8, 2), handles=[(20, 24)], targets=[(21, 25)], **SETTINGS)
     assert going.step().arrived and torch.equal(going.ws, torch.zeros(1, 8, 2))
@@ -220,6 +230,7 @@ MISTAKES = [
     ({"mask": torch.ones(16, 16).bool()}, "the mask keeps every pixel, so that nothing could move"),
     ({"layer": "7"}, "layer '7' does not exist: this model has 4, 8, 16"),
     ({"r1": 3}, "r1 3 is 0.094 pixels at 16: .* give at least 32, or leave it out"),
+    ({"stop_px": 0.5}, "stop_px is 0.5: a point within 1 pixel is not pulled any more, so give 1 or more"),
     ({"rows": 0}, "rows is 0: give 1 or more of the 6 rows of ws"),
     ({"ws": torch.zeros(2, 6, 8)}, r"ws of shape \[2, 6, 8\]: one image is dragged, whose styles are \[1, L, W\]"),
 ]  # fmt: skip
