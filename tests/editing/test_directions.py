@@ -276,7 +276,7 @@ def test_models_without_styles_have_components_and_planes_in_z(name: str) -> Non
     )
     model.sample([0])
     hook.remove()
-    assert sizes in ([4], [2])  # the coarsest map of the generator that draws
+    assert len(sizes) == 1 and sizes[0] <= model.resolution / 2  # a coarse map of the generator that draws
     plane = planes(model, brightness, ["bright"], samples=200)
     means = images_along(model, plane["bright"], range(20), [-3.0, 0.0, 3.0]).float().mean((0, 2, 3, 4))
     assert means[0] < means[1] < means[2]
