@@ -124,7 +124,8 @@ class Page:
         return tuple(await self.js(f"{code} return [b.x, b.y, b.width, b.height]; }})({element})"))
 
     async def mouse(self, kind: str, x: float, y: float, buttons: int = 0) -> None:
-        button = {"button": "left" if kind != "mouseMoved" else "none", "clickCount": int(kind != "mouseMoved")}
+        held = buttons or kind == "mouseReleased"
+        button = {"button": "left" if held else "none", "clickCount": int(kind != "mouseMoved")}
         await self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, buttons=buttons, **button)
 
     async def click(self, element: str, at: tuple[float, float] = (0.5, 0.5)) -> None:

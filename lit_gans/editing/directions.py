@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lit_gans.adversarial import GAN
-from lit_gans.adversarial.capabilities import HasStyles, require
+from lit_gans.adversarial.capabilities import HasStyles, class_labels, require
 from lit_gans.base.cache import digest, write_tensors
 from lit_gans.editing.state import weights_digest
 
@@ -169,7 +169,8 @@ def check_model(directions: Directions, model: GAN, *, ema: bool = True, other_m
     """ValueError where they were found on other weights; with `other_model`, where they do not fit by their shape."""
     here, said = stamp(model, ema=ema), directions.settings
     if directions.space == "w":
-        shape = [*require(model, HasStyles, "a direction of W").styles(model.seeded_latents([0]), ema=ema).shape[1:]]
+        styled, labels = require(model, HasStyles, "a direction of W"), class_labels(model, [0])
+        shape = [*styled.styles(model.seeded_latents([0]), labels=labels, ema=ema).shape[1:]]
     else:
         shape = [model.seeded_latents([0]).shape[1]]
     if [*directions.vectors.shape[1:]] not in (shape, shape[-1:]):
