@@ -40,9 +40,9 @@ def project(
 
     w.safetensors (styles, noise maps, how they were found: see `lit_gans.editing.read_projection`) or, where there are
     no styles, z.safetensors; projected.png, target.png, side_by_side.png, progress.png (the target and ten images of
-    the way), progress.gif or .mp4, log.jsonl with the distance at each step, and with `tune` weights.safetensors. Of a
-    folder each picture has a folder of these, beside table.csv and sheet.png. A picture's largest middle square is
-    scaled to the model's resolution.
+    the way), progress.gif or .mp4, log.jsonl with the distance at each step, with `tune` weights.safetensors, and
+    edit.yaml, with which `lit-gans edit` begins. Of a folder each picture has a folder of these, beside table.csv and
+    sheet.png. A picture's largest middle square is scaled to the model's resolution.
 
     Args:
         run: run folder or .ckpt file of a generator.
@@ -113,7 +113,7 @@ def project(
         )
         rows.append(files.Row.of(name, found, time.monotonic() - began))
         shown.append(files.stages(found))
-        files.save_found(found, gan, path, own, ema=not raw, format=format)
+        files.save_found(found, gan, path, own, run=Path(run), ema=not raw, format=format)
     if image.is_dir():
         files.save_all(rows, shown, folder)
         print(files.told(rows, distance.name), file=sys.stderr)

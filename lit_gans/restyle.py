@@ -50,7 +50,8 @@ def restyle(
             "stylemc" find a direction in style space.
         file: a .safetensors file where the mapper, the effects of channels (global: for any text) or the direction is
             kept; what is there is read, and a mapper's training goes on. Of all methods but latent.
-        output: the .png file; of global the direction is written beside it, as .safetensors.
+        output: the .png file; beside it are written the edit script of the first image with the first strength, as
+            .yaml, and of global the direction, as .safetensors.
         by: strengths, a column each; by default 1 (latent, stylemc), 0.1 (mapper), 4 (global: alpha).
         seeds: of the images, as 0-3,7.
         latent: the w.safetensors of `lit-gans project` in place of seeds.
@@ -121,6 +122,12 @@ def restyle(
         gan, ws, to, method=method, image_text=judge, by=strengths, file=file, neutral=neutral, threshold=threshold,
         direction=picture.with_suffix(texts.SUFFIX), identity=seen, ema=not raw, on_step=tell, **numbers,
     )  # fmt: skip
+    step = texts.step_of(
+        method, to, by=strengths[0], image_text=image_text, weights=image_text_weights, file=file,
+        direction=picture.with_suffix(texts.SUFFIX), identity=identity, **numbers,
+    )  # fmt: skip
+    first = None if latent is not None else numbers_of(seeds, "seeds")[0]
+    texts.save_script(picture, gan, run, step, seed=first, latent=latent, label=label, psi=psi, ema=not raw)
     columns = [texts.drawn(gan, one, ema=not raw) for one in (texts.Restyled(ws, {}), *found)]
     return save_png(readable_grid(torch.stack(columns, 1).flatten(0, 1), len(columns)), picture)
 

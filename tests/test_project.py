@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from lit_gans.base.cache import digest
 from lit_gans.base.images import from_uint8, save_png, to_uint8
 from lit_gans.base.progress import Lines
+from lit_gans.edit import edit
 from lit_gans.editing import Step, read_projection, render
 from lit_gans.editing.projection_files import read_picture, reporter
 from lit_gans.project import main, project
@@ -36,7 +37,8 @@ def picture(run: Path, tmp_path: Path) -> Path:
 def test_everything_is_in_the_folder(run: Path, picture: Path, tmp_path: Path) -> None:
     folder = project(run, picture, output=tmp_path / "out", distance=Blurs(), steps=40)
     assert {path.name for path in folder.iterdir()} == {
-        "w.safetensors", "projected.png", "target.png", "side_by_side.png", "progress.png", "progress.gif", "log.jsonl"
+        "w.safetensors", "projected.png", "target.png", "side_by_side.png", "progress.png", "progress.gif", "log.jsonl",
+        "edit.yaml",
     }  # fmt: skip
     steps = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [step["step"] for step in steps] == list(range(40)) and steps[0]["lr"] == 0
@@ -45,6 +47,8 @@ def test_everything_is_in_the_folder(run: Path, picture: Path, tmp_path: Path) -
     gan = load_run(run)
     assert torch.equal(pixels(folder / "projected.png"), to_uint8(render(gan, ws, noise))[0, 0])
     assert torch.equal(pixels(folder / "target.png"), pixels(picture))
+    edit(folder / "edit.yaml", output=tmp_path / "again.png", device="cpu")
+    assert torch.equal(pixels(tmp_path / "again.png"), pixels(folder / "projected.png"))
     assert settings["model"] == "lit_gans.papers.stylegan2.StyleGAN2" and settings["image"] == "own.png"
     assert settings["weights"] == digest(gan.generator_ema.state_dict())[:16] and settings["network"] == "blurs"
 

@@ -52,14 +52,10 @@ def test_each_method_writes_a_sheet_and_keeps_what_it_finds(
     assert sheet.width * 2 > sheet.height * columns * 0.9 and sheet.width < sheet.height * columns
     before = (tmp_path / "a.png").read_bytes()
     assert restyled(folder, *argv) == 0 and (tmp_path / "a.png").read_bytes() == before
-    step = {"latent": None, "mapper": "map: {file: kept.safetensors, by: 0.2}"}
-    step |= {"global": "shift: {file: a.safetensors, by: 4}", "stylemc": "shift: {file: kept.safetensors}"}
-    text = f"text: {{text: a red picture, image_text: {folder}/pair.safetensors, weights: random, steps: 2}}"
-    script = f"model: {folder}/gan\nstart: {{seed: 1, psi: 0.7}}\nsteps:\n- {step[method] or text}\n"
-    (tmp_path / "edit.yaml").write_text(script)
-    assert edit.main([str(tmp_path / "edit.yaml"), "--output", str(tmp_path / "b.png"), "--device", "cpu"]) == 0
-    last = np.array(sheet)[-64:, -64:][::4, ::4]  # pixels are enlarged to 4 x 4
-    assert (np.array(Image.open(tmp_path / "b.png")) == last).all()
+    assert edit.main([str(tmp_path / "a.yaml"), "--output", str(tmp_path / "b.png"), "--device", "cpu"]) == 0
+    cell = (sheet.width + 2) // columns
+    first = np.array(sheet)[:64, cell : cell + 64][::4, ::4]  # pixels are enlarged to 4 x 4
+    assert (np.array(Image.open(tmp_path / "b.png")) == first).all()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ from lit_gans.data.decode import MAX_PIXELS, UNREADABLE, Framing, open_picture
 from lit_gans.data.sources import open_source
 from lit_gans.editing.encoder import Encoder, read_encoder
 from lit_gans.editing.projector import Projection, Step, compared
+from lit_gans.editing.script import Script
 from lit_gans.editing.state import weights_digest
+from lit_gans.editing.steps import FromLatent, FromStyles
 from lit_gans.editing.tuning import TuningStep, save_weights
 
 FPS = 25  # of the film of the way
@@ -74,13 +76,25 @@ def read_picture(path: Path, *, resolution: int, channels: int) -> tuple[Tensor,
 
 
 def save_found(
-    found: Projection, gan: GAN, picture: Path, folder: Path, *, ema: bool, format: Literal["gif", "mp4"] = "gif"
+    found: Projection,
+    gan: GAN,
+    picture: Path,
+    folder: Path,
+    *,
+    run: Path,
+    ema: bool,
+    format: Literal["gif", "mp4"] = "gif",
 ) -> None:
-    """Writes code and weights, the pictures and the film of a projection of a picture file."""
-    name = "z" if found.code.ndim == 2 else "w"
+    """Writes code and weights, the pictures and the film of a projection of a picture file, and what edits begin with.
+
+    run: where the model is, which edit.yaml says.
+    """
+    name, start = ("z", FromLatent) if found.code.ndim == 2 else ("w", FromStyles)
     found.save(folder / f"{name}.safetensors", **stamp(gan, picture, ema=ema))
     if found.weights:
         save_weights(found, gan, folder / "weights.safetensors")
+    begin = start(f"{name}.safetensors", weights="weights.safetensors" if found.weights else None)
+    Script(str(run.resolve()), begin, weights=weights_digest(gan, ema=ema), ema=ema).save(folder / "edit.yaml")
     save_pictures(found, folder, format=format)
 
 

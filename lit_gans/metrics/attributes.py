@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -56,7 +57,10 @@ class LinearAttributes(nn.Module):
 
     def classifiers(self) -> dict[str, AttributeClassifier]:
         """One for each attribute, as the linear separability asks for them."""
-        return {name: lambda images, column=i: self(images)[:, column] for i, name in enumerate(self.names)}
+        return {name: partial(self._one, i) for i, name in enumerate(self.names)}
+
+    def _one(self, column: int, images: Tensor) -> Tensor:
+        return self(images)[:, column]
 
 
 def together(classifiers: Mapping[str, AttributeClassifier]) -> Judge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,13 +14,16 @@ from lit_gans.adversarial import GAN
 from lit_gans.base.files import check_regular
 from lit_gans.base.images import to_uint8
 from lit_gans.editing.layers import synthesize_shifted
+from lit_gans.editing.script import Script
 from lit_gans.editing.state import weights_digest
+from lit_gans.editing.steps import FromSeed, FromStyles
 from lit_gans.editing.text.channels import find_channel_effects, read_effects
 from lit_gans.editing.text.image_text import ImageText
 from lit_gans.editing.text.losses import Identity
 from lit_gans.editing.text.mapper import STRENGTH, mapped, train_mapper
 from lit_gans.editing.text.optimization import optimize_latents
 from lit_gans.editing.text.shifts import read_shift
+from lit_gans.editing.text.steps import Map, Shift, Text
 from lit_gans.editing.text.stylemc import find_direction
 
 Method = Literal["latent", "mapper", "global", "stylemc"]
@@ -112,3 +116,48 @@ def check_file(file: Path | None, method: Method) -> None:
         raise ValueError(f"file {file} is no {SUFFIX} file: name one")
     if file is not None and file.exists():
         check_regular(file, f"name a {SUFFIX} file")
+
+
+def step_of(
+    method: Method,
+    to: str,
+    *,
+    by: float,
+    image_text: str,
+    weights: str | PathLike | None,
+    file: Path | None,
+    direction: Path,
+    identity: str | PathLike | None,
+    **numbers: Any,
+) -> Text | Map | Shift:
+    """What an edit script says of the method; paths are whole, so that the script may lie anywhere."""
+    if method == "latent":
+        own = {name: value for name, value in numbers.items() if name in ("steps", "l2_weight", "id_weight")}
+        return Text(to, _whole(image_text), weights=_whole(weights), by=by, identity=_whole(identity), **own)
+    assert file is not None
+    if method == "mapper":
+        return Map(str(file.resolve()), by=by)
+    return Shift(str((direction if method == "global" else file).resolve()), by=by)
+
+
+def _whole(path: str | PathLike | None) -> Any:
+    """The whole path of what is there, and other words, such as a model's name, as they are."""
+    return str(Path(path).resolve()) if path is not None and Path(path).exists() else path
+
+
+def save_script(
+    picture: Path,
+    model: GAN,
+    run: str | PathLike,
+    step: Text | Map | Shift,
+    *,
+    seed: int | None,
+    latent: str | PathLike | None,
+    label: int | None,
+    psi: float,
+    ema: bool,
+) -> None:
+    """Writes beside a sheet the script of its first image: of a seed, or of the file of a projection."""
+    start = FromSeed(seed, label=label, psi=psi) if seed is not None else FromStyles(_whole(latent))
+    script = Script(_whole(run), start, (step,), weights=weights_digest(model, ema=ema), ema=ema)
+    script.save(picture.with_suffix(".yaml"))
