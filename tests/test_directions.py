@@ -12,6 +12,7 @@ from lit_gans.editing.directions import read_directions
 from lit_gans.runs.load import load_run
 
 from .callbacks.common import tiny_gan
+from .metrics.test_attributes import Corners
 from .test_sample import pixels, saved, saved_stylegan
 
 
@@ -31,7 +32,7 @@ def labelled(run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         save_png(image, folder / "own" / f"{number}.png")
         rows.append(f"{number}.png {'1 -1' if bright else '-1 1'}")
     (folder / "table.txt").write_text("\n".join(rows))
-    return ["--attributes", str(folder / "table.txt"), "--images", str(folder / "own"), "--extractor", "digits"]
+    return ["--attributes", str(folder / "table.txt"), "--images", str(folder / "own")]
 
 
 def test_components_are_found_kept_and_shown(
@@ -51,6 +52,7 @@ def test_planes_are_found_and_their_rates_told(
     run: Path, labelled: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lit_gans.metrics.building.build_extractor", lambda spec, *, weights_path: Corners())
     options = [*labelled, "--device", "cpu"]
     asked = ["--method", "svm", "--names", "bright", "--samples", "150", "--layers", "0-3", "--seeds", "0"]
     assert main([str(run), *asked, *options]) == 0
