@@ -155,7 +155,9 @@ def run(given: argparse.Namespace) -> None:
     model = load_run(given.run)
     ws = model.styles(model.seeded_latents(range(given.faces)), psi=0.7)
     before = model.synthesize(ws)
-    shared = {"image_text": pair, "identity": identity, "on_step": Lines("steps")}
+    lines = Lines("steps")
+    shared = {"image_text": pair, "identity": identity}
+    shared["on_step"] = lambda done, total, loss: lines(done, total, f"loss {loss:.4f}")
     for asked in given.asked:
         rows, sheet = [], [before]
         for name in given.methods:
