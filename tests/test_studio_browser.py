@@ -76,13 +76,13 @@ def used(folder: Path, using: Callable[[Browser], Awaitable[None]]) -> None:
 
 async def opened(page: Page, model: str = "a-styled") -> None:
     """Waits for the first picture of a model."""
-    await page.until(DRAWN)
+    await page.until("document.body.dataset.model")
     if model != "a-styled":
         await page.js(
             f"(() => {{ const m = document.querySelector('#model'); m.value = '{model}'; "
             "m.dispatchEvent(new Event('change')); })()"
         )
-        await page.until(f"about.kind && model === '{model}' && document.querySelector('#panels .card')")
+        await page.until(f"document.body.dataset.model === '{model}'")
 
 
 async def drawn_after(page: Page, doing: Awaitable[None]) -> None:
@@ -231,7 +231,7 @@ def test_films_translations_and_captions(home: Path, address: str, tmp_path: Pat
         async with browser.page(address) as page:
             await opened(page, "dcgan")
             await drawn_after(page, page.click(button("Make the walk the script")))
-            assert (await page.js("steps")).__len__() == 4
+            assert len(await page.js("steps")) == 4
             await page.js("film.frames = 5")
             await page.click("document.querySelector('#film-go')")
             await page.until("document.querySelector('#film img')?.naturalWidth")

@@ -679,8 +679,8 @@ function build() {
 }
 
 async function choose(name) {
-  model = name;
-  about = await ask("describe", {});
+  const found = await ask("describe", { model: name });
+  [model, about] = [name, found];
   [start, steps, done, page, photo, uploaded] = [{ seed: 0 }, [], [], 0, null, null];
   [tool, points, uploads, search.label] = ["", [], [], null];
   if (about.resolution) wipe();
@@ -701,6 +701,7 @@ async function choose(name) {
   tell(about.kind === "other" ? "This model draws nothing that the studio can show." : "");
   build();
   if (edits && (!about.captions || start.caption)) await draw();
+  document.body.dataset.model = name;
 }
 
 tried(async () => {
