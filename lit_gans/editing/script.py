@@ -12,11 +12,13 @@ A script of a stranger names files and runs nothing: it is read as plain YAML, i
 from __future__ import annotations
 
 import math
+import re
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +32,8 @@ from lit_gans.editing.steps import STARTS, STEPS, FromCaption, FromSeed, Start, 
 
 T = TypeVar("T")
 KEYS = ("model", "weights", "ema", "start", "steps")
-MAX_BYTES = 1_000_000  # of a script, which is a page of text
+MAX_BYTES = 50_000  # of a script, which is a page of text
+MAX_DEPTH = 20
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,9 @@ def read_script(path: str | Path) -> Script:
 
 def parse_script(text: str, files: Path = Path()) -> Script:
     """The script of a text, whose relative paths are of the folder `files`. ValueError for what is wrong in it."""
+    depth = accumulate((1 if mark in "[{" else -1 for mark in re.findall(r"[\[\]{}]", text)), initial=0)
+    if len(text) > MAX_BYTES or max(depth) > MAX_DEPTH:  # which PyYAML reads in the square of the time
+        raise ValueError(f"an edit script has at most {MAX_BYTES:,} letters and {MAX_DEPTH} brackets within brackets")
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise ValueError("an edit script has no aliases (*name): write the value out")

@@ -148,7 +148,9 @@ WRONG = {
     "[1, 2]": "an edit script is a mapping",
     "{": "this is no YAML",
     "model: &x x\nstart: {seed: *x}": "an edit script has no aliases",
-    "[" * 100_000: "this is no YAML",
+    "[" * 10_000: "20 brackets within brackets",
+    "- " * 2_000: "this is no YAML",
+    "x" * 60_000: "at most 50,000 letters",
     "model: !!python/object/apply:os.system [ls]\nstart: {seed: 1}": "this is no YAML",
 }
 

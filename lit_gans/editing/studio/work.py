@@ -28,7 +28,7 @@ from lit_gans.editing.directions import read_directions
 from lit_gans.editing.drag import begin_drag
 from lit_gans.editing.inversion import invert
 from lit_gans.editing.moving_steps import Pull
-from lit_gans.editing.script import Script, film_states, name_of, parse_script, plain, script_of
+from lit_gans.editing.script import MAX_BYTES, Script, film_states, name_of, parse_script, plain, script_of
 from lit_gans.editing.state import Edited
 from lit_gans.editing.studio.files import Files
 from lit_gans.editing.studio.models import Models, about
@@ -154,7 +154,7 @@ class Studio:
 
     def read(self, said: Said) -> dict[str, Any]:
         """What a script's text draws with the page's own model, and its start and steps."""
-        script, name = parse_script(words(said, "text", 1_000_000), self.files), str(said.get("model"))
+        script, name = parse_script(words(said, "text", MAX_BYTES), self.files), str(said.get("model"))
         with self.turns:
             if script.weights not in (None, self.models.digest(name)):
                 raise ValueError(
