@@ -602,7 +602,6 @@ function filmPanel() {
   const seeds = make("input", { type: "text", value: film.seeds, onchange: () => { film.seeds = seeds.value; } });
   const frames = choice([24, 60, 120, 240], film.frames, (value) => { film.frames = value; });
   const format = choice(about.formats, film.format, (value) => { film.format = value; });
-  const place = make("div", { id: "film" });
   const walk = button("Make the walk the script", () => tried(async () => {
     const [first, ...others] = seeds.value.split(/[\s,]+/).filter(Boolean).map(Number);
     if (!others.length || ![first, ...others].every((one) => Number.isInteger(one) && one >= 0)) throw new Error("a walk goes through two seeds or more: give them as 0, 1, 2");
@@ -617,12 +616,12 @@ function filmPanel() {
       if (!made) return;
       const src = `files/${made.file}`, moving = film.format === "mp4";
       const shown = moving ? make("video", { src, controls: true, loop: true, autoplay: true, muted: true }) : make("img", { src, alt: "the film" });
-      place.replaceChildren(make("figure", {}, shown), make("a", { className: "button", href: src, download: `film.${film.format}` }, "Download the film"));
+      find("#film").replaceChildren(make("figure", {}, shown), make("a", { className: "button", href: src, download: `film.${film.format}` }, "Download the film"));
     } finally { go.disabled = false; }
   }), { className: "main", id: "film-go" });
   return card("Film", "from the start through all steps", can("blend") ? field("Seeds", seeds) : null,
     can("blend") ? make("div", { className: "row" }, walk) : null,
-    make("div", { className: "row" }, field("Frames", frames), about.formats.length > 1 ? field("Format", format) : null, go), place);
+    make("div", { className: "row" }, field("Frames", frames), about.formats.length > 1 ? field("Format", format) : null, go), make("div", { id: "film" }));
 }
 
 // ---- translation ----------------------------------------------------------------------------------------------------
