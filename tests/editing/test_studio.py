@@ -379,21 +379,25 @@ def zipped(**entries: bytes) -> bytes:
 SCRIPT = b"model: x\nstart: {seed: 1}\n"
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (zipped(**{"edit.yaml": SCRIPT, "../evil.png": b"x"}), "this zip is none of the studio's.*evil"),
-        (zipped(**{"edit.yaml": SCRIPT, "/etc/passwd": b"x"}), "this zip is none of the studio's"),
-        (zipped(other=SCRIPT), "this zip is none of the studio's"),
-        (zipped(**{"edit.yaml": SCRIPT, "photo-0123456789abcdef.png": bytes(201 * 2**20)}), "unpacks to 210,"),
-        (zipped(**{"edit.yaml": SCRIPT})[:60], "this zip cannot be read"),
-        (b"\xff\xfe\x00", "neither a script as text nor a zip"),
-        (b"model: !!python/object/apply:os.system [ls]\nstart: {seed: 1}", "this is no YAML"),
-        (b"model: x\nstart: {seed: 1}\nsteps: [run: {command: ls}]", "'run' is unknown"),
-        (b"model: x\nweights: '0123'\nstart: {seed: 1}", "was written with other weights"),
-    ],
-)
-def test_hostile_scripts_are_refused(studio: Studio, data: bytes, message: str, tmp_path: Path) -> None:
+HOSTILE = {  # made in the test: a zip has the time in it
+    "a path upwards": (lambda: zipped(**{"edit.yaml": SCRIPT, "../evil.png": b"x"}), "is none of the studio's.*evil"),
+    "a path from the root": (lambda: zipped(**{"edit.yaml": SCRIPT, "/etc/passwd": b"x"}), "is none of the studio's"),
+    "no script": (lambda: zipped(other=SCRIPT), "this zip is none of the studio's"),
+    "a bomb": (
+        lambda: zipped(**{"edit.yaml": SCRIPT, "photo-0123456789abcdef.png": bytes(201 * 2**20)}), "unpacks to 210,"
+    ),
+    "half a zip": (lambda: zipped(**{"edit.yaml": SCRIPT})[:60], "this zip cannot be read"),
+    "no text": (lambda: b"\xff\xfe\x00", "neither a script as text nor a zip"),
+    "code": (lambda: b"model: !!python/object/apply:os.system [ls]\nstart: {seed: 1}", "this is no YAML"),
+    "a command": (lambda: b"model: x\nstart: {seed: 1}\nsteps: [run: {command: ls}]", "'run' is unknown"),
+    "other weights": (lambda: b"model: x\nweights: '0123'\nstart: {seed: 1}", "was written with other weights"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_scripts_are_refused(studio: Studio, what: str, tmp_path: Path) -> None:
+    make, message = HOSTILE[what]
+    data = make()
     with pytest.raises(ValueError, match=message):
         studio.load(data, {"model": "stylegan2"})
     assert not list(studio.files.folder.iterdir()) and {one.name for one in tmp_path.iterdir()} == {"files"}
