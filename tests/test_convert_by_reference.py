@@ -92,6 +92,7 @@ def test_a_network_without_its_first_layer_is_told(tmp_path: Path) -> None:
         convert(path, tmp_path / "ours")
 
 
+@pytest.mark.slow
 def test_a_projected_discriminator_judges_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, images = stirred(ProjectedDiscriminator()), torch.rand(2, 3, 224, 224) * 2 - 1

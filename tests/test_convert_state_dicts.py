@@ -131,7 +131,7 @@ def test_what_a_generator_of_label_maps_takes_is_told_and_kept(tmp_path: Path, c
     assert main([str(source), str(ours), "--num_labels", "3", "--instances"]) == 0
     assert json.loads((ours / "config.json").read_text())["input"] == {"num_labels": 3, "instances": True}
     game = load_translator(ours)
-    assert game.takes("ab") == (1, True) and (game.num_labels, game.instances) == (3, True)
+    assert game.takes("ab") == (1, 3) and (game.num_labels, game.instances) == (3, True)
     maps, ids = torch.tensor([[0, 1], [2, 1]]).repeat(8, 8), torch.arange(256).view(16, 16)
     expected = game.generator(game.inputs(maps[None], ids[None]))
     assert torch.equal(game.translate(maps[None, None] / 127.5 - 1, instance=ids[None]), expected)
@@ -174,7 +174,7 @@ def test_either_repository_generator_serves_either_training(tmp_path: Path) -> N
         save_pretrained(networks[name], folder, arguments={"width": 2, "levels": 3, "dropout": False})
         (folder / "official.json").write_text(json.dumps({"name": name}))
     game = load_translator(tmp_path / "ours", direction="ba")
-    assert game.directions == ("ab", "ba") and game.stride == 8 and game.takes("ba") == (3, False)
+    assert game.directions == ("ab", "ba") and game.stride == 8 and game.takes("ba") == (3, 0)
     for direction, name in (("ab", "G_A"), ("ba", "G_B")):
         alone = torch.cat([networks[name].train()(image[None]) for image in images])
         assert torch.allclose(game.translate(images, direction=direction), alone, atol=1e-5)

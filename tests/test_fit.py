@@ -182,6 +182,7 @@ def test_a_start_that_fails_before_its_first_batch_leaves_no_folder(config: Path
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_going_on_from_an_older_checkpoint(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder, short = tmp_path / "run", "--model.init_args.total_kimg=0.112"
     run(config, f"--run_folder={folder}")

@@ -118,7 +118,7 @@ def main() -> None:
     middle = {name: sorted(row[name] for row in rows)[len(rows) // 2] for name in ("steps", "s_per_step", *places)}
     result = {"run": given.run, "pairs": len(rows), "layer": layer, **numbers, "within 2 px": within, "median": middle}
     given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "pairs.json").write_text(json.dumps({**result, "each": rows}, indent=1) + "\n")
+    (given.output / "pairs.json").write_text(json.dumps({**result, "each": rows}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))
 
 

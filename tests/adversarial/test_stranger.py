@@ -279,7 +279,12 @@ def test_two_ways_to_name_a_logger_are_one_too_many(tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    ("given", "recorded"), [("--run_folder=run", "wandb"), ("--trainer.logger=false", "none"), ("--logger=csv", "csv")]
+    ("given", "recorded"),
+    [
+        pytest.param("--run_folder=run", "wandb", marks=pytest.mark.slow),
+        ("--trainer.logger=false", "none"),
+        ("--logger=csv", "csv"),
+    ],
 )
 def test_the_logger_that_was_used_is_recorded(given: str, recorded: str, tmp_path: Path) -> None:
     assert run(tmp_path, given, f"--run_folder={tmp_path / 'run'}") == 0

@@ -11,7 +11,7 @@ import torch
 from tests.cases import BATCH, CASES, IN_PARTS, VARIANTS, each, largest_difference, state, train
 from tests.distributed.launch import run_processes
 
-BATCHES = 10
+BATCHES = 6
 # What they do together others do too.
 LIKE_OTHERS = (*VARIANTS, "gan-minimax", "dcgan", "cgan-mlp", "wgan", "wgan-gp-mlp", "stylegan2")
 # Where Adam amplifies rounding, on processors whose matrix products round otherwise: up to 4 % of the way was seen.

@@ -20,7 +20,8 @@ def alone(**settings) -> dict[str, float]:
         return evaluate_gan(conditional(), digits(), extractor=PixelFeatures(), plan=plan).values
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
 def test_processes_together_find_what_one_finds(world: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lit_gans.metrics.extractors.RandomInception", None)  # restored after `everything`
     outputs = run_processes(world, ["-m", "tests.metrics.worker", str(tmp_path / "statistics")])

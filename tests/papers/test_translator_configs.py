@@ -12,7 +12,10 @@ from lit_gans.runs.load import load_run
 from tests.cases import each
 
 NAMES = [name for name in shipped_configs() if name.split("/")[0] in ("pix2pix", "cyclegan", "pix2pixhd")]
-LIKE_OTHERS = ["cyclegan/monet2photo", "cyclegan/young2old64", "pix2pixhd/cityscapes512", "pix2pix/maps"]
+LIKE_OTHERS = [
+    "cyclegan/monet2photo", "cyclegan/young2old64", "cyclegan/horse2zebra", "pix2pixhd/cityscapes512",
+    "pix2pixhd/cityscapes_1024_local", "pix2pix/maps", "pix2pix/edges2shoes",
+]  # fmt: skip
 LABELS = 11  # of ShapePairs' label maps
 
 

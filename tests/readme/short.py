@@ -12,7 +12,7 @@ from lit_gans import cli
 from lit_gans.base.command import parsed
 
 DONE_ELSEWHERE = ("docker", "make", "pip", "wandb")
-READ = ("sweep", "dashboard")  # verbs that have tests of their own
+READ = ("sweep", "dashboard", "studio")  # verbs that have tests of their own
 NAMES = ("lit-gans", "python", "srun", "torchrun", *DONE_ELSEWHERE)
 ONE = {"--trainer.devices=8": "--trainer.devices=1", "--nproc-per-node=8": "--nproc-per-node=1"}
 ONLY_TOLD = ("--print_config", "--help", "--model.help", "--data.help")
@@ -35,6 +35,8 @@ def lit_gans(verb: str, *argv: str) -> int:
         words = ["2" if word == "8" else "digits" if word == "inception" else word for word in words]
         words += [] if "psnr" in words else ["--extractor", "digits"]
         words += ["--num_images", "20"] if words[0].startswith("runs/") else []
+    if verb == "encode":
+        words += ["--steps", "2"]
     if verb == "restyle":
         words += ["--effect_images", "1", "--samples", "16", *(["--steps", "2"] if "2000" not in words else [])]
         words = ["2" if word == "2000" else word for word in words]

@@ -20,7 +20,8 @@ from tests.resume.kills import CONFIG, argv
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 100])
 def test_a_command_that_is_killed_again_and_again(kills: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.resume.kills", str(tmp_path), "--kills", str(kills)]
     result = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=3600)

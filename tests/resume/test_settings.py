@@ -116,6 +116,7 @@ def test_settings_of_a_start_alone_are_no_difference() -> None:
     assert differences(before, now) == told
 
 
+@pytest.mark.slow
 def test_other_data_are_told_at_a_resume(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     folder, run = tmp_path / "data", tmp_path / "run"
     for number in range(4):

@@ -70,8 +70,8 @@ class _Pages:
 
     async def page(self, request: web.Request) -> web.Response:
         name, kind = PAGE[request.path.removeprefix("/")]
-        text = (resources("lit_gans.editing.studio") / "page" / name).read_text(encoding="utf-8")
-        return web.Response(text=text, content_type=kind)
+        data = (resources("lit_gans.editing.studio") / "page" / name).read_bytes()
+        return web.Response(body=data, content_type=kind, charset="utf-8")
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         path = self.studio.files.path(request.match_info["name"])
