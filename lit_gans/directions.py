@@ -49,7 +49,7 @@ def directions(
             and those without.
         direction: file of directions, or FILE:NAME for one of them.
         output: with method the .safetensors file, by default <method>.safetensors; else the picture.
-        names: attributes whose directions svm finds; of a file, the directions to show.
+        names: attributes whose directions svm finds; of a file without attributes, the directions to show.
         keep: attributes that they are not to change.
         attributes: table of pictures and their attributes, in the form of CelebA's list_attr_celeba.txt or as CSV, on
             which classifiers are trained, once. With direction, the share of images with the attributes `names` (all
@@ -112,7 +112,8 @@ def directions(
     if method is None:
         found = read_directions(file)
         check_model(found, gan, ema=not raw, other_model=other_model)
-        found = found if one is None else found.only([one])
+        shown = [one] if one is not None else names if attributes is None else None
+        found = found if shown is None else found.only(shown)
     else:
         chosen = {"layers": sheets.layers_of(layers, gan), "samples": samples, "seed": seed, **draw}
         if method == "sefa":

@@ -44,6 +44,8 @@ def test_components_are_found_kept_and_shown(
     with Image.open(sheet) as picture:
         assert picture.width == 7 * 64 and picture.height > 6 * 64  # 32 px are shown twice as large
     again = directions(run, direction=f"{file}:pc1", output=tmp_path / "b.png", by=[0.0], seeds=[3])[0]
+    named = directions(run, direction=str(file), names=["pc1"], output=tmp_path / "c.png", by=[0.0], seeds=[3])[0]
+    assert named.read_bytes() == again.read_bytes()
     own = to_uint8(load_run(run).sample([3]))[0, 0]
     assert torch.equal(pixels(again)[-64::2, ::2], own)  # by nothing: the seed's own image
 
