@@ -100,9 +100,10 @@ def restyle(
     if isinstance(judge, nn.Module):
         judge.to(gan.device)
     if latent is None:
-        ws = styles_of(gan, numbers_of(seeds, "seeds"), label=label, psi=psi, ema=not raw)
+        ws, noise = styles_of(gan, numbers_of(seeds, "seeds"), label=label, psi=psi, ema=not raw), {}
     else:
-        ws = read_projection(latent)[0].to(gan.device)
+        ws, noise, _ = read_projection(latent)
+        ws = ws.to(gan.device)
     if method == "latent" and seen is not None and id_weight is None:
         id_weight = 0.005
     drawing = {"psi": psi, "label": label, "seed": seed}
@@ -128,7 +129,7 @@ def restyle(
     )  # fmt: skip
     first = None if latent is not None else numbers_of(seeds, "seeds")[0]
     texts.save_script(picture, gan, run, step, seed=first, latent=latent, label=label, psi=psi, ema=not raw)
-    columns = [texts.drawn(gan, one, ema=not raw) for one in (texts.Restyled(ws, {}), *found)]
+    columns = [texts.drawn(gan, one, noise, ema=not raw) for one in (texts.Restyled(ws, {}), *found)]
     return save_png(readable_grid(torch.stack(columns, 1).flatten(0, 1), len(columns)), picture)
 
 

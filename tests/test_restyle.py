@@ -8,6 +8,9 @@ import torch
 from PIL import Image
 
 from lit_gans import edit
+from lit_gans.base.images import to_uint8
+from lit_gans.editing.found import write_found
+from lit_gans.editing.projector import KIND, noise_maps
 from lit_gans.editing.text import train_pair
 from lit_gans.restyle import main
 from lit_gans.runs.pretrained import save_pretrained
@@ -82,9 +85,28 @@ def test_other_models_and_texts(folder: Path, tmp_path: Path, capsys: pytest.Cap
     save_pretrained(other, tmp_path / "other")
     pair = ["--image_text", str(folder / "pair.safetensors"), "--image_text_weights", "random"]
     assert main([str(tmp_path / "other"), "a red picture", *pair, *kept]) == 2
-    assert "was found on a generator of weights" in capsys.readouterr().err
+    assert "was made with a generator of the weights" in capsys.readouterr().err
     assert main([str(folder / "gan"), "a blue picture", *pair, *kept]) == 2
     assert "leads to ['a red picture'], not to 'a blue picture'" in capsys.readouterr().err
     save_pretrained(tiny_gan(), tmp_path / "plain")
     assert main([str(tmp_path / "plain"), "a red picture", *pair]) == 2
     assert "editing by text needs a model that shows its layers, and a VanillaGAN does not" in capsys.readouterr().err
+
+
+def test_a_projections_noise_maps_are_drawn(folder: Path, tmp_path: Path) -> None:
+    gan = tiny()
+    with torch.no_grad():
+        for name, parameter in gan.named_parameters(remove_duplicate=False):
+            if name.endswith("noise_strength"):
+                parameter.fill_(1.0)
+    save_pretrained(gan, tmp_path / "gan")
+    ws = gan.styles(gan.seeded_latents([0]))
+    noise = {f"noise.{name}": torch.ones_like(one) for name, one in noise_maps(gan).items()}
+    write_found(tmp_path / "w.safetensors", KIND, {"ws": ws, **noise}, {})
+    pair = ["--image_text", str(folder / "pair.safetensors"), "--image_text_weights", "random", "--device", "cpu"]
+    argv = ["--latent", str(tmp_path / "w.safetensors"), "--steps", "1", "--by", "0", "--output"]
+    assert main([str(tmp_path / "gan"), "a red picture", *pair, *argv, str(tmp_path / "a.png")]) == 0
+    assert edit.main([str(tmp_path / "a.yaml"), "--output", str(tmp_path / "b.png"), "--device", "cpu"]) == 0
+    sheet, own = np.array(Image.open(tmp_path / "a.png")), to_uint8(gan.synthesize(ws))[0].permute(1, 2, 0).numpy()
+    drawn = np.array(Image.open(tmp_path / "b.png"))
+    assert (sheet[:64:4, :64:4] == drawn).all() and (drawn != own).any()

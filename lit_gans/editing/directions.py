@@ -7,7 +7,6 @@ https://arxiv.org/abs/1907.10786.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +17,11 @@ from torch import Tensor
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasStyles, class_labels, require
-from lit_gans.base.cache import digest, write_tensors
+from lit_gans.editing.found import read_found, write_found
 from lit_gans.editing.state import weights_digest
 
 Space = Literal["z", "w"]
+KIND = "directions"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Directions:
         """Writes a .safetensors file, which `read_directions` reads."""
         said = {**self.settings, "space": self.space, "names": self.names, "layers": self.layers}
         tensors = {part: getattr(self, part) for part in _TENSORS}
-        write_tensors(Path(path), tensors, {name: json.dumps(value) for name, value in said.items()})
+        write_found(path, KIND, tensors, said)
 
 
 _TENSORS = ("vectors", "deviations", "explained", "scores")
@@ -91,18 +91,7 @@ def read_directions(path: str | Path) -> Directions:
     Raises:
         FileNotFoundError: there is no file. ValueError: another file, or a damaged one.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist: give a file of directions, see lit-gans directions --method")
-    try:
-        with safe_open(path, "pt") as file:
-            said, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no readable safetensors file: {error}") from error
-    if tensors.keys() != set(_TENSORS) or said.pop("sha256", None) != digest(tensors):
-        raise ValueError(f"{path} is no file of directions, or is damaged")
-    settings = {name: json.loads(value) for name, value in said.items()}
+    tensors, settings = read_found(path, KIND, way_out="give a file of `lit-gans directions --method`")
     space, names, layers = (settings.pop(name) for name in ("space", "names", "layers"))
     layers = None if layers is None else tuple(layers)
     return Directions(space, tuple(names), layers=layers, settings=settings, **tensors)

@@ -6,7 +6,6 @@ https://arxiv.org/abs/1609.03552, Sec. 3.1): minutes, no data. Photographs lie b
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +17,15 @@ from torch import Tensor, nn
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import FromLatents, HasStyles, can, require
-from lit_gans.base.cache import write_tensors
 from lit_gans.base.random import Draws
-from lit_gans.editing.projector import read_found, render
-from lit_gans.editing.state import weights_digest
+from lit_gans.editing.found import read_found, write_found
+from lit_gans.editing.projector import render
+from lit_gans.editing.state import check_weights, weights_digest
 from lit_gans.nn.mode import evaluating
 
 ENCODED_PX, SMALLEST_PX = 64, 4  # larger pictures are averaged down to it; the side where the convolutions end
 MOST_CHANNELS = 256
+KIND = "an encoder of a generator"
 CodeSpace = Literal["w", "z"]
 STATISTICS = 2000  # codes of which mean and deviation are taken
 
@@ -158,7 +158,7 @@ def _looked_at(
 
 def save_encoder(encoder: Encoder, settings: dict[str, object], path: str | Path) -> None:
     """Writes weights and settings as a .safetensors file."""
-    write_tensors(Path(path), encoder.state_dict(), {name: json.dumps(value) for name, value in settings.items()})
+    write_found(path, KIND, encoder.state_dict(), settings)
 
 
 def read_encoder(path: str | Path, model: GAN) -> tuple[Encoder, dict[str, object]]:
@@ -167,16 +167,8 @@ def read_encoder(path: str | Path, model: GAN) -> tuple[Encoder, dict[str, objec
     Raises:
         FileNotFoundError: there is none. ValueError: another file, a damaged one, or the encoder of another model.
     """
-    otherwise = "make one with `lit-gans encode RUN`"
-    state, settings = read_found(path, "lit-gans encode", otherwise=otherwise)
-    if "deviation" not in state or "model_weights" not in settings:
-        raise ValueError(f"{path} holds no encoder: {otherwise}")
-    own = weights_digest(model, ema=bool(settings["ema"]))
-    if settings["model_weights"] != own:
-        raise ValueError(
-            f"{path} is the encoder of a generator with the weights {settings['model_weights']}, and this "
-            f"{type(model).__name__} has {own}: {otherwise} of this run"
-        )
+    state, settings = read_found(path, KIND, way_out="make one with `lit-gans encode RUN`")
+    check_weights(settings["model_weights"], model, path, ema=bool(settings["ema"]))
     encoder = _built(settings, len(state["mean"]), 0)
     encoder.load_state_dict(state)
     return encoder.eval().requires_grad_(False).to(model.device), settings

@@ -1,7 +1,7 @@
 """The layers of a styled generator looked at and changed: style space S (Wu et al., 2021) and feature maps.
 
 https://arxiv.org/abs/2011.12799. Whatever a paper's forward pass does, it goes through hooks at the layers that
-`HasLayers` names. All functions are differentiable.
+`HasLayers` names. And a model drawn from with other tensors than its own. All functions are differentiable.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasLayers, require
 
 Hook = Callable[[nn.Module, Any, Any], Any]
@@ -33,13 +35,9 @@ def synthesize_shifted(
     """
     layers = require(model, HasLayers, "style space").style_layers(ema=ema)
     check_layers(shifts, layers)
-    for name, shift in shifts.items():
-        width = layers[name].affine(ws[:1, layers[name].row]).shape[1]
-        if shift.shape not in ((width,), (1, width), (len(ws), width)):
-            raise ValueError(f"shift of layer {name} has shape {list(shift.shape)}: it has {width} channels")
     with ExitStack() as hooks:
         for name, shift in shifts.items():
-            hooks.enter_context(_hooked(layers[name].affine, _adding(shift)))
+            hooks.enter_context(_hooked(layers[name].affine, _adding(name, shift)))
         return model.synthesize(ws, ema=ema)
 
 
@@ -65,6 +63,35 @@ def synthesize_features(
     return images, {name: found[name] for name in names}
 
 
+def drawn_with(model: GAN, changed: Mapping[str, Tensor], draw: Callable[[GAN], Tensor]) -> Tensor:
+    """What `draw` makes of the model with tensors in place of its own; the model is not changed.
+
+    changed: parameters and buffers, such as noise maps, by their names in the model. ValueError for a name or a shape
+    that it has not.
+    """
+    own = dict(model.named_buffers(remove_duplicate=False)) | dict(model.named_parameters(remove_duplicate=False))
+    for name, one in changed.items():
+        if name not in own or own[name].shape != one.shape:
+            has = f"{list(own[name].shape)}" if name in own else "none"
+            raise ValueError(
+                f"{name} is given as {list(one.shape)}, and this {type(model).__name__} has {has}: it belongs to "
+                "another model"
+            )
+    maps = {f"model.{name}": one.to(own[name]) for name, one in changed.items()}
+    return functional_call(_Drawing(model, draw), maps, ())
+
+
+class _Drawing(nn.Module):
+    """A model's drawing as a forward pass, which is what parameters and buffers can be exchanged for."""
+
+    def __init__(self, model: GAN, draw: Callable[[GAN], Tensor]) -> None:
+        super().__init__()
+        self.model, self.draw = model, draw
+
+    def forward(self) -> Tensor:
+        return self.draw(self.model)
+
+
 def check_layers(names: Mapping[str, Any] | Sequence[str], layers: Mapping[str, object]) -> None:
     """ValueError for a name that is not among the layers."""
     wrong = [name for name in names if name not in layers]
@@ -81,8 +108,14 @@ def _hooked(module: nn.Module, hook: Hook) -> Iterator[None]:
         handle.remove()
 
 
-def _adding(shift: Tensor) -> Hook:
-    return lambda module, args, output: output + shift.to(output)
+def _adding(name: str, shift: Tensor) -> Hook:
+    def add(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        count, width = output.shape
+        if shift.shape not in ((width,), (1, width), (count, width)):
+            raise ValueError(f"shift of layer {name} has shape {list(shift.shape)}: it has {width} channels")
+        return output + shift.to(output)
+
+    return add
 
 
 def _keeping(found: dict[str, Tensor], name: str) -> Hook:

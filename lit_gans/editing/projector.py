@@ -6,7 +6,6 @@ official code. W+ has a style of its own for each layer (Abdal et al., 2019), ht
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,21 +14,22 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import CentredByClass, FromLatents, HasStyles, can, require
-from lit_gans.base.cache import digest, write_tensors
 from lit_gans.base.images import to_uint8
 from lit_gans.base.precision import with_double
 from lit_gans.base.random import Draws
 from lit_gans.data.described import listed_classes
+from lit_gans.editing.found import read_found, under, write_found
+from lit_gans.editing.layers import drawn_with
 from lit_gans.metrics.paired import psnr
 from lit_gans.metrics.perceptual import FrozenDistance
 from lit_gans.nn.mode import evaluating
 
 Space = Literal["w", "w+"]
+KIND = "a projection"
 COMPARED_PX = 256  # larger images are averaged down to it before they are compared
 SMALLEST_NOISE_PX = 8  # the pyramid of a noise map ends there
 RAMP_UP, RAMP_DOWN, NOISE_RAMP = 0.05, 0.25, 0.75  # shares of all steps
@@ -82,13 +82,9 @@ class Projection:
         Tuned weights are a file of their own: see `save_weights`.
         """
         figures = {"distance": self.distance, "psnr_db": self.psnr_db}
-        said = {name: json.dumps(value) for name, value in {**self.settings, **stamp, **figures}.items()}
         noise = {f"noise.{name}": noise for name, noise in self.noise.items()}
-        write_tensors(Path(path), {_kind(self.code): self.code, **noise}, said)
-
-
-def _kind(code: Tensor) -> str:
-    return "ws" if code.ndim == 3 else "z"
+        code = {"ws" if self.code.ndim == 3 else "z": self.code}
+        write_found(path, KIND, code | noise, {**self.settings, **stamp, **figures})
 
 
 def read_projection(path: str | Path) -> tuple[Tensor, dict[str, Tensor], dict[str, object]]:
@@ -97,46 +93,11 @@ def read_projection(path: str | Path) -> tuple[Tensor, dict[str, Tensor], dict[s
     Raises:
         FileNotFoundError: there is none. ValueError: another file, or a damaged one.
     """
-    tensors, settings = read_found(path, "projection", otherwise="give the w.safetensors of a projection")
-    code = next((tensors[name] for name in ("ws", "z") if name in tensors), None)
-    if code is None:
-        raise ValueError(f"{path} was not written by a projection, or is damaged")
-    noise = {name.removeprefix("noise."): one for name, one in tensors.items() if name.startswith("noise.")}
-    return code, noise, settings
-
-
-def read_found(path: str | Path, what: str, *, otherwise: str) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """(tensors, settings) of a file that `write_tensors` wrote with JSON values. Errors as `read_projection`."""
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist: {otherwise}")
-    try:
-        with safe_open(path, "pt") as file:
-            # Copies: how products are rounded may depend on where in memory a factor lies.
-            said, tensors = file.metadata() or {}, {name: file.get_tensor(name).clone() for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no readable safetensors file: {error}") from error
-    if said.pop("sha256", None) != digest(tensors):
-        raise ValueError(f"{path} was not written by a {what}, or is damaged")
-    return tensors, {name: json.loads(value) for name, value in said.items()}
+    tensors, settings = read_found(path, KIND, way_out="give the w.safetensors of a projection")
+    return tensors["ws" if "ws" in tensors else "z"], under(tensors, "noise."), settings
 
 
 # ---- the model, with other noise and weights ------------------------------------------------------------------------
-
-
-class _Drawing(nn.Module):
-    """Drawing as a forward pass, which is what buffers and weights can be exchanged for."""
-
-    def __init__(self, model: GAN, *, ema: bool) -> None:
-        super().__init__()
-        self.model, self.ema = model, ema
-
-    def forward(self, code: Tensor, labels: Tensor | None) -> Tensor:
-        if code.ndim == 2 and not can(self.model, HasStyles):
-            return self.model.generate(code, labels=labels, ema=self.ema)
-        ws = code if code.ndim == 3 else self.model.styles(code, labels=labels, ema=self.ema)
-        return self.model.synthesize(ws, ema=self.ema)
 
 
 def render(
@@ -155,16 +116,15 @@ def render(
     ValueError for a name or shape that the model has not.
     """
     require(model, HasStyles if code.ndim == 3 else FromLatents, "rendering styles")
-    own = dict(model.named_buffers(remove_duplicate=False)) | dict(model.named_parameters(remove_duplicate=False))
-    given = {**noise, **(weights or {})}
-    wrong = [name for name, one in given.items() if name not in own or own[name].shape != one.shape]
-    if wrong:
-        what = "noise map" if wrong[0] in noise else "weight"
-        raise ValueError(
-            f"{type(model).__name__} has no {what} {wrong[0]} {list(given[wrong[0]].shape)}: another model"
-        )
-    maps = {f"model.{name}": one.to(own[name]) for name, one in given.items()}
-    return functional_call(_Drawing(model, ema=ema), maps, (code.to(model.device), labels))
+    code = code.to(model.device)
+
+    def draw(gan: GAN) -> Tensor:
+        if code.ndim == 2 and not can(gan, HasStyles):
+            return gan.generate(code, labels=labels, ema=ema)
+        ws = code if code.ndim == 3 else gan.styles(code, labels=labels, ema=ema)
+        return gan.synthesize(ws, ema=ema)
+
+    return drawn_with(model, {**noise, **(weights or {})}, draw)
 
 
 def player_of(model: GAN, *, ema: bool = True) -> str:

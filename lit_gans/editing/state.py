@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import FromLatents, HasStyles, can, class_labels, require
 from lit_gans.base.cache import digest
 from lit_gans.base.images import to_uint8
 from lit_gans.base.interpolation import arc, lerp
-from lit_gans.editing.layers import synthesize_shifted
+from lit_gans.editing.layers import drawn_with, synthesize_shifted
 
 _DIGESTS: WeakKeyDictionary[nn.Module, tuple[tuple[tuple[int, int], ...], str]] = WeakKeyDictionary()
 
@@ -73,9 +73,11 @@ class Edited:
         return None if self.label is None else torch.tensor([self.label], device=self.model.device)
 
     def image(self) -> Tensor:
-        """[1, C, R, R] around [-1, 1], not clamped; differentiable in ws, noise and shifts of a styled model."""
-        changed = {f"model.{name}": one.to(self.model.device) for name, one in (self.weights | self.noise).items()}
-        return functional_call(_Drawing(self.model, self._draw), changed, ())
+        """[1, C, R, R] around [-1, 1], not clamped; differentiable in ws, noise and shifts of a styled model.
+
+        ValueError for noise, weights or shifts of another model.
+        """
+        return drawn_with(self.model, {**self.weights, **self.noise}, self._draw)
 
     def picture(self) -> Tensor:
         """uint8 [C, R, R] on the CPU."""
@@ -89,17 +91,6 @@ class Edited:
         if self.shifts:
             return synthesize_shifted(model, self.ws, self.shifts, ema=self.ema)
         return model.synthesize(self.ws, ema=self.ema)
-
-
-class _Drawing(nn.Module):
-    """A model's drawing as a forward pass, which is what parameters and buffers can be exchanged for."""
-
-    def __init__(self, model: GAN, draw: Callable[[Any], Tensor]) -> None:
-        super().__init__()
-        self.model, self.draw = model, draw
-
-    def forward(self) -> Tensor:
-        return self.draw(self.model)
 
 
 def between(a: Edited, b: Edited, t: float) -> Edited:
@@ -123,3 +114,12 @@ def weights_digest(model: GAN, *, ema: bool = True) -> str:
     if player not in _DIGESTS or _DIGESTS[player][0] != now:
         _DIGESTS[player] = (now, digest(state)[:16])
     return _DIGESTS[player][1]
+
+
+def check_weights(made_with: object, model: GAN, file: str | Path, *, ema: bool = True) -> None:
+    """ValueError where the weights that a file says it was made with are not those that this model draws with."""
+    if (own := weights_digest(model, ema=ema)) != made_with:
+        raise ValueError(
+            f"{file} was made with a generator of the weights {made_with}, and this {type(model).__name__} has {own}: "
+            "give the run and the checkpoint that it was made with, or make another file for this one"
+        )

@@ -7,7 +7,6 @@ regulariser keeps the images of other codes what they were.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +18,14 @@ from torch import Tensor
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasStyles, can
-from lit_gans.base.cache import write_tensors
 from lit_gans.base.random import derive_seed
-from lit_gans.editing.projector import Projection, compared, player_of, read_found, render
-from lit_gans.editing.state import weights_digest
+from lit_gans.editing.found import read_found, write_found
+from lit_gans.editing.projector import Projection, compared, player_of, render
+from lit_gans.editing.state import check_weights, weights_digest
 from lit_gans.metrics.perceptual import FrozenDistance
 from lit_gans.nn.mode import evaluating
 
+KIND = "tuned weights"
 BALL_RADIUS, BALL_PSI = 30.0, 0.5  # of the codes around the pivot: the paper's alpha, and the truncation of the code
 
 
@@ -176,7 +176,7 @@ def save_weights(found: Projection, model: GAN, path: str | Path) -> None:
     Differences would be no smaller, and added again would not give the same bits.
     """
     said = {**found.settings, "model_weights": weights_digest(model, ema=bool(found.settings["ema"]))}
-    write_tensors(Path(path), found.weights, {name: json.dumps(value) for name, value in said.items()})
+    write_found(path, KIND, found.weights, said)
 
 
 def read_weights_of(path: str | Path, model: GAN) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -185,15 +185,8 @@ def read_weights_of(path: str | Path, model: GAN) -> tuple[dict[str, Tensor], di
     Raises:
         FileNotFoundError: there is none. ValueError: another file, a damaged one, or one of another model.
     """
-    weights, settings = read_found(path, "tuning", otherwise="give the weights.safetensors of a tuned projection")
-    if "model_weights" not in settings:
-        raise ValueError(f"{path} holds no tuned weights: give the weights.safetensors of a tuned projection")
-    own = weights_digest(model, ema=bool(settings["ema"]))
-    if settings["model_weights"] != own:
-        raise ValueError(
-            f"{path} was tuned from a generator with the weights {settings['model_weights']}, and this "
-            f"{type(model).__name__} has {own}: give the run, and the checkpoint, that it was made with"
-        )
+    weights, settings = read_found(path, KIND, way_out="give the weights.safetensors of a tuned projection")
+    check_weights(settings["model_weights"], model, path, ema=bool(settings["ema"]))
     return weights, settings
 
 

@@ -222,20 +222,20 @@ def test_a_file_keeps_everything(toy: Toy, tmp_path: Path) -> None:
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    with pytest.raises(FileNotFoundError, match="give a file of directions, see lit-gans directions --method"):
+    with pytest.raises(FileNotFoundError, match="give a file of `lit-gans directions --method`"):
         read_directions(path)
     path.write_bytes(b"no")
-    with pytest.raises(ValueError, match="is no readable safetensors file"):
+    with pytest.raises(ValueError, match="is damaged, or no file of this package: give a file of `lit-gans directions"):
         read_directions(path)
     save_file({"ws": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="is no file of directions, or is damaged"):
+    with pytest.raises(ValueError, match="is damaged, or no file of this package"):
         read_directions(path)
     found = some()
     found.save(path)
     whole = bytearray(path.read_bytes())
     whole[-1] ^= 1
     path.write_bytes(whole)
-    with pytest.raises(ValueError, match="is no file of directions, or is damaged"):
+    with pytest.raises(ValueError, match="is damaged, or no file of this package"):
         read_directions(path)
 
 

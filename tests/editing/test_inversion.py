@@ -135,7 +135,7 @@ def test_tuned_weights_come_nearer_and_the_model_stays(space: str, tmp_path: Pat
     tuned = tuned_model(gan, weights)
     assert torch.equal(render(tuned, result.code, result.noise).clamp(-1, 1), result.image)
     assert weights_digest(tuned) != weights_digest(gan) == settings["model_weights"]
-    with pytest.raises(ValueError, match="was tuned from a generator with the weights .*: give the run"):
+    with pytest.raises(ValueError, match="was made with a generator of the weights .*: give the run"):
         read_weights_of(tmp_path / "weights.safetensors", tuned)
 
 
@@ -189,7 +189,7 @@ def test_an_encoder_begins_nearer(make: Any, tmp_path: Path) -> None:
     near, far = (invert(gan, target, start=start, **choices) for start in (again, None))
     assert near.steps[0].distance < far.steps[0].distance or make is tiny_dcgan
     assert near.settings["start"] == "given" != far.settings["start"]
-    with pytest.raises(ValueError, match="and this .* has .*: make one with `lit-gans encode RUN` of this run"):
+    with pytest.raises(ValueError, match="and this .* has .*: give the run and the checkpoint that it was made with"):
         read_encoder(tmp_path / "encoder.safetensors", tuned_model(gan, {name_of(gan): torch.zeros_like(one(gan))}))
 
 
@@ -207,9 +207,9 @@ def test_encoders_of_other_spaces_and_other_files(gan: DCGAN, tmp_path: Path) ->
     with pytest.raises(ValueError, match="the encoder gives a code of w, and the space is z"):
         invert(styled, own(styled, 1), distance=PixelDistance(), space="z", start=encoder)
     found(styled, own(styled, 5), steps=1).save(tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match="holds no encoder: make one with"):
+    with pytest.raises(ValueError, match="holds a projection, expected an encoder of a generator: make one with"):
         read_encoder(tmp_path / "w.safetensors", styled)
-    with pytest.raises(ValueError, match="holds no tuned weights: give the weights.safetensors"):
+    with pytest.raises(ValueError, match="holds a projection, expected tuned weights: give the weights.safetensors"):
         read_weights_of(tmp_path / "w.safetensors", styled)
     with pytest.raises(ValueError, match="steps of an encoder is 0"):
         train_encoder(gan, steps=0)

@@ -8,9 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from lit_gans.adversarial import GAN
-from lit_gans.base.cache import write_tensors
 from lit_gans.editing.directions import Directions, stamp
 from lit_gans.editing.drag import drag
+from lit_gans.editing.found import write_found
+from lit_gans.editing.projector import KIND
 from lit_gans.editing.script import parse_script
 from lit_gans.editing.state import Edited, weights_digest
 from tests.cases import CASES
@@ -94,7 +95,7 @@ def test_what_was_edited_before_a_drag_stays(styled: GAN, tmp_path: Path) -> Non
 
 def test_a_latent_of_a_file_is_a_start(styled: GAN, plain: GAN, tmp_path: Path) -> None:
     z = plain.seeded_latents([7])
-    write_tensors(tmp_path / "z.safetensors", {"z": z}, {})
+    write_found(tmp_path / "z.safetensors", KIND, {"z": z}, {})
     found = last(plain, tmp_path, "[]", "{latent: z.safetensors, psi: 0.5}")
     assert torch.equal(found.z, z) and found.psi == 0.5
     with pytest.raises(ValueError, match=r"has a latent \[1, 8\], and this model has styles: another's"):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,14 @@ import torch
 from PIL import Image
 
 from lit_gans.adversarial import GAN
-from lit_gans.base.cache import write_tensors
 from lit_gans.base.images import to_uint8
 from lit_gans.edit import edit, main
 from lit_gans.editing import styles_of
+from lit_gans.editing.found import write_found
+from lit_gans.editing.projector import KIND, noise_maps
 from lit_gans.editing.script import film_states, parse_script, read_script
 from lit_gans.editing.state import Edited, between, weights_digest
-from lit_gans.editing.steps import STEPS
+from lit_gans.editing.steps import STARTS, STEPS
 from lit_gans.runs.pretrained import save_pretrained
 from tests.cases import CASES
 
@@ -124,11 +126,44 @@ def test_a_film_goes_from_the_first_state_to_the_last(styled: GAN) -> None:
     torch.testing.assert_close(between(a, b, 0.25).shifts["4.conv1"], torch.full((1,), 0.25))
 
 
-def test_what_is_written_is_read_as_the_same() -> None:
-    script = parse_script(ALL)
+EACH_START = [
+    "{seed: 3, psi: 0.8, label: 1}",
+    "{caption: 'a red, round one: large', seed: 4, psi: 0.5}",
+    "{styles: 'a/w.safetensors', weights: t.safetensors}",
+    "{latent: z.safetensors, label: rose, psi: 0.5, weights: t.safetensors}",
+]
+EACH_STEP = [
+    "truncate: {psi: 0.6, layers: [0, 2]}",
+    "mix: {seed: 10, layers: '0-1', by: 0.5, label: tulip, psi: 0.7}",
+    "blend: {seed: 4, by: 0.3, label: 2, psi: 0.9}",
+    "noise: {kind: random, seed: 5}",
+    "direction: {file: 'd.safetensors', name: Smiling, by: -2.5, layers: fine}",
+    "drag: {handles: [[1, 2.5]], targets: [[3, 4]], mask: m.png, max_steps: 9, lr: 0.005}",
+    "text: {text: 'a \"smile\"', image_text: pair.safetensors, weights: f.safetensors, by: 0.5, steps: 3}",
+    "map: {file: m.safetensors, by: 0.2}",
+    "shift: {file: s.safetensors, by: -1}",
+]
+
+
+@pytest.mark.parametrize("start", EACH_START)
+def test_what_is_written_is_read_as_the_same(start: str) -> None:
+    steps = "".join(f"- {one}\n" for one in EACH_STEP)
+    script = parse_script(f"model: a run\nweights: '0123'\nema: false\nstart: {start}\nsteps:\n{steps}")
     assert parse_script(script.text()) == script
-    assert {name for step in script.steps for name, kind in STEPS.items() if type(step) is kind} <= set(STEPS)
-    assert script.from_seed(8).start == parse_script(ALL.replace("seed: 3", "seed: 8")).start
+    assert [type(step) for step in script.steps] == [STEPS[one.partition(":")[0]] for one in EACH_STEP]
+    assert script.from_seed(8).start.seed == 8 and script.from_seed(8).steps == script.steps
+
+
+def test_each_step_and_start_is_in_the_round_trip() -> None:
+    assert {one.partition(":")[0] for one in EACH_STEP} == set(STEPS)
+    assert {one[1:].partition(":")[0] for one in EACH_START} == set(STARTS)
+
+
+def test_tensors_of_another_model_are_refused(styled: GAN) -> None:
+    edited, noise = Edited.from_seed(styled, 3), next(iter(noise_maps(styled)))
+    for changed in ({"noise": {noise: torch.zeros(2, 2)}}, {"weights": {"generator_ema.other": torch.zeros(2, 2)}}):
+        with pytest.raises(ValueError, match=r"is given as \[2, 2\], and this StyleGAN2 has .*: it belongs to another"):
+            replace(edited, **changed).image()
 
 
 WRONG = {
@@ -189,10 +224,10 @@ def test_other_weights_than_the_scripts_are_refused(styled: GAN) -> None:
 
 def test_styles_of_a_file_are_a_start(styled: GAN, tmp_path: Path) -> None:
     ws = styles(styled, 7, label=0)
-    write_tensors(tmp_path / "w.safetensors", {"ws": ws}, {})
+    write_found(tmp_path / "w.safetensors", KIND, {"ws": ws}, {})
     script = parse_script("model: x\nstart: {styles: w.safetensors}", tmp_path)
     assert torch.equal(script.states(styled)[0].ws, ws)
-    write_tensors(tmp_path / "w.safetensors", {"ws": ws[:, :2]}, {})
+    write_found(tmp_path / "w.safetensors", KIND, {"ws": ws[:, :2]}, {})
     with pytest.raises(ValueError, match=r"has styles \[1, 2, .*another's"):
         script.states(styled)
 

@@ -20,11 +20,12 @@ from aiohttp import FormData
 from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
-from lit_gans.base.cache import write_tensors
 from lit_gans.base.images import to_pil, to_uint8
 from lit_gans.edit import edit
 from lit_gans.editing import styles_of
 from lit_gans.editing.directions import Directions, stamp
+from lit_gans.editing.found import write_found
+from lit_gans.editing.projector import KIND
 from lit_gans.editing.steps import STARTS, STEPS
 from lit_gans.editing.studio import files as studio_files
 from lit_gans.editing.studio import server, work
@@ -405,7 +406,7 @@ def test_hostile_scripts_are_refused(studio: Studio, what: str, tmp_path: Path) 
 
 def test_a_script_comes_back_with_its_files(studio: Studio, home: Path, tmp_path: Path) -> None:
     ws = styles_of(studio.models["stylegan2"], [7], label=1)
-    write_tensors(tmp_path / "w.safetensors", {"ws": ws}, {})
+    write_found(tmp_path / "w.safetensors", KIND, {"ws": ws}, {})
     said = {"model": "stylegan2", "start": {"styles": studio.files.adopt(tmp_path / "w.safetensors", "styles")}}
     data, name = studio.pack(said)
     assert name == "edit.zip"
@@ -482,7 +483,7 @@ def test_a_job_tells_its_way_and_its_end(studio: Studio) -> None:
     [
         (["nowhere"], "nowhere does not exist: give a run"),
         (["{home}", "--port", "70000"], "port 70000: give 0 to 65535"),
-        (["{home}/dcgan/config.json"], ""),
+        (["{home}/dcgan/config.json"], "is not a checkpoint that can be read safely"),
     ],
 )
 def test_the_command_says_what_is_wrong(

@@ -13,9 +13,9 @@ from torch import Tensor
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasLayers, class_labels, require
 from lit_gans.base.random import derive_seed
+from lit_gans.editing.found import read_found, write_found
 from lit_gans.editing.layers import channel_styles, synthesize_shifted
 from lit_gans.editing.state import weights_digest
-from lit_gans.editing.text.files import read_found, write_found
 from lit_gans.editing.text.image_text import ImageText
 from lit_gans.editing.text.optimization import without_colours
 from lit_gans.editing.text.shifts import StyleShift

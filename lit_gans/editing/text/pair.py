@@ -1,7 +1,7 @@
 """A small pair of encoders for one kind of pictures: a linear map of frozen features, and a bag of words.
 
-It is trained with InfoNCE (van den Oord et al., 2018), as CLIP is, on some thousand captioned pictures in about a
-minute. It knows the words of its captions and nothing else; numbers made with it are none of CLIP's.
+It is trained with InfoNCE (van den Oord et al., 2018), as CLIP is, on some thousand captioned pictures in some
+minutes. It knows the words of its captions and nothing else; numbers made with it are none of CLIP's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lit_gans.base.random import Draws, derive_seed, drawing
 from lit_gans.data import Images
 from lit_gans.data.attributes import attribute_captions, read_attributes
 from lit_gans.data.captions import END, tokenize
-from lit_gans.editing.text.files import read_found, write_found
+from lit_gans.editing.found import read_found, write_found
 from lit_gans.papers.projected_gan.features import FeatureNetwork, seeded
 from lit_gans.papers.text.encoders import WordReader
 
@@ -157,7 +157,17 @@ def train_pair(
     return pair, _found(pair, x[kept:], [some[0] for some in captions[kept:]])
 
 
-def _fit(pair, x, captions, epochs, batch_size, lr, weight_decay, seed, on_step) -> None:
+def _fit(
+    pair: FeaturePair,
+    x: Tensor,
+    captions: Sequence[Sequence[str]],
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+    seed: int,
+    on_step: Callable[[int, int, float], None] | None,
+) -> None:
     """InfoNCE both ways, with the temperature learnt as in CLIP; the learning rate falls to 0 as a cosine."""
     draws, scale = Draws(seed, "pair", "order"), torch.tensor(2.7, requires_grad=True)
     learning = [*pair.to_image.parameters(), *pair.words.parameters()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,9 +14,9 @@ from torch import Tensor
 from lit_gans.adversarial import GAN
 from lit_gans.base.files import check_regular
 from lit_gans.base.images import to_uint8
-from lit_gans.editing.layers import synthesize_shifted
+from lit_gans.editing.layers import drawn_with, synthesize_shifted
 from lit_gans.editing.script import Script
-from lit_gans.editing.state import weights_digest
+from lit_gans.editing.state import check_weights, weights_digest
 from lit_gans.editing.steps import FromSeed, FromStyles
 from lit_gans.editing.text.channels import find_channel_effects, read_effects
 from lit_gans.editing.text.image_text import ImageText
@@ -73,37 +74,30 @@ def restyle_latents(
         if not file.exists():
             find_channel_effects(model, **how).save(file)
         effects = read_effects(file)
-        check_generator(effects.settings, model, file, ema=ema)
+        check_weights(effects.settings["generator"], model, file, ema=ema)
         shift = effects.shift(to, neutral, image_text=image_text, threshold=threshold)
         shift.save(direction)
     else:
         if not file.exists():
             find_direction(model, to, **how).save(file)
         shift = read_shift(file)
-        check_generator(shift.settings, model, file, ema=ema)
+        check_weights(shift.settings["generator"], model, file, ema=ema)
         if shift.settings.get("texts") != [to]:
             raise ValueError(f"{file} leads to {shift.settings.get('texts')}, not to {to!r}: name another file")
     return [Restyled(ws, shift.times(one)) for one in by]
 
 
-def check_generator(settings: dict[str, Any], model: GAN, file: Path, *, ema: bool) -> None:
-    """ValueError where the settings of a file are those of another generator's."""
-    if (own := weights_digest(model, ema=ema)) != settings.get("generator"):
-        raise ValueError(
-            f"{file} was found on a generator of weights {settings.get('generator')}, and this one has {own}: name "
-            "another file, which will be found anew"
-        )
-
-
 @torch.no_grad()
-def drawn(model: GAN, edited: Restyled, *, ema: bool = True, batch_size: int = 64) -> Tensor:
-    """uint8 [N, C, R, R] on the CPU."""
+def drawn(
+    model: GAN, edited: Restyled, noise: Mapping[str, Tensor], *, ema: bool = True, batch_size: int = 64
+) -> Tensor:
+    """uint8 [N, C, R, R] on the CPU; noise: maps in place of the model's, as of `Projection`."""
     images = []
     for start in range(0, len(edited.ws), batch_size):
         rows = slice(start, start + batch_size)
         shifts = {name: one if one.ndim == 1 else one[rows] for name, one in edited.shifts.items()}
-        made = synthesize_shifted(model, edited.ws[rows], shifts, ema=ema) if shifts else None
-        images.append(to_uint8(model.synthesize(edited.ws[rows], ema=ema) if made is None else made).cpu())
+        draw = partial(synthesize_shifted, ws=edited.ws[rows], shifts=shifts, ema=ema)
+        images.append(to_uint8(drawn_with(model, noise, draw)).cpu())
     return torch.cat(images)
 
 

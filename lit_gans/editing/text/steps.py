@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from lit_gans.editing.state import Edited, weights_digest
+from lit_gans.editing.state import Edited, check_weights
 from lit_gans.editing.text.building import CLIP, build_image_text
 from lit_gans.editing.text.identity import build_identity
 from lit_gans.editing.text.mapper import STRENGTH, mapped, read_mapper
@@ -60,7 +60,7 @@ class Map:
 
     def apply(self, edited: Edited, files: Path) -> Edited:
         mapper, said = read_mapper(files / self.file)
-        _check(said.get("generator"), edited, files / self.file)
+        check_weights(said["generator"], edited.model, files / self.file, ema=edited.ema)
         ws = edited.styled("map")
         return replace(edited, ws=mapped(mapper.to(ws.device), ws, strength=self.by))
 
@@ -74,7 +74,7 @@ class Shift:
 
     def apply(self, edited: Edited, files: Path) -> Edited:
         shift = read_shift(files / self.file)
-        _check(shift.settings.get("generator"), edited, files / self.file)
+        check_weights(shift.settings["generator"], edited.model, files / self.file, ema=edited.ema)
         edited.styled("shift")
         added = {name: one.to(edited.model.device) for name, one in shift.times(self.by).items()}
         return replace(edited, shifts={**edited.shifts, **{k: _sum(edited.shifts.get(k), v) for k, v in added.items()}})
@@ -82,9 +82,3 @@ class Shift:
 
 def _sum(before: Tensor | None, more: Tensor) -> Tensor:
     return more if before is None else before + more
-
-
-def _check(weights: str | None, edited: Edited, file: Path) -> None:
-    """ValueError where a file was found on other weights than the picture's."""
-    if (own := weights_digest(edited.model, ema=edited.ema)) != weights:
-        raise ValueError(f"{file} was found on a generator of weights {weights}, and this one has {own}: find another")

@@ -26,16 +26,18 @@ def read_found(path: str | Path, kind: str, *, way_out: str) -> tuple[dict[str, 
     FileNotFoundError without one; ValueError for a damaged file, or one of another kind.
     """
     path = Path(path)
-    check_regular(path, f"give a .safetensors file of this kind: {kind}")
+    check_regular(path, way_out)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is made again, as files in the cache are
         found = read_tensors(path)
     if found is None:
         raise ValueError(f"{path} is damaged, or no file of this package: {way_out}")
-    said = {name: json.loads(value) for name, value in found[1].items() if name != "sha256"}
-    if (other := said.pop("kind", "something else")) != kind:
-        raise ValueError(f"{path} holds {other}, expected {kind}: {way_out}")
-    return found[0], said
+    tensors, said = found
+    if (other := said.get("kind", "")) != json.dumps(kind):
+        raise ValueError(f"{path} holds {json.loads(other) if other else 'something else'}, expected {kind}: {way_out}")
+    settings = {name: json.loads(value) for name, value in said.items() if name not in ("kind", "sha256")}
+    # Copies: how products are rounded may depend on where in memory a factor lies.
+    return {name: one.clone() for name, one in tensors.items()}, settings
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
