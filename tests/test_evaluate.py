@@ -74,6 +74,20 @@ def test_settings_come_from_the_call_then_the_config_then_the_defaults() -> None
     assert settings_of(None, {}).extractor == "inception"
 
 
+def test_a_run_is_measured_by_its_fallback_where_there_are_no_weights(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    absent = {"extractor": "torchvision:squeezenet1_1", "weights_path": str(tmp_path / "absent.safetensors")}
+    config["evaluate"] |= absent | {"fallback": "pixels"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.warns(UserWarning, match="absent.*measured with 'torchvision:squeezenet1_1'.*'pixels' takes"):
+        found = evaluate(run)
+    assert found.protocol["extractor"] == "pixels"
+    assert main([str(run), "--extractor", "torchvision:squeezenet1_1", "--weights_path", absent["weights_path"]]) == 2
+    assert "absent.safetensors" in capsys.readouterr().err  # who names a network gets no other
+
+
 def test_a_run_against_a_folder(run: Path, tmp_path: Path) -> None:
     found = evaluate(run, images(tmp_path / "reals", 30), num_real=20, metrics=["frechet"])
     assert found.protocol["n_real"] == 20 and found.protocol["resolution"] == 8

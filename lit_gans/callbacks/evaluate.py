@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_gans.adversarial import Game
 from lit_gans.adversarial.capabilities import Samples, require
@@ -14,7 +12,6 @@ from lit_gans.callbacks.clock import EveryKimg
 from lit_gans.metrics.evaluator import check, evaluate
 from lit_gans.metrics.measures import Judges
 from lit_gans.metrics.plan import DEFAULT_METRICS, Labels, Plan
-from lit_gans.metrics.reals import RealImages
 from lit_gans.metrics.settings import Settings
 from lit_gans.runs.records import record, record_protocols, record_table
 
@@ -50,7 +47,6 @@ class Evaluate(EveryKimg):
             datamodule, split or weights.
     """
 
-    fallback: str | None = None
     measures: type = Samples  # what the model must be able to do
     section = "evaluate"
 
@@ -73,11 +69,10 @@ class Evaluate(EveryKimg):
         cache_dir: str | None = None,
         fallback: str | None = None,
     ) -> None:
-        self.fallback = fallback
         settings = Settings(
             metrics=metrics, num_images=num_images, batch_size=batch_size, split=split, num_real=num_real,
             neighbours=neighbours, path_samples=path_samples, equivariance_samples=equivariance_samples,
-            extractor=extractor, weights_path=weights_path, labels=labels,
+            extractor=extractor, weights_path=weights_path, fallback=fallback, labels=labels,
         )  # fmt: skip
         self._start(every_kimg, settings, at_start=at_start, at_end=at_end, cache_dir=cache_dir)
 
@@ -97,22 +92,8 @@ class Evaluate(EveryKimg):
         data = trainer.datamodule
         self.plan = self.settings.plan(model, data)
         subjects = self.settings.subjects(model, data, self.plan)
-        self.judges = self._judges(data)
+        self.judges = self.settings.judges(self.plan, data)
         check(subjects, plan=self.plan, judges=self.judges)
-
-    def _judges(self, data: RealImages) -> Judges:
-        try:
-            return self.settings.judges(self.plan, data)
-        except (FileNotFoundError, ConnectionError) as error:
-            if self.fallback is None:
-                raise
-            rank_zero_warn(
-                f"{error}. Training starts without it: nothing is measured with {self.settings.extractor!r}, so that "
-                f"there is no published number (FID, IS) to compare with; {self.fallback!r} takes its place, whose "
-                "numbers have its name and compare with each other alone"
-            )
-        self.settings = replace(self.settings, extractor=self.fallback, weights_path=None)
-        return self.settings.judges(self.plan, data)
 
     def act(self, trainer: Trainer, game: Game) -> None:
         broadcast_state(game, buffers_only=True)  # all processes make images with one and the same generator

@@ -20,8 +20,10 @@ def write_found(path: str | Path, kind: str, tensors: Mapping[str, Tensor], sett
     write_tensors(Path(path), tensors, {name: json.dumps(value) for name, value in said.items()})
 
 
-def read_found(path: str | Path, kind: str, *, way_out: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, settings) of a file from `write_found`.
+def read_found(
+    path: str | Path, kind: str, *, way_out: str, unmarked: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, settings) of a file from `write_found`; unmarked: or of one that does not say what it holds.
 
     FileNotFoundError without one; ValueError for a damaged file, or one of another kind.
     """
@@ -33,7 +35,7 @@ def read_found(path: str | Path, kind: str, *, way_out: str) -> tuple[dict[str, 
     if found is None:
         raise ValueError(f"{path} is damaged, or no file of this package: {way_out}")
     tensors, said = found
-    if (other := said.get("kind", "")) != json.dumps(kind):
+    if (other := said.get("kind", "")) != json.dumps(kind) and not (unmarked and not other):
         raise ValueError(f"{path} holds {json.loads(other) if other else 'something else'}, expected {kind}: {way_out}")
     settings = {name: json.loads(value) for name, value in said.items() if name not in ("kind", "sha256")}
     # Copies: how products are rounded may depend on where in memory a factor lies.

@@ -93,8 +93,12 @@ def read_projection(path: str | Path) -> tuple[Tensor, dict[str, Tensor], dict[s
     Raises:
         FileNotFoundError: there is none. ValueError: another file, or a damaged one.
     """
-    tensors, settings = read_found(path, KIND, way_out="give the w.safetensors of a projection")
-    return tensors["ws" if "ws" in tensors else "z"], under(tensors, "noise."), settings
+    way_out = "give the w.safetensors of a projection"
+    tensors, settings = read_found(path, KIND, way_out=way_out, unmarked=True)  # as projections once were
+    code = next((tensors[name] for name in ("ws", "z") if name in tensors), None)
+    if code is None:
+        raise ValueError(f"{path} holds neither ws nor z: {way_out}")
+    return code, under(tensors, "noise."), settings
 
 
 # ---- the model, with other noise and weights ------------------------------------------------------------------------

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lit_gans.base.processes import rank_and_world
 from lit_gans.data import TranslationData
 from lit_gans.data.unpaired import UnpairedData
 from lit_gans.metrics import building, perceptual
 from lit_gans.metrics.catalog import CATALOG, CLIP, defaults
+from lit_gans.metrics.extractors import Extractor
 from lit_gans.metrics.measures import Judges
 from lit_gans.metrics.plan import DEFAULT_METRICS, Labels, Plan, TranslationPlan
 from lit_gans.metrics.reals import RealImages
@@ -29,6 +33,8 @@ class Settings:
 
     Args:
         extractor, weights_path: as for `build_extractor`; only Inception's distance is called fid.
+        fallback: the extractor that takes its place where its weights cannot be had, such as "random_inception", which
+            needs none; None for an error.
         lpips, lpips_weights: the network "vgg", "alex" or "squeeze" of paths and pairs.
         clip, clip_folder: as for `build_clip`. segmenter: see `segmentation.Segmenter`.
         others: as for `Plan`.
@@ -48,6 +54,7 @@ class Settings:
     ema: bool = True
     extractor: str = "inception"
     weights_path: str | Path | None = None
+    fallback: str | None = None
     lpips: str = "vgg"
     lpips_weights: str | Path | None = None
     clip: str = CLIP
@@ -73,14 +80,13 @@ class Settings:
     def judges(self, plan: Plan, data: RealImages | None, *, pictures: bool = False) -> Judges:
         """The networks that the plan's metrics, or pictures of the evaluation, look through: no others are built.
 
+        Where the extractor's weights cannot be had, its `fallback` takes its place, with a warning.
+
         ValueError, FileNotFoundError or ConnectionError for those that there are not.
         """
         extractor = lpips = pd = clip = None
         if plan.needs_extractor or pictures:
-            spatial = bool(plan.looking_at("spatial"))
-            extractor = building.build_extractor(
-                self.extractor, weights_path=self.weights_path, data=data, spatial=spatial
-            )
+            extractor = self._extractor(data, spatial=bool(plan.looking_at("spatial")))
         if plan.looking_at("lpips"):
             lpips = perceptual.build_lpips(self.lpips, weights_path=self.lpips_weights)
         if plan.looking_at("pd"):
@@ -88,6 +94,22 @@ class Settings:
         if plan.looking_at("clip"):
             clip = clips.build_clip(self.clip, folder=self.clip_folder)
         return Judges(extractor, lpips, self.segmenter, pd, clip)
+
+    def _extractor(self, data: RealImages | None, *, spatial: bool) -> Extractor:
+        build = partial(building.build_extractor, data=data, spatial=spatial)
+        try:
+            return build(self.extractor, weights_path=self.weights_path)
+        except (FileNotFoundError, ConnectionError) as error:
+            if self.fallback is None:
+                raise
+            if rank_and_world()[0] == 0:
+                warnings.warn(
+                    f"{error}. Nothing is measured with {self.extractor!r}, so that there is no published number (FID, "
+                    f"IS) to compare with; {self.fallback!r} takes its place, whose numbers have its name and compare "
+                    "with each other alone",
+                    stacklevel=2,
+                )
+        return build(self.fallback)
 
     def _of(self, kind: type[Plan]) -> dict[str, Any]:
         """Those of the settings that a plan has."""
@@ -144,4 +166,6 @@ def configured(kind: type[Settings], section: dict[str, Any], given: dict[str, A
     given = {name: value for name, value in given.items() if value is not None and name in {*known, "segmenter"}}
     if given.get("extractor", found.get("extractor")) != found.get("extractor"):
         found.pop("weights_path", None)  # the configured weights are another network's
+    if "extractor" in given:
+        found.pop("fallback", None)  # who names a network wants no other
     return kind(**{**found, **given})

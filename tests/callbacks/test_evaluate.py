@@ -106,12 +106,12 @@ def test_another_extractor_takes_the_place_of_one_whose_weights_are_missing(
     def build(spec: str, **options):
         if spec == "inception":
             raise ConnectionError("Inception's weights are not at x and could not be downloaded (offline)")
-        assert spec == "random_inception" and options["weights_path"] is None
+        assert spec == "random_inception" and options.get("weights_path") is None
         return PixelFeatures()
 
     monkeypatch.setattr(building, "build_extractor", build)
     callback = Evaluate(0.064, num_images=300, metrics=["frechet"], fallback="random_inception")
-    with pytest.warns(UserWarning, match="(?s)offline.*nothing is measured with 'inception'.*'random_inception' takes"):
+    with pytest.warns(UserWarning, match="(?s)offline.*Nothing is measured with 'inception'.*'random_inception' takes"):
         fit(tmp_path, tiny_gan(total_kimg=0.064), callback)
     (line,) = lines(tmp_path)
     assert "frechet_pixels" in line and "fid" not in line

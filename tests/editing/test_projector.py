@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_gans.base.cache import write_tensors
 from lit_gans.base.images import to_uint8
 from lit_gans.editing import Projection, project, read_projection, render, style_mixing, truncation_sweep
 from lit_gans.editing.projector import (
@@ -195,6 +196,11 @@ def test_other_files_are_no_projections(projection: Projection, tmp_path: Path) 
         read_projection(path)
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is damaged, or no file of this package: give the w.safetensors"):
+        read_projection(path)
+    write_tensors(path, {"ws": projection.ws}, {"space": '"w"'})  # as they were before they said what they are
+    assert torch.equal(read_projection(path)[0], projection.ws) and read_projection(path)[2] == {"space": "w"}
+    write_tensors(path, {"w": projection.ws}, {})
+    with pytest.raises(ValueError, match="holds neither ws nor z: give the w.safetensors"):
         read_projection(path)
     projection.save(path)
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")

@@ -19,10 +19,11 @@ from torch.nn.functional import interpolate
 from lit_gans import fit, sample
 from lit_gans.base.checkpoints import checkpoints, read_checkpoint
 from lit_gans.base.grids import readable_grid
-from lit_gans.base.images import save_png, to_uint8
+from lit_gans.base.images import from_uint8, save_png, to_uint8
 from lit_gans.callbacks import EMA, Checkpoint
 from lit_gans.convert import convert
 from lit_gans.data import Images
+from lit_gans.data.sets import TensorSet
 from lit_gans.editing import project as find
 from lit_gans.editing import read_projection, truncation_sweep
 from lit_gans.nn import Draws, drawing
@@ -221,14 +222,14 @@ def test_classes_start_from_what_a_network_sees_in_their_images(
 
 
 def test_a_table_of_features_needs_images_of_each_class_and_its_width(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"class 1 \(1\) has no images that its row of class_embedding"):
+    with pytest.raises(ValueError, match=r"class 1 \(1\) has no images to begin with"):
         three = unguided(**{**COLOURED, "num_classes": 3})
         fitted(three, coloured(tmp_path / "data", labels=[0, 2, 2, 0]), tmp_path, batches=1)
     with pytest.raises(ValueError, match=r"test_resnet gives rows of 96 numbers, and .*: set embedding=\[12, 96\]"):
         unguided(**{**COLOURED, "embedding": [12, 6]})
     with pytest.raises(ValueError, match="needs a convolutional network: none of features is one"):
         unguided(**COLOURED, **{"features": ["test_vit"], "features_px": [64]})
-    with pytest.raises(ValueError, match="found 0 classes and Images: give a file, or leave it out"):
+    with pytest.raises(ValueError, match="found 0 classes and Images: leave it out"):
         alone = unguided(**{**COLOURED, "num_classes": 0})
         fitted(alone, coloured(tmp_path / "one", labels=[0] * 4), tmp_path, batches=1)
 
@@ -256,10 +257,32 @@ def test_a_classifier_is_frozen_and_takes_its_classes() -> None:
     assert images.grad.abs().max() > 0 and not list(network.parameters()) and not network.state_dict()
 
 
+def test_a_classifier_learns_classes_that_it_does_not_know() -> None:
+    images = torch.randint(0, 60, (90, 3, 16, 16), dtype=torch.uint8)  # of a class, one colour is light
+    labels = torch.arange(90) % 3
+    images[torch.arange(90), labels] += 190
+    network = Classifier("test_resnet", weights="random", px=32, classes="learned")
+    right = network.learn(TensorSet(images, labels), classes=["red", "green", "blue"], most=25)
+    assert right > 0.9 and network.weight.shape[0] == 3 and not network.state_dict()
+    found = network(from_uint8(images)).argmax(1)
+    assert (found == labels).double().mean() > 0.9  # as it is guided: towards its own class, and no other
+    again = Classifier("test_resnet", weights="random", px=32, classes="learned")
+    assert again.learn(TensorSet(images, labels), classes=["red", "green", "blue"], most=25) == right
+    assert torch.equal(again.weight, network.weight) and torch.equal(again.bias, network.bias)
+    with pytest.raises(ValueError, match=r"class 3 \(grey\) has no images to begin with"):
+        network.learn(TensorSet(images, labels), classes=["red", "green", "blue", "grey"], most=25)
+    with pytest.raises(ValueError, match="classes 'all' of a classifier: give numbers of its outputs, 'learned', or"):
+        Classifier(classes="all")
+
+
 @on(
     ("given", "message"),
     [
         ({"features": []}, "nothing judges the images"),
+        (
+            {"guidance_weight": 1.0, "classifier": Classifier("test_resnet", weights="random", classes=[1, 2])},
+            r"classes of the classifier are 2 of its outputs, and the data has \d+ classes: give one for each, or",
+        ),
         ({"guidance_weight": 1.0}, "guidance needs classes and a classifier"),
         (HEAD, r"heads \[\[32, 4\]\] stand on a stage trained before: give its run as start_from"),
     ],
@@ -420,12 +443,13 @@ def arguments(name: str, folder: Path, *more: str) -> list[str]:
     return [*argv, f"--data.init_args.resolution={px}", "--data.init_args.batch_size=4", *more]
 
 
-def test_a_run_says_which_networks_judged_it(tmp_path: Path) -> None:
+def test_a_run_says_which_networks_judged_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     judged = ["--model.init_args.classifier=lit_gans.papers.stylegan_xl.Classifier"]
     judged += ["--model.init_args.classifier.init_args.name=test_resnet", "--model.init_args.guidance_weight=1"]
     judged += ["--model.init_args.classifier.init_args.weights=random", "--model.init_args.classifier.init_args.px=32"]
-    judged += ["--model.init_args.classifier.init_args.classes=[0,1,2,3,4,5]"]
+    judged += ["--model.init_args.classifier.init_args.classes=learned"]
     assert fit.main(arguments("flowers16", tmp_path, *judged)) == 0
+    assert "classifier: test_resnet's outputs on up to 100 images of each of 6 classes" in capsys.readouterr().err
     (start,) = json.loads((tmp_path / "run.json").read_text())["starts"]
     saved = read_checkpoint(checkpoints(tmp_path)[-1])["hyper_parameters"]["features_fingerprints"]
     drawn = {"network": "test_resnet", "weights": "random weights"}

@@ -26,7 +26,7 @@ from lit_gans.nn.mode import evaluating
 from lit_gans.papers.projected_gan.features import PUBLISHED_PX, FeatureNetwork
 from lit_gans.papers.stylegan2.networks import Half, check_choice
 from lit_gans.papers.stylegan3.training import Configuration, blurred
-from lit_gans.papers.stylegan_xl.discriminators import Classifier, Discriminator, class_features
+from lit_gans.papers.stylegan_xl.discriminators import LEARNED, Classifier, Discriminator, class_features
 from lit_gans.papers.stylegan_xl.networks import ClassEmbedding, Generator
 
 FROM_FEATURES = "features"  # what class_embedding is then made of
@@ -254,6 +254,8 @@ class StyleGANXL(GAN):
         if self._compile:  # training calls the generator's two halves
             self.generator.mapping.compile(dynamic=False)
             self.generator.synthesis.compile(dynamic=False)
+        if self.guidance_weight and isinstance(self.classifier, Classifier) and self.classifier.classes == LEARNED:
+            self.teach(self.classifier, self.labelled("a classifier with classes=learned"))
         if self.images_seen:  # by now a resumed run has its weights and its clock back
             return
         if self.class_embedding is not None:
@@ -287,7 +289,7 @@ class StyleGANXL(GAN):
         FileNotFoundError, ValueError: there is no such file, or there are no such images.
         """
         if source == FROM_FEATURES:
-            return self.table_of_features(self.trainer.datamodule)  # type: ignore[attr-defined]
+            return self.table_of_features(self.labelled(f"class_embedding {FROM_FEATURES}"))
         tables, shape = list(read_weights(Path(source)).values()), tuple(self.hparams["embedding"])
         if [t.shape for t in tables] != [shape]:
             found = ", ".join(str(tuple(t.shape)) for t in tables)
@@ -296,13 +298,25 @@ class StyleGANXL(GAN):
             )
         return tables[0]
 
-    def table_of_features(self, data: Any) -> Tensor:
-        """[num_classes, columns] of the data's images; ValueError for data or classes without any."""
+    def labelled(self, what: str) -> ImageData:
+        """The run's data, of whose classes `what` is made. ValueError for other data, and without classes."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, ImageData) or not self.num_classes:
             raise ValueError(
-                f"class_embedding {FROM_FEATURES} takes classes and data of lit_gans.data, and found "
-                f"{self.num_classes} classes and {type(data).__name__}: give a file, or leave it out"
+                f"{what} takes classes and data of lit_gans.data, and found {self.num_classes} classes and "
+                f"{type(data).__name__}: leave it out"
             )
+        return data
+
+    def teach(self, classifier: Classifier, data: ImageData) -> None:
+        """Begins anew at every start, from the same images."""
+        most = self.class_images
+        right = classifier.learn(data.dataset(data.train_split), classes=data.class_names, most=most)
+        each = f"up to {most} images of each of {self.num_classes} classes, {100 * right:.1f} % right of those held out"
+        say(self.trainer, f"classifier: {classifier.name}'s outputs on {each}")
+
+    def table_of_features(self, data: ImageData) -> Tensor:
+        """[num_classes, columns] of the data's images; ValueError for a class without any."""
         network, most = self.pooled(), self.class_images
         mean = f"the mean of {network.name}'s features over up to {most} images of each of {self.num_classes} classes"
         say(self.trainer, f"class embedding: {mean}")
@@ -347,6 +361,7 @@ class StyleGANXL(GAN):
             network.load()
             say(self.trainer, network.told())
         if isinstance(self.classifier, Classifier):
+            self.classifier.check(self.num_classes)
             self.classifier.load()
         self.hparams["features_fingerprints"] = [network.fingerprint for network in networks]
 
