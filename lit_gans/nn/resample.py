@@ -317,7 +317,8 @@ def opposite_padding(
 def no_autocast(x: Tensor) -> AbstractContextManager:
     """Operations on x's device keep their inputs' precision inside."""
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()  # exported graphs hold no context for nothing
 
 
 # ---- arguments -------------------------------------------------------------------------------------------------------
