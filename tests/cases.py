@@ -17,7 +17,10 @@ from lit_gans.data import Digits
 
 BATCH = 16
 # Another case stands for their paper where all cases would take long; they are run with the slow tests.
-VARIANTS = ("msg-gan-wgan", "msg-gan-style", "pggan-classes", "stylegan1-wgan-gp", "stylegan3-t", "projected-gan-style")
+VARIANTS = (
+    "biggan-sngan", "msg-gan-wgan", "msg-gan-style", "pggan-classes", "stylegan1-wgan-gp", "stylegan3-t",
+    "projected-gan-style",
+)  # fmt: skip
 # Run in as many parts on one process as on two.
 IN_PARTS = ("gan-minimax", "msg-gan", "msg-gan-wgan", "msg-gan-style", "pggan", "stylegan1", "stylegan2", "stylegan3-t")
 
@@ -61,6 +64,8 @@ STYLEGAN3["mbstd_group_size"] = None
 
 PROJECTED = {"resolution": 32, "features": "test_resnet", "features_weights": "random"}
 PROJECTED |= {"mixed_channels": 4, "head_width": 4}
+BIGGAN = {"resolution": 32, "width": 2, "num_classes": 10, "standing_passes": 2, "standing_images": 8}
+BIGGAN_LEARNS = {**BIGGAN, "attention": [16], "lr_g": 2e-4, "lr_d": 2e-4, "betas": (0.0, 0.999)}
 STYLEGAN_XL = {"w_dim": 8, "num_layers": 4, "margin_px": 4, "channel_base": 64, "channel_max": 4, "resolution": 16}
 STYLEGAN_XL |= {"num_classes": 10, "embedding": [12, 6], "mixed_channels": 4, "head_width": 4, "num_heads": 3}
 STYLEGAN_XL |= {"features": ["test_vit", "test_resnet"], "features_weights": ["random"] * 2, "features_px": [64, 32]}
@@ -167,6 +172,23 @@ CASES: dict[str, Callable[..., GAN]] = {
         separable=True,
         lr_g=0.002,
         lr_d=0.002,
+    ),
+    "biggan": tiny(papers.BigGAN, **BIGGAN_LEARNS, shared_dim=6, ortho_g=1e-3),
+    "biggan-deep": tiny(papers.BigGANDeep, **BIGGAN_LEARNS, shared_dim=6),
+    "biggan-sngan": tiny(
+        papers.BigGAN,
+        **BIGGAN,
+        attention=[],
+        shared=False,
+        hierarchical=False,
+        generator_norm="none",
+        wide=False,
+        init="xavier",
+        d_steps=2,
+        lr_g=2e-4,
+        lr_d=2e-4,
+        betas=(0.0, 0.9),
+        schedule="linear",
     ),
     "stylegan-xl": lambda **overrides: tiny(
         papers.StyleGANXL,

@@ -86,6 +86,16 @@ RUNS = {
          "features_px": 64, "head_width": 8},
         data_arguments={"resolution": 32},
     ),
+    "biggan": Run(
+        "BigGAN",
+        {**GREY, "resolution": 32, "width": 8, "num_classes": 10, "attention": [16], "d_steps": 2, "ortho_g": 1e-4,
+         "standing_passes": 2},
+        data_arguments={"resolution": 32},
+    ),
+    "biggan_deep": Run(
+        "BigGANDeep", {**GREY, "resolution": 32, "width": 8, "num_classes": 10, "attention": [16], "standing_passes": 2},
+        data_arguments={"resolution": 32},
+    ),
     "pix2pix": Run("Pix2Pix", {"width": 8, "levels": 5, "discriminator_width": 8}, "ShapePairs", PAIRS, NO_LATENTS),
     "cyclegan": Run("CycleGAN", {"width": 8, "blocks": 1, "discriminator_width": 8}, "ShapeDomains", PAIRS, NO_LATENTS),
     "pix2pixhd": Run(

@@ -25,13 +25,14 @@ from lit_gans.metrics.sources import (
     StyleLayer,
     Transforms,
     Translates,
+    Truncates,
 )  # fmt: skip
 
 __all__ = [
     "Attends", "Averages", "Captioned", "CentredByClass", "FromLatents", "Grows", "HasLayers", "HasMargins",
     "HasStyles", "Input", "Kept", "Named", "Previews", "ReadsFeatures", "Samples", "StyleLayer", "Transforms",
-    "Translates", "can",
-    "class_labels", "require",
+    "Translates", "Truncates", "can",
+    "class_labels", "require", "truncate_by",
 ]  # fmt: skip
 
 C = TypeVar("C")
@@ -110,6 +111,7 @@ MAKES: dict[type, str] = {
     Attends: "attends to the words of captions",
     ReadsFeatures: "draws features of captions",
     Translates: "translates images",
+    Truncates: "truncates its latents in several ways",
 }
 IS_TRAINED_WITH: dict[type, str] = {
     Averages: "keeps averages of its networks",
@@ -137,6 +139,20 @@ def require(model: object, capability: type[C], purpose: str, *, otherwise: str 
         f"{purpose} needs a model that {(MAKES | IS_TRAINED_WITH)[capability]}, and a {type(model).__name__} does not: "
         f"it {' and '.join(able) or 'makes no images'}{otherwise and f'; {otherwise}'}"
     )
+
+
+def truncate_by(model: object, how: str | None) -> None:
+    """Sets which of its ways the model truncates its latents by; None leaves it as it is.
+
+    Raises:
+        ValueError: it has but one, or not this one.
+    """
+    if how is None:
+        return
+    several = require(model, Truncates, f"truncation {how!r}", otherwise="leave it out")
+    if how not in several.truncations:
+        raise ValueError(f"truncation {how!r} is not one of {', '.join(several.truncations)}")
+    several.truncation = how
 
 
 def class_labels(

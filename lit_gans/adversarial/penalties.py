@@ -7,10 +7,12 @@ half-precision logits underflow.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
+
+from lit_gans.nn.resample import no_autocast
 
 Network = Callable[[Tensor], Tensor]
 
@@ -69,6 +71,28 @@ def path_length(synthesis: Network, ws: Tensor, *, noise: Tensor) -> Tensor:
         lengths = gradient.square().sum(2).mean(1).sqrt()  # [N, L, W] -> [N]
         # Zeros for parameters that shift the image whatever w is: a step of Adam then counts for all of them alike.
         return lengths + 0 * images[:, 0, 0, 0]
+
+
+def orthogonality(weights: Iterable[Tensor], *, norms: bool = False) -> Tensor:
+    """Half of the sum of squared products between different rows of each weight [O, ...] (Brock et al., 2019, Eq. 3).
+
+    The official code adds 2 (W W^T without its diagonal) W to the gradient, half of the equation's, and so does this.
+    Vectors are passed over. norms: rows shall have length 1 too (Eq. 2).
+    """
+    total = None
+    for weight in weights:
+        if weight.dim() < 2:
+            continue
+        with no_autocast(weight):
+            rows = weight.flatten(1)
+            products = rows @ rows.T
+            lengths = products.diagonal()
+            off = products - torch.diag(torch.ones_like(lengths) if norms else lengths)
+            term = off.square().sum() / 2
+        total = term if total is None else total + term
+    if total is None:
+        raise ValueError("orthogonality is of weights of two dimensions or more, and there are none")
+    return total
 
 
 def lecam(real_logits: Tensor, fake_logits: Tensor, *, real_anchor: Tensor, fake_anchor: Tensor) -> Tensor:

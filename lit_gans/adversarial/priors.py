@@ -81,29 +81,71 @@ class TruncatedNormal(Prior):
         if self.bound <= 0:
             raise ValueError(f"bound {self.bound} of a truncated normal prior is not positive; BigGAN's lie in (0, 2]")
 
-    def _within(self, u: Tensor) -> Tensor:
-        """u in [0, 1) -> z in [-bound, bound]."""
-        inside = math.erf(self.bound / math.sqrt(2))  # the share of N(0, 1) there
-        return math.sqrt(2) * torch.erfinv((2 * u - 1) * inside)
-
     def draw(self, draws: Draws, n: int, dim: int) -> Tensor:
-        return self._within(draws.uniform(n, dim))
+        return _within(2 * draws.uniform(n, dim) - 1, self.bound)
 
     def seeded(self, generator: torch.Generator, dim: int) -> Tensor:
-        return self._within(torch.rand(dim, generator=generator))
+        return _within(2 * torch.rand(dim, generator=generator) - 1, self.bound)
 
     def nearest(self, z: Tensor) -> Tensor:
         return z.clamp(-self.bound, self.bound)
 
 
-PriorName = Literal["normal", "uniform"]
+class CensoredNormal(Prior):
+    """max(N(0, 1), 0): half of the numbers are 0 (Brock et al., 2019, App. E)."""
+
+    spherical = False
+
+    def draw(self, draws: Draws, n: int, dim: int) -> Tensor:
+        return draws.normal(n, dim).clamp(min=0)
+
+    def seeded(self, generator: torch.Generator, dim: int) -> Tensor:
+        return torch.randn(dim, generator=generator).clamp(min=0)
+
+    def nearest(self, z: Tensor) -> Tensor:
+        return z.clamp(min=0)
+
+
+class Bernoulli(Prior):
+    """0 or 1, equally often (Brock et al., 2019, App. E)."""
+
+    spherical = False
+
+    def draw(self, draws: Draws, n: int, dim: int) -> Tensor:
+        return (draws.uniform(n, dim) < 0.5).float()
+
+    def seeded(self, generator: torch.Generator, dim: int) -> Tensor:
+        return (torch.rand(dim, generator=generator) < 0.5).float()
+
+    def nearest(self, z: Tensor) -> Tensor:
+        return (z > 0.5).to(z.dtype)
+
+
+def truncated(z: Tensor, bound: float) -> Tensor:
+    """z of N(0, 1), any shape, moved to N(0, 1) within `bound`, each number on its own and in the same order.
+
+    So what follows from a seed changes smoothly with the bound, and has the distribution of `TruncatedNormal`.
+    """
+    if bound <= 0:
+        raise ValueError(f"a truncation at {bound} leaves no latent: give more than 0")
+    wide = z.float() if z.device.type == "mps" else z.double()  # near 1 single precision is coarse
+    return _within(torch.erf(wide / math.sqrt(2)), bound).to(z.dtype)
+
+
+def _within(u: Tensor, bound: float) -> Tensor:
+    """u in [-1, 1] -> z in [-bound, bound], by the inverse of the distribution."""
+    inside = math.erf(bound / math.sqrt(2))  # the share of N(0, 1) there
+    return math.sqrt(2) * torch.erfinv(u * inside)
+
+
+PriorName = Literal["normal", "uniform", "censored", "bernoulli"]
 
 
 def prior_of(prior: Prior | PriorName) -> Prior:
     """The prior itself, or the one that configs and checkpoints call by this name. ValueError for another name."""
     if isinstance(prior, Prior):
         return prior
-    named = {"normal": Normal, "uniform": Uniform}
+    named = {"normal": Normal, "uniform": Uniform, "censored": CensoredNormal, "bernoulli": Bernoulli}
     if prior not in named:
-        raise ValueError(f"prior {prior!r} is neither 'normal' nor 'uniform', nor a Prior: see adversarial.priors")
+        raise ValueError(f"prior {prior!r} is none of {', '.join(named)}, nor a Prior: see adversarial.priors")
     return named[prior]()

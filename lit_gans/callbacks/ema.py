@@ -30,17 +30,28 @@ class EMA(Callback):
         half_life_kimg: thousands of images after which half of the average is newer; 0 copies the generator, None
             switches the callback off.
         ramp_up: see `ema_weight`; None uses the full half-life from the start.
+        start_kimg: until so many thousand images have been shown the average is a copy.
+        average_buffers: buffers of floating point, such as running statistics, are averaged too.
 
     Of a game that declares none nothing is kept, and that is said.
 
     Raises:
-        ValueError: a negative half-life.
+        ValueError: a negative half-life or start.
     """
 
-    def __init__(self, half_life_kimg: float | None = 10.0, ramp_up: float | None = 0.05) -> None:
+    def __init__(
+        self,
+        half_life_kimg: float | None = 10.0,
+        ramp_up: float | None = 0.05,
+        start_kimg: float = 0.0,
+        average_buffers: bool = False,
+    ) -> None:
         if half_life_kimg is not None and half_life_kimg < 0:
             raise ValueError(f"ema.half_life_kimg {half_life_kimg} is negative; 0 copies the generator at every step")
+        if start_kimg < 0:
+            raise ValueError(f"ema.start_kimg {start_kimg} is negative; 0 averages from the first batch on")
         self.half_life_kimg, self.ramp_up = half_life_kimg, ramp_up
+        self.start_kimg, self.average_buffers = start_kimg, average_buffers
 
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
         if self.half_life_kimg is not None and not pl_module.averages():
@@ -51,6 +62,10 @@ class EMA(Callback):
         averages, live = zip(*pairs, strict=True) if pairs else ((), ())
         self._parameters = [p for a in averages for p in a.parameters()], [p for n in live for p in n.parameters()]
         self._buffers = [b for a in averages for b in a.buffers()], [b for n in live for b in n.buffers()]
+        if self.average_buffers:
+            for averaged, copied in zip(self._parameters, self._buffers, strict=True):
+                averaged += [b for b in copied if b.is_floating_point()]
+            self._buffers = tuple([b for b in side if not b.is_floating_point()] for side in self._buffers)
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -62,6 +77,8 @@ class EMA(Callback):
         stays = ema_weight(
             shown, pl_module.images_seen - shown, half_life_kimg=self.half_life_kimg, ramp_up=self.ramp_up
         )
+        if pl_module.images_seen < 1000 * self.start_kimg:
+            stays = 0.0
         torch._foreach_lerp_(*self._parameters, 1 - stays)
         if self._buffers[0]:  # torch refuses empty lists
             torch._foreach_copy_(*self._buffers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,6 +224,32 @@ def plot_precision_recall(
     figure.legend(loc="outside lower center", fontsize="small")
     _save(figure, path)
     return drawn
+
+
+def plot_curves(
+    x: Sequence[float], curves: Mapping[str, Sequence[float]], path: str | os.PathLike, *, xlabel: str, title: str
+) -> Path:
+    """Writes a panel for each of the curves, by name, over the same x; of two, also one of the second over the first.
+
+    So of Inception Score and FID the trade-off is seen that Brock et al. (2019) draw in Figure 17.
+    ValueError for no curves, or of other lengths than x.
+    """
+    if not curves or any(len(values) != len(x) for values in curves.values()):
+        raise ValueError(f"{len(x)} points, and curves of {[len(values) for values in curves.values()]}")
+    names, pairs = list(curves), len(curves) == 2
+    figure = _figure(4 * (len(curves) + pairs), 3.6)
+    figure.suptitle(title)
+    for number, (name, values) in enumerate(curves.items(), 1):
+        axes = figure.add_subplot(1, len(curves) + pairs, number, xlabel=xlabel, ylabel=name)
+        axes.plot(x, values, "o-", color=_REAL, markersize=4)
+        axes.grid(alpha=0.3)
+    if pairs:
+        axes = figure.add_subplot(1, 3, 3, xlabel=names[0], ylabel=names[1])
+        axes.plot(curves[names[0]], curves[names[1]], "o-", color=_FAKE, markersize=4)
+        for place, *at in zip(x, curves[names[0]], curves[names[1]], strict=True):
+            axes.annotate(f"{place:g}", at, fontsize=7, xytext=(3, 3), textcoords="offset points")
+        axes.grid(alpha=0.3)
+    return _save(figure, path)
 
 
 def plot_best_and_worst(

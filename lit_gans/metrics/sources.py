@@ -42,6 +42,14 @@ class Averages(Protocol):
         """(average, live) pairs of one and the same architecture; [] for none."""
 
 
+@runtime_checkable
+class Truncates(Protocol):
+    """Has several ways to truncate its latents by psi; `truncation` is the one that is in force, of `truncations`."""
+
+    truncation: str
+    truncations: tuple[str, ...]
+
+
 class Latent(Protocol):
     """A distribution of latents: whether its samples lie near a sphere, which walks between them should follow."""
 

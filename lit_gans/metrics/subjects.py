@@ -18,7 +18,7 @@ from lit_gans.metrics.measures import Context, FakeBatch
 from lit_gans.metrics.path_length import SEED_STRIDE, check_space
 from lit_gans.metrics.plan import Labels, Plan
 from lit_gans.metrics.reals import RealImages, Reals
-from lit_gans.metrics.sources import Averages, FromLatents, Samples, Transforms
+from lit_gans.metrics.sources import Averages, FromLatents, Samples, Transforms, Truncates
 from lit_gans.metrics.text import read_captions
 
 _SENSIBLE_REACH = 8.0  # networks without a last tanh overshoot by far less
@@ -90,7 +90,8 @@ class DrawnImages(Subject):
         made = {"generator": weights_of(self.model, ema=self.plan.ema), "images_seen": int(self.model.images_seen)}
         # A number that says nothing of labels has those of the data.
         drawn = {} if self.labels is None or self.plan.labels == "data" else {"labels": self.plan.labels}
-        own = {"skipped": context.skipped, **made, **drawn, "psi": self.plan.psi, "seed": self.plan.seed}
+        truncated = {"truncation": self.model.truncation} if isinstance(self.model, Truncates) else {}
+        own = {"skipped": context.skipped, **made, **drawn, "psi": self.plan.psi, **truncated, "seed": self.plan.seed}
         return {**shared, **own}
 
 

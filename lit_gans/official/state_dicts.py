@@ -20,12 +20,12 @@ from lit_gans.base.files import replacing
 from lit_gans.official.pickles import OfficialFile
 from lit_gans.official.releases import Release, State, of_state
 
-ENDINGS = (".pth", ".pt")
+ENDINGS = (".pth", ".pt", ".bin")
 FILE_NAME = re.compile(r"(?P<epoch>\w+)_net_(?P<network>[A-Z](?:_[A-Z])?)\.pth")
 
 
 def are_state_dicts(source: str | Path) -> bool:
-    """Whether `source` is a .pth or .pt file, or a folder with files `<epoch>_net_<network>.pth`."""
+    """Whether `source` is a .pth, .pt or .bin file, or a folder with files `<epoch>_net_<network>.pth`."""
     source = Path(source)
     if source.is_dir():
         return any(FILE_NAME.fullmatch(path.name) for path in source.glob("*_net_*.pth"))

@@ -1,6 +1,7 @@
 """One file per paper, each to be read beside its PDF."""
 
 from lit_gans.papers.attngan import DAMSM, AttnGAN
+from lit_gans.papers.biggan import BigGAN, BigGANDeep
 from lit_gans.papers.cgan import CGAN
 from lit_gans.papers.cyclegan import CycleGAN
 from lit_gans.papers.dcgan import DCGAN
@@ -29,6 +30,8 @@ __all__ = [
     "WGAN",
     "WGANGP",
     "AttnGAN",
+    "BigGAN",
+    "BigGANDeep",
     "CycleGAN",
     "FastGAN",
     "JointEmbedding",

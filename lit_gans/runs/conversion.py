@@ -32,6 +32,7 @@ from lit_gans.official import (
     write_official,
     write_state_dict,
 )
+from lit_gans.official.state_dicts import ENDINGS
 from lit_gans.runs.pretrained import CONFIG, from_pretrained, read_config, read_tensors, save_pretrained
 from lit_gans.runs.releases import releases
 
@@ -272,9 +273,9 @@ def _write_state_dicts(
     Those that their repository keeps together are in one file.
     """
     states = {name: network.state for name, network in networks.items()}
-    if target.suffix == ".pth" and all(release.in_one_file for release in known):
+    if target.suffix in ENDINGS and all(release.in_one_file for release in known):
         return [write_named_states(target, states, known[0].in_one_file)]
-    if target.suffix != ".pth":
+    if target.suffix not in ENDINGS:
         wanted = {target / f"{epoch}_net_{name}.pth": state for name, state in states.items()}
     elif len(networks) == 1:
         wanted = {target: next(iter(states.values()))}

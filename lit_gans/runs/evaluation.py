@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lit_gans.adversarial.capabilities import Captioned, Samples, Translates, can, require
+from lit_gans.adversarial.capabilities import Captioned, Samples, Translates, can, require, truncate_by
 from lit_gans.base.processes import rank_and_world
 from lit_gans.base.progress import progress_bars
 from lit_gans.data import ImageData, Images
@@ -110,11 +110,13 @@ def evaluate_run(
     """What the model of a run samples, against `data`, else the images in `other`, else the run's own data; or what it
     makes of the pictures of `data`, else of the run's own.
 
-    `given`: of `Settings` or `TranslationSettings`, where not None; the rest is as in the run's config. `framing`: of
-    the images in `other`, see `Images.resize`; by default as the run's own data, where those are pictures too.
+    `given`: of `Settings` or `TranslationSettings`, where not None; the rest is as in the run's config. "truncation"
+    is by which of its ways the model truncates. `framing`: of the images in `other`, see `Images.resize`; by default as
+    the run's own data, where those are pictures too.
     ValueError or FileNotFoundError for metrics, data or weights that cannot be had.
     """
-    model, config = load_run(target, trust=where.trust), _config_of(target)
+    model, config = load_run(target, trust=where.trust), config_of(target)
+    truncate_by(model, given.get("truncation"))
     settings: Settings
     if can(model, Samples):
         refuse_translators(target, given)
@@ -128,13 +130,7 @@ def evaluate_run(
         refuse(of_samples, f"{target} holds a translator, which has no")
         section = (config or {}).get("evaluate_translation") or {}
         settings, way_out = configured(TranslationSettings, section, given), "from Python, pass data="
-    if data is None and other is not None:
-        framed = _framed_as_own(config, Path(other), model.resolution, framing)
-        data = image_folder(Path(other), model.resolution, channels=model.channels, **framed)
-    elif framing is not None:
-        raise ValueError(f"framing {framing!r} is of a folder of real images: name one, or leave it out")
-    data = _own_data(target, config, way_out, where) if data is None else data
-    data.prepare_data()
+    data = reals_of(target, model, where, other=other, data=data, framing=framing, way_out=way_out)
     if can(model, Captioned):  # samples are of the captions of `data`, or of the run's own data where it has none
         own = data.gives == "pictures with captions"
         model.take_captions(data if own else _own_data(target, config, "evaluate a run folder", where))
@@ -143,6 +139,28 @@ def evaluate_run(
     subjects = settings.subjects(model.to(where.device), data, plan)
     found = where.measure([(subject, plan) for subject in subjects], settings, data)
     return replace(found, protocol={**found.protocol, "framing": in_words(data)}) if other is not None else found
+
+
+def reals_of(
+    target: Path,
+    model: Any,
+    where: Where,
+    *,
+    other: str | Path | None = None,
+    data: ImageData | None = None,
+    framing: str | None = None,
+    way_out: str = "give a folder of real images",
+) -> ImageData:
+    """`data`, else the images in `other` at the model's size, else the run's own; prepared. See `evaluate_run`."""
+    config = config_of(target)
+    if data is None and other is not None:
+        framed = _framed_as_own(config, Path(other), model.resolution, framing)
+        data = image_folder(Path(other), model.resolution, channels=model.channels, **framed)
+    elif framing is not None:
+        raise ValueError(f"framing {framing!r} is of a folder of real images: name one, or leave it out")
+    data = _own_data(target, config, way_out, where) if data is None else data
+    data.prepare_data()
+    return data
 
 
 def settings_of(config: dict[str, Any] | None, given: dict[str, Any]) -> Settings:
@@ -163,7 +181,7 @@ def refuse(arguments: dict[str, Any], why: str) -> None:
         raise ValueError(f"{why} {', '.join(useless)}: leave it out")
 
 
-def _config_of(target: Path) -> dict[str, Any] | None:
+def config_of(target: Path) -> dict[str, Any] | None:
     """The run's config, or None where there is none beside a lone checkpoint."""
     try:
         return run_config(target)

@@ -11,6 +11,7 @@ from lit_gans import papers
 from lit_gans.adversarial.priors import Normal, Prior, Uniform
 from lit_gans.augment import ImagePool
 from lit_gans.callbacks import EMA, AdaptiveAugmentation, FadeIn
+from lit_gans.papers.biggan import LargeScaleGAN
 from lit_gans.papers.stylegan1 import MappingNetwork
 from lit_gans.papers.stylegan2.networks import MappingNetwork as MappingNetwork2
 from lit_gans.papers.stylegan2.networks import SynthesisLayer, ToRGB
@@ -153,8 +154,27 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "num_heads": 4, "separable": False, "patch": False, "policy": ("color", "translation", "cutout"), "lr_g": 2e-4,
         "lr_d": 2e-4, "betas": (0.0, 0.99), "lazy_interval": 16,
     },
+    # BigGAN-PyTorch, scripts/launch_BigGAN_bs256x8.sh: --G_ch, --D_ch, --dim_z, --shared_dim, --G_attn, --hier,
+    # --G_shared, --SN_eps, --BN_eps, --G_init; utils.py: D_wide, num_G_SVs, num_G_SV_itrs.
+    papers.BigGAN: {
+        "resolution": 128, "num_classes": 1000, "z_dim": 120, "width": 96, "discriminator_width": None,
+        "attention": (64,), "shared": True, "shared_dim": 128, "hierarchical": True, "generator_norm": "spectral",
+        "norm": "batch", "bn_eps": 1e-5, "wide": True, "sn_eps": 1e-6, "sn_vectors": 1, "sn_steps": 1,
+        "init": "orthogonal",
+    },
+    # scripts/launch_BigGAN_deep.sh: --G_ch, --D_ch, --G_depth, --D_depth, --dim_z, --shared_dim, --G_attn.
+    papers.BigGANDeep: {
+        "resolution": 128, "num_classes": 1000, "z_dim": 128, "width": 128, "depth": 2, "attention": (64,),
+        "shared_dim": 128, "norm": "batch", "bn_eps": 1e-5, "sn_eps": 1e-6, "init": "orthogonal",
+    },
+    # The same scripts: --num_D_steps, --G_lr, --D_lr, --G_B2, --D_B2, --adam_eps, --G_ortho; utils.py: G_B1, D_B1,
+    # D_ortho, num_standing_accumulations.
+    LargeScaleGAN: {
+        "d_steps": 1, "lr_g": 1e-4, "lr_d": 4e-4, "betas": (0.0, 0.999), "adam_eps": 1e-6, "loss": f"{LOSSES}hinge",
+        "ortho_g": 0.0, "ortho_d": 0.0, "standing_passes": 16,
+    },
     ImagePool: {"size": 50},
-    EMA: {"half_life_kimg": 10.0, "ramp_up": 0.05},  # stylegan2-ada-pytorch: ema_kimg 10 at 32 a batch, ema_rampup
+    EMA: {"half_life_kimg": 10.0, "ramp_up": 0.05, "start_kimg": 0.0, "average_buffers": False},  # stylegan2-ada-pytorch: ema_kimg 10 at 32 a batch, ema_rampup
     AdaptiveAugmentation: {"interval": 4, "target": 0.6, "speed_kimg": 500.0},  # ada_interval, ada_target, ada_kimg
     FadeIn: {"stabilise_kimg": 600.0, "fade_kimg": 600.0},  # PGGAN, App. A.1: 800 thousand on CelebA-HQ, 600 in code
 }  # fmt: skip
@@ -210,6 +230,7 @@ SMALL = {"resolution": 16, "channels": 1}
         (lambda: papers.WGAN(**SMALL, width=4), Normal),
         (lambda: papers.WGANGP(**SMALL, width=4), Normal),
         (lambda: papers.PGGAN(**SMALL, channel_base=64), Normal),
+        (lambda: papers.BigGAN(resolution=32, width=2, attention=[]), Normal),
     ],
 )
 def test_latents_are_from_the_papers_prior(build: Callable[[], Any], prior: type[Prior]) -> None:

@@ -19,7 +19,8 @@ from tests.papers.replay import Passes, Replay, heard, moved, replayed, spied, w
 from tests.papers.test_attngan import attngan, damsm, shapes
 
 GENERATOR, DISCRIMINATOR = 0, 1  # their optimisers
-CONDITIONAL = [name for name, build in CASES.items() if build().num_classes]
+# BigGAN draws the classes of its fakes: see its own tests.
+CONDITIONAL = [name for name, build in CASES.items() if build().num_classes and not name.startswith("biggan")]
 
 
 def calls_of(
@@ -86,7 +87,7 @@ SAME_FAKES = ("dcgan", "dcgan-r1", "fastgan", "msg-gan", "msg-gan-wgan", "msg-ga
 
 @pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("stylegan")])
 def test_the_generators_step_draws_new_latents_but_where_the_authors_code_does_not(name: str, tmp_path: Path) -> None:
-    calls, _ = calls_of(name, tmp_path, "generator", change=lambda game: vars(game).update(n_critic=1))
+    calls, _ = calls_of(name, tmp_path, "generator", change=lambda game: vars(game).update(n_critic=1, d_steps=1))
     latents = [call.args[0] for call in calls]
     assert all(torch.equal(z, latents[0]) for z in latents) == (name in SAME_FAKES)
     assert all(len(z) == BATCH for z in latents)

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from tests import parity
 from tests.parity.golden import COMPARED, FOLDER, files
-from tests.parity.variants import Recorder, grown, measures, stylegan, text, translators
+from tests.parity.variants import Recorder, biggan, grown, measures, stylegan, text, translators
 
 ROOT = Path(__file__).parents[2]
-WRITERS = [write for module in (stylegan, grown, translators, text, measures) for write in module.FAMILIES]
+WRITERS = [write for module in (stylegan, biggan, grown, translators, text, measures) for write in module.FAMILIES]
 Outcomes = dict[str, tuple[str, str]]  # what happened, and what was said of it, by "<test>[<file>]"
 
 
@@ -74,6 +74,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("ops-flrelu", {"cases": {"a": {"fu": "fu", "fd": "fd", "dilate": 2}}}, "dilate"),
     ("pggan-generator", {"use_wscale": False}, "use_wscale is False"),
     ("stylegan-generator", {"noise_type": "vertex"}, "noise_type is 'vertex'"),
+    ("biggan-tables", {"bottom_width": 8}, "bottom_width is 8"),
+    ("biggan-nonorm", {"norm_style": "gn"}, "norm_style is 'gn'"),
+    ("biggan-thin", {"output_dim": 2}, "output_dim is 2"),
     ("msg-d", {"use_spectral_norm": True}, "'use_spectral_norm' is no argument"),
     ("translator-patch", {"norm": "spectral"}, "norm 'spectral'"),
     ("translator-patch", {"use_sigmoid": True}, "'use_sigmoid' is no argument"),
@@ -148,7 +151,7 @@ def test_every_golden_file_of_our_papers_is_compared() -> None:
     assert all(golden.path is not None for golden in files()), [g.metadata for g in files() if g.path is None]
     repositories = ("NVlabs/stylegan2-ada-pytorch", "genforce/genforce", "junyanz/pytorch-CycleGAN-and-pix2pix")
     repositories += ("NVIDIA/pix2pixHD", "hanzhanggit/StackGAN", "taoxugit/AttnGAN", "akanimax/BMSG-GAN",
-                     "NVlabs/stylegan3", "autonomousvision/projected-gan")  # fmt: skip
+                     "NVlabs/stylegan3", "autonomousvision/projected-gan", "ajbrock/BigGAN-PyTorch")  # fmt: skip
     ours = {golden.path for golden in files() if golden.source.removeprefix("github.com/").startswith(repositories)}
     if not ours:
         pytest.skip(f"no golden files in {FOLDER}")
