@@ -14,6 +14,7 @@ VERBS = {
     "translate": "pictures through a trained translator, in their own size",
     "evaluate": "measure a run, or one image folder against another",
     "truncation": "what a model's numbers become as its latents are truncated: a table and a curve",
+    "modes": "how many modes of a ring or grid of Gaussians each GAN covers",
     "compare": "runs side by side, ranked only where they were measured alike",
     "dashboard": "a report at Weights & Biases made from runs: series, grids, ranks among equals",
     "project": "what a generator draws nearest to a picture: styles, noise maps, latents, tuned weights",

@@ -2,7 +2,7 @@
 
 The two standard ones: `ring` with `RING_SIGMA` (Metz et al., 2017, https://arxiv.org/abs/1611.02163, App. A) and `grid`
 with `GRID_SIGMA` (Srivastava et al., 2017, https://arxiv.org/abs/1705.07761; the values as in Lin et al., 2018,
-https://arxiv.org/abs/1712.04086, who take for the ring a radius of 1 and a sigma of 0.1).
+https://arxiv.org/abs/1712.04086, whose ring has half the radius and half the sigma: the same picture, smaller).
 `lit_gans.metrics.modes.MixtureModes` counts.
 """
 

@@ -45,7 +45,7 @@ class StackedMNIST(ImageData):
     Label 100 a + 10 b + c for the digits a, b, c in red, green and blue. Picture i depends on (seed, split, i) alone:
     each channel is drawn from all of MNIST's split, with replacement. Split "train" has the usual 128,000, "test" the
     26,000 on which modes are counted. Files, resolutions and `download` as for `MNIST`. Modes are counted by
-    `lit_gans.metrics.modes.StackedModes`.
+    `lit_gans.metrics.modes.StackedModes`: metric "modes" of an evaluation, with the extractor "stackedmnist".
     """
 
     class_names = tuple(f"{label:03d}" for label in range(1000))

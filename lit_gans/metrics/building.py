@@ -32,7 +32,8 @@ def build_extractor(
 
     "inception" (FID's), "random_inception" (never trained), "vgg16", "torchvision:squeezenet1_1" and its like,
     "timm:<model>", "clip:ViT-B-32" and its like, "dinov2:vit-s-14" and its like; "digits" and "mnist" are small
-    classifiers trained here once and kept (see `classifiers`), and "mnist" and its kin need the `data` to train on.
+    classifiers trained here once and kept (see `classifiers`), and "mnist" and its kin need the `data` to train on;
+    "stackedmnist" is for counting modes.
     `weights_path` is a .safetensors or .pth file; without it published weights are taken from where they are kept, or
     downloaded. `spatial` asks "inception" for the features of sFID too.
     ValueError for an unknown spec, FileNotFoundError or ConnectionError for weights that cannot be had.

@@ -96,7 +96,8 @@ def stacked_logits(extractor: Extractor, images: Tensor) -> Tensor:
         raise ValueError(f"images {list(images.shape)}, expected [N, 3, H, W]: one digit in each channel")
     if extractor.num_classes != 10:
         raise ValueError(
-            f"extractor {extractor.name!r} has {extractor.num_classes} classes, expected the 10 digits: use 'mnist'"
+            f"extractor {extractor.name!r} has {extractor.num_classes} classes, expected the 10 digits: use "
+            "'stackedmnist'"
         )
     logits = extractor.extract(images.reshape(-1, 1, *images.shape[2:])).logits
     assert logits is not None
@@ -158,3 +159,8 @@ class ModeMeasure(Measure):
     def values(self) -> dict[str, float]:
         modes, divergence = self.metric.compute()
         return {"modes": modes.item(), "mode_divergence": divergence.item()}
+
+    def settings(self) -> dict[str, object]:
+        """How well the classifier, if it was trained here, tells digits apart that it was not trained on."""
+        accuracy = self.context.extractor.held_out_accuracy
+        return {} if accuracy is None else {"classifier_accuracy": accuracy}

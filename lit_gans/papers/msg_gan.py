@@ -53,9 +53,12 @@ def widths(resolution: int, *, width: int) -> dict[int, int]:
 
 
 def pyramid(images: Tensor) -> list[Tensor]:
-    """[N, C, R, R] -> [N, C, 4, 4], [N, C, 8, 8], ..., [N, C, R, R]: average-pooled to every scale."""
+    """[N, C, R, R] -> [N, C, 4, 4], [N, C, 8, 8], ..., [N, C, R, R]: average-pooled to every scale.
+
+    Below 4 pixels the images themselves are the only scale.
+    """
     resolution = images.shape[-1]
-    sizes = (2**level for level in range(2, resolution.bit_length()))
+    sizes = (2**level for level in range(min(2, resolution.bit_length() - 1), resolution.bit_length()))
     return [images if size == resolution else avg_pool2d(images, resolution // size) for size in sizes]
 
 

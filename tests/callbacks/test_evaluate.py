@@ -4,9 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from lit_gans.base.images import to_uint8
 from lit_gans.callbacks.evaluate import Evaluate
-from lit_gans.data import Digits
+from lit_gans.data import Digits, StackedMNIST
 from lit_gans.metrics import Plan, building, evaluate_gan
+from lit_gans.metrics.modes import mode_divergence, stacked_classes, stacked_logits
+from tests.data.test_mnist import write_set
 from tests.metrics.common import PixelFeatures
 
 from .common import fit, tiny_cgan, tiny_gan, tiny_trainer
@@ -121,3 +124,23 @@ def test_a_datamodule_is_needed(tmp_path: Path) -> None:
     loader = Digits(batch_size=16, resolution=8).train_dataloader()
     with pytest.raises(ValueError, match="images of the datamodule, but found NoneType: pass a datamodule"):
         tiny_trainer(tmp_path, evaluate(1)).fit(tiny_gan(), loader)
+
+
+def test_modes_of_stacked_digits_are_counted_in_training_and_again_afterwards(tmp_path: Path) -> None:
+    write_set(tmp_path / "mnist", labels=[1, 2, 3, 4, 5, 6])
+    data = StackedMNIST(
+        str(tmp_path / "mnist"), resolution=8, batch_size=16, images=200, test_images=50, num_workers=0
+    )
+    gan = tiny_gan(channels=3, total_kimg=0.032)
+    asked = {"metrics": ["modes"], "num_images": 40, "num_real": None}
+    callback = evaluate(0.032, **asked)
+    tiny_trainer(tmp_path, callback).fit(gan, datamodule=data)
+    (line,) = lines(tmp_path)
+    assert line["kimg"] == 0.032 and line["modes"] == callback.latest["modes"] and "mode_divergence" in line
+    images = to_uint8(gan.sample(range(40)))
+    classes = stacked_classes(stacked_logits(PixelFeatures(), images))
+    assert line["modes"] == len(classes.unique()) > 0
+    real = data.dataset().labels.bincount(minlength=1000)
+    assert line["mode_divergence"] == mode_divergence(classes.bincount(minlength=1000), real).item()
+    again = evaluate_gan(gan, data, extractor=PixelFeatures(), plan=Plan(metrics=["modes"], num_images=40))
+    assert again.values == callback.latest and again.protocol["n_fake"] == 40

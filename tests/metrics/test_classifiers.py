@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_gans.data import MNIST, Digits
+from lit_gans.data import MNIST, Digits, StackedMNIST
 from lit_gans.data.sets import TensorSet
 from lit_gans.metrics import build_extractor, classifiers
 from lit_gans.metrics.classifiers import Training, train_classifier
@@ -84,6 +84,31 @@ def test_damaged_file_is_trained_again(cache: Path, monkeypatch: pytest.MonkeyPa
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.warns(UserWarning, match="is damaged"):
         assert build_extractor("kmnist", data=named("KMNIST", 200)).fingerprint == first.fingerprint
+
+
+def test_data_made_of_digits_have_the_classifier_of_their_digits_and_a_better_one(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(classifiers, "DATA_TRAINING", Training(input_px=28, epochs=1, max_images=150))
+    monkeypatch.setattr(classifiers, "STACKED_TRAINING", Training(input_px=28, epochs=1))
+    digits = named("MNIST", 240)
+    stacked = type("StackedMNIST", (Digits,), {"digits": lambda self: digits})(batch_size=1, resolution=28)
+    found = {name: build_extractor(name, data=stacked) for name in ("mnist", "stackedmnist")}
+    said = capsys.readouterr().err
+    assert "150 images for extractor 'mnist'" in said and "240 images for extractor 'stackedmnist'" in said
+    assert found["mnist"].fingerprint == build_extractor("mnist", data=digits).fingerprint
+    assert found["mnist"].fingerprint != found["stackedmnist"].fingerprint
+    with pytest.raises(ValueError, match="'stackedmnist' is trained on the data of that name, .* got MNIST"):
+        build_extractor("stackedmnist", data=digits)
+
+
+@pytest.mark.slow
+def test_the_classifier_that_counts_modes_knows_99_percent_of_the_test_digits(real_data: Path) -> None:
+    data = StackedMNIST(str(real_data / "mnist"), batch_size=1, resolution=28)
+    extractor = build_extractor("stackedmnist", data=data)
+    digits = data.digits().batches("test", 1000)
+    right = [(extractor(b["image"]).logits.argmax(1) == b["label"]).double() for b in digits]
+    assert torch.cat(right).mean() >= 0.99 and extractor.held_out_accuracy >= 0.99
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Modes covered: of stacked MNIST and of mixtures in the plane."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from lit_gans.data import Digits
 from lit_gans.data.mixtures import GRID_SIGMA, RING_SIGMA, grid, ring, sample_mixture
 from lit_gans.data.stacked_mnist import StackedSet
 from lit_gans.metrics.classifiers import ClassifierFeatures
+from lit_gans.metrics.measures import Classes
 from lit_gans.metrics.modes import (
     MixtureModes,
+    ModeMeasure,
     StackedModes,
     mode_count,
     mode_divergence,
@@ -77,7 +80,7 @@ def test_channels_are_classified_one_by_one() -> None:
         torch.testing.assert_close(logits[:, channel], alone)
     with pytest.raises(ValueError, match=r"images \[5, 1, 8, 8\], expected \[N, 3, H, W\]: one digit in each channel"):
         stacked_logits(extractor, images[:, :1])
-    with pytest.raises(ValueError, match="extractor 'pixels' has 7 classes, expected the 10 digits: use 'mnist'"):
+    with pytest.raises(ValueError, match="'pixels' has 7 classes, expected the 10 digits: use 'stackedmnist'"):
         stacked_logits(PixelFeatures(num_classes=7), images)
 
 
@@ -152,3 +155,11 @@ def test_bad_input_is_refused() -> None:
     mixture_modes.update(torch.zeros(0, 2))
     with pytest.raises(ValueError, match="one point or more, got none"):
         mixture_modes.compute()
+
+
+def test_the_protocol_says_how_well_digits_are_told_apart(trained: tuple[ClassifierFeatures, str]) -> None:
+    labels = torch.arange(1000)
+    read = {"classifier_accuracy": trained[0].held_out_accuracy}
+    for extractor, known in ((trained[0], read), (PixelFeatures(), {})):
+        context = SimpleNamespace(classes=Classes(1000, labels), extractor=extractor, device=torch.device("cpu"))
+        assert ModeMeasure(context).settings() == known

@@ -63,6 +63,8 @@ def test_reals_are_pooled_to_every_scale_from_one_image() -> None:
     assert [f.shape[-1] for f in found] == [4, 8, 16, 32] and torch.equal(found[-1], x)
     for smaller, larger in zip(found, found[1:], strict=False):
         assert torch.allclose(smaller, avg_pool2d(larger, 2), atol=1e-6)
+    point = torch.randn(2, 2, 1, 1)
+    assert [f.shape for f in pyramid(x[..., :2, :2])] == [(2, 3, 2, 2)] and torch.equal(pyramid(point)[0], point)
     d = Discriminator(resolution=32, width=8)
     assert torch.equal(d(x), d(found))
 

@@ -12,7 +12,7 @@ from lit_gans import cli
 from lit_gans.base.command import parsed
 
 DONE_ELSEWHERE = ("docker", "make", "pip", "wandb")
-READ = ("sweep", "dashboard", "studio")  # verbs that have tests of their own
+READ = ("sweep", "dashboard", "studio", "modes")  # verbs that have tests of their own
 NAMES = ("lit-gans", "python", "srun", "torchrun", *DONE_ELSEWHERE)
 ONE = {"--trainer.devices=8": "--trainer.devices=1", "--nproc-per-node=8": "--nproc-per-node=1"}
 ONLY_TOLD = ("--print_config", "--help", "--model.help", "--data.help")
