@@ -8,6 +8,7 @@ from lit_gans.data.cifar import CIFAR10
 from lit_gans.data.cub import CUB
 from lit_gans.data.digits import Digits
 from lit_gans.data.ffhq import FFHQ
+from lit_gans.data.flickr8k import Flickr8k
 from lit_gans.data.images import Images
 from lit_gans.data.mixtures import grid, ring, sample_mixture
 from lit_gans.data.mnist import KMNIST, MNIST, FashionMNIST
@@ -35,6 +36,7 @@ __all__ = [
     "Digits",
     "Domain",
     "FashionMNIST",
+    "Flickr8k",
     "ImageData",
     "ImageSet",
     "Images",

@@ -28,14 +28,14 @@ from lit_gans.data.captions import (
     report_words,
 )
 from lit_gans.data.checks import _one_of, _whole
-from lit_gans.data.embeddings import clip_embeddings, published_embeddings, vocabulary_of
+from lit_gans.data.embeddings import made_embeddings, published_embeddings, vocabulary_of
 from lit_gans.data.sets import ImageSet
 from lit_gans.data.stream import Stream, uniform
+from lit_gans.nn.sentences import MAKERS
 
 Encode = Literal["words", "characters", "embeddings"]
 Wrong = Literal["none", "image", "caption"]
 ENCODES, WRONGS = ("words", "characters", "embeddings"), ("none", "image", "caption")
-_CLIP = "clip:"
 
 
 class CaptionedSet(ImageSet):
@@ -169,8 +169,9 @@ class TextData(ImageData):
 
     `encode` says what a caption is: "words" gives "words" int64 [N, max_words] and "lengths" int64 [N] in `vocabulary`;
     "characters" gives "characters" int64 [N, max_characters]; "embeddings" gives "embedding" float32 [N, E], from
-    `embeddings`: a folder with published pickles (`train/char-CNN-RNN-embeddings.pickle` and so on), or
-    "clip:<owner>/<name>" of Hugging Face. The vocabulary is built from the training captions, words that occur fewer
+    `embeddings`: a folder with published pickles (`train/char-CNN-RNN-embeddings.pickle` and so on),
+    "clip:<owner>/<name>" of Hugging Face, or "sentences:<folder>", a sentence encoder such as all-MiniLM-L6-v2 in
+    transformers' files. The vocabulary is built from the training captions, words that occur fewer
     than `min_count` times left out; or it is given: as words, or as the path of a JSON file of them or of AttnGAN's
     `captions.pickle`. `letters` "all" keeps the letters of all alphabets in words, "ascii" is the published rule, which
     leaves all but A to Z out; by default "all" where the vocabulary is built here, and for one that is given the rule
@@ -213,7 +214,7 @@ class TextData(ImageData):
         if (encode == "embeddings") != (embeddings is not None):
             raise ValueError(
                 f"encode is {encode!r} and embeddings is {embeddings!r}: give encode='embeddings' and a folder of "
-                "published pickles or 'clip:<owner>/<name>', or neither"
+                "published pickles, 'clip:<owner>/<name>' or 'sentences:<folder>', or neither"
             )
         self.encode, self.wrong, self.embeddings = encode, wrong, embeddings
         self.max_words, self.min_count = _whole("max_words", max_words, 1), _whole("min_count", min_count, 1)
@@ -310,9 +311,9 @@ class TextData(ImageData):
                 report_characters(captions, max_characters=self.max_characters, where=where)
             return CharacterEncoding(captions, max_characters=self.max_characters)
         assert self.embeddings is not None
-        if self.embeddings.startswith(_CLIP):
+        if self.embeddings.startswith(MAKERS):
             rank_zero_info(f"{where}: {len(captions.all)} embeddings of {self.embeddings}")
-            return EmbeddingEncoding(captions, clip_embeddings(self.embeddings.removeprefix(_CLIP), captions.all))
+            return EmbeddingEncoding(captions, made_embeddings(self.embeddings, captions.all))
         return EmbeddingEncoding(captions, published_embeddings(Path(self.embeddings), split, captions))
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from lit_gans.base.machine import HostilePickle
 from lit_gans.base.pickles import loads
 from lit_gans.base.processes import first_on_rank_zero
 from lit_gans.data.captions import Letters, Vocabulary
-from lit_gans.nn.clip import build_clip
+from lit_gans.nn.sentences import CLIP, TextMaker, build_text_maker
 
 if TYPE_CHECKING:
     from lit_gans.data.captions import Captions
@@ -27,15 +27,6 @@ EMBEDDINGS, NAMES, CLASSES = "char-CNN-RNN-embeddings.pickle", "filenames.pickle
 MAX_BYTES = 4 * 2**30
 _VERSION = 1  # of the kept files' content
 _BATCH = 256
-
-
-class TextEncoder(Protocol):
-    """What makes embeddings, such as a CLIP. `fingerprint` changes with its weights."""
-
-    fingerprint: str
-
-    def texts(self, captions: Sequence[str]) -> Tensor:
-        """N captions -> [N, E]."""
 
 
 def read_values(path: Path) -> Any:
@@ -151,7 +142,7 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}{inside}"
 
 
-def cached_embeddings(encoder: TextEncoder, captions: Sequence[str], *, folder: Path | None = None) -> Tensor:
+def cached_embeddings(encoder: TextMaker, captions: Sequence[str], *, folder: Path | None = None) -> Tensor:
     """float32 [N, E] of N captions, on the CPU; made once, then kept under the fingerprints of encoder and captions.
 
     `folder` is where they are kept, by default "embeddings" in the cache folder. In a process group every process calls
@@ -175,4 +166,9 @@ def cached_embeddings(encoder: TextEncoder, captions: Sequence[str], *, folder: 
 
 def clip_embeddings(name: str, captions: Sequence[str], *, folder: Path | None = None) -> Tensor:
     """float32 [N, E] of N captions by the CLIP that Hugging Face calls `name`, as `lit_gans.metrics.text` reads it."""
-    return cached_embeddings(build_clip(name), captions, folder=folder)
+    return made_embeddings(CLIP + name, captions, folder=folder)
+
+
+def made_embeddings(name: str, captions: Sequence[str], *, folder: Path | None = None) -> Tensor:
+    """float32 [N, E] of N captions by what this name means: clip:<owner>/<name>, or sentences:<folder>."""
+    return cached_embeddings(build_text_maker(name), captions, folder=folder)

@@ -342,7 +342,7 @@ def test_large_experiments_build(name: str) -> None:
     if gan.text_encoder is not None:
         source = build_data(config)
         assert source.encode == gan.text_encoder.reads and source.wrong in ("image", "caption")
-        assert gan.text_encoder.clip is None or source.embeddings == f"clip:{gan.text_encoder.clip}"
+        assert gan.text_encoder.maker is None or source.embeddings == gan.text_encoder.maker
     else:
         assert config["data"]["class_path"] == "lit_gans.data.Images"
 

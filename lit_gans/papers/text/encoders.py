@@ -16,11 +16,10 @@ from lit_gans.adversarial.priors import Normal
 from lit_gans.base.checkpoints import open_checkpoint, read_weights
 from lit_gans.data.captions import ALPHABET, Letters, Vocabulary, characters, legible
 from lit_gans.data.embeddings import vocabulary_of
-from lit_gans.nn.clip import build_clip
+from lit_gans.nn.sentences import MAKERS, build_text_maker
 from lit_gans.official import apply_keys
 from lit_gans.papers.text.networks import BAG, OFFICIAL_WORD_ENCODER_KEYS, CharCNNRNN, WordEncoder, word_mask
 
-CLIP = "clip:"
 # Constructor arguments that say what an encoder is built from; a run's are taken over with its weights.
 SIZES = (
     "vocabulary", "letters", "sentence_dim", "max_words", "max_characters", "word_dim", "encoder_rnn", "encoder_width",
@@ -143,25 +142,26 @@ class CharacterReader(CaptionEncoder):
 
 
 class EmbeddingReader(CaptionEncoder):
-    """Embeddings that the data bring: "embedding" float32 [N, E]. `clip`, where named, makes those of text."""
+    """Embeddings that the data bring: "embedding" float32 [N, E]. `maker`, where named, makes those of text."""
 
     reads = "embeddings"
     needs_training = False
 
-    def __init__(self, *, sentence_dim: int, clip: str | None = None) -> None:
+    def __init__(self, *, sentence_dim: int, maker: str | None = None) -> None:
         super().__init__()
-        self.sentence_dim, self.clip = sentence_dim, clip
+        self.sentence_dim, self.maker = sentence_dim, maker
 
     def forward(self, batch: Mapping[str, Tensor], *, prefix: str = "") -> TextFeatures:
         return TextFeatures(batch[f"{prefix}embedding"])
 
     def tensors(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        if self.clip is None:
+        if self.maker is None:
             raise ValueError(
                 "this model reads published embeddings, which cannot be made of text here: sample it with the captions "
-                "of its data (leave the text out), or train one with encoder 'words', 'characters' or 'clip:<name>'"
+                "of its data (leave the text out), or train one with encoder 'words', 'characters', 'clip:<name>' or "
+                "'sentences:<folder>'"
             )
-        return {"embedding": build_clip(self.clip).texts(captions).float().cpu()}
+        return {"embedding": build_text_maker(self.maker).texts(captions).float().cpu()}
 
 
 # ---- building and filling one ----------------------------------------------------------------------------------------
@@ -213,7 +213,8 @@ def build_encoder(
     encoder_rnn: str | None,
     encoder_width: int,
 ) -> CaptionEncoder:
-    """The encoder of this name: "words", "characters", "embeddings" or "clip:<owner>/<name>"; see `TextGAN`.
+    """The encoder of this name: "words", "characters", "embeddings", "clip:<owner>/<name>" or "sentences:<folder>"; see
+    `TextGAN`.
 
     encoder_rnn: None is "lstm" for words and "gru" for characters. "words" needs a vocabulary, which
     `encoder_arguments` sees to. ValueError for another name.
@@ -227,10 +228,12 @@ def build_encoder(
         return CharacterReader(
             sentence_dim=sentence_dim, max_characters=max_characters, width=encoder_width, rnn=encoder_rnn or "gru"
         )
-    if encoder == "embeddings" or encoder.startswith(CLIP):
-        clip = encoder.removeprefix(CLIP) if encoder.startswith(CLIP) else None
-        return EmbeddingReader(sentence_dim=sentence_dim, clip=clip)
-    raise ValueError(f"encoder is {encoder!r}; it must be 'words', 'characters', 'embeddings' or 'clip:<owner>/<name>'")
+    if encoder == "embeddings" or encoder.startswith(MAKERS):
+        return EmbeddingReader(sentence_dim=sentence_dim, maker=None if encoder == "embeddings" else encoder)
+    raise ValueError(
+        f"encoder is {encoder!r}; it must be 'words', 'characters', 'embeddings', 'clip:<owner>/<name>' or "
+        "'sentences:<folder>'"
+    )
 
 
 def load_encoder(encoder: CaptionEncoder, weights: str) -> None:

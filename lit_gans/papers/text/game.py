@@ -47,7 +47,8 @@ class TextGAN(GAN):
 
     Args:
         encoder: "words" (AttnGAN's LSTM), "characters" (Reed et al.'s network), "embeddings" (published ones, which the
-            data bring), "clip:<owner>/<name>" of Hugging Face, or "none": pictures without captions.
+            data bring), "clip:<owner>/<name>" of Hugging Face, "sentences:<folder>" (a sentence encoder in
+            transformers' files, such as all-MiniLM-L6-v2), or "none": pictures without captions.
         encoder_weights: a .pth or .safetensors file of the encoder, or the run that trained it, whose words and sizes
             then count instead of those below. Read when the model is built; a run saved here keeps the weights itself.
         vocabulary: of encoder "words": a list, or the path of one; see `lit_gans.data.captions.Vocabulary`.
@@ -341,11 +342,10 @@ def check_captions(encoder: CaptionEncoder, data: TextData) -> None:
                 f"{data.vocabulary.letters!r}: set model.init_args.letters={data.vocabulary.letters}"
             )
     if isinstance(encoder, EmbeddingReader):
-        wanted = None if encoder.clip is None else f"clip:{encoder.clip}"
-        if wanted is not None and data.embeddings != wanted:
+        if encoder.maker is not None and data.embeddings != encoder.maker:
             raise ValueError(
-                f"the model reads embeddings of {wanted}, the data give those of {data.embeddings}: set "
-                f"data.init_args.embeddings={wanted}"
+                f"the model reads embeddings of {encoder.maker}, the data give those of {data.embeddings}: set "
+                f"data.init_args.embeddings={encoder.maker}"
             )
         if data.embedding_dim != encoder.sentence_dim:
             raise ValueError(
