@@ -100,6 +100,30 @@ def save_captioned(
     return paths
 
 
+def save_truncated(
+    gan: Samples,
+    seeds: Sequence[int],
+    captions: Sequence[str],
+    target: Path,
+    *,
+    psi: Sequence[float],
+    ema: bool = True,
+    batch_size: int = 64,
+) -> Path:
+    """One picture: under each caption, and what the psis are, a row; in it the seeds of one psi after the other's.
+
+    What is closer to the mean of all latents agrees more with its caption, and varies less.
+
+    Raises:
+        ValueError: the model reads no text, or not this.
+    """
+    reader = require(gan, Captioned, "a table of psi", otherwise="leave text out, or give a text-to-image run")
+    features = reader.read(captions)
+    rows = [draw_features(reader, seeds, features, psi=one, ema=ema, batch_size=batch_size) for one in psi]
+    told = f"psi {', '.join(f'{one:g}' for one in psi)}, {len(seeds)} seeds each"
+    return save_png(captioned_grid(torch.cat(rows, 1), [f"{caption} ({told})" for caption in captions]), target)
+
+
 def save_sentences(
     gan: Samples,
     seeds: Sequence[int],

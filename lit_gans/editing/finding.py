@@ -74,7 +74,10 @@ def factorised(styles: Sequence[StyleLayer], layers: Sequence[int] | None) -> li
 
 
 def matrix_of(module: nn.Module, width: int, *, device: torch.device) -> Tensor:
-    """float64 [C, W] on the CPU: what an affine map w [N, W] -> [N, C] multiplies by."""
+    """float64 [C, W] on the CPU: what an affine map w [N, W] -> [N, C] multiplies by.
+
+    Of a map of second order, how much it changes from 0 to 1 along each axis.
+    """
     nothing, axes = torch.zeros(1, width, device=device), torch.eye(width, device=device)
     return (module(axes) - module(nothing)).T.double().cpu()
 

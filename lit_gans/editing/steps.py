@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_gans.adversarial import GAN
-from lit_gans.adversarial.capabilities import Captioned, Named, can, require
+from lit_gans.adversarial.capabilities import Captioned, HasStyles, Named, can, require
 from lit_gans.base.interpolation import arc, lerp
 from lit_gans.base.random import Draws
 from lit_gans.editing.moving_steps import Along, Pull
@@ -66,8 +66,11 @@ class FromCaption:
     def begin(self, model: GAN, files: Path, *, ema: bool) -> Edited:
         reader = require(model, Captioned, "a start from a caption")
         with torch.no_grad():
-            given = {"features": reader.read([self.caption]), "noise": reader.seeded_noise([self.seed])}
-        return Edited(model, z=reader.seeded_latents([self.seed]), psi=self.psi, ema=ema, given=given)
+            z, features = reader.seeded_latents([self.seed]), reader.read([self.caption])
+            if can(model, HasStyles):
+                return Edited(model, model.styles(z, psi=self.psi, ema=ema, features=features), ema=ema)
+            given = {"features": features, "noise": reader.seeded_noise([self.seed])}
+        return Edited(model, z=z, psi=self.psi, ema=ema, given=given)
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,8 @@ class HasStyles(FromLatents, Protocol):
 class StyleLayer(NamedTuple):
     """A layer that a style modulates.
 
-    affine: the linear map of w [N, W] to the layer's channel styles [N, C]; row: which of ws it takes; colours: it
-    makes colours of features.
+    affine: the linear map, or one of second order, of w [N, W] to the layer's channel styles [N, C]; row: which of ws
+    it takes; colours: it makes colours of features.
     """
 
     affine: nn.Module
@@ -174,7 +174,7 @@ class Captioned(FromLatents, Protocol):
     def read(self, captions: Sequence[str]) -> Any:
         """N captions as a user types them -> what the networks know of them, on the model's device.
 
-        `generate` draws it when it is given as `features`.
+        `generate` draws it when it is given as `features`, and so does `styles` of a model that has styles too.
         """
 
     def seeded_noise(self, seeds: Sequence[int] | Tensor) -> Tensor:

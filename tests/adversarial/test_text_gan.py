@@ -354,8 +354,8 @@ def test_a_long_caption_is_broken_into_lines() -> None:
         ({"text": [RED], "attention": True}, "needs a model that attends to the words of captions"),
         ({"text": [RED, BLUE], "interpolate": 1}, "there are 2 steps or more"),
         (
-            {"text": [RED], "psi": [0.5, 1.0]},
-            "captions go with single images, a grid or a sheet, not with a table of psi",
+            {"text": [RED], "sticking": True},
+            "captions go with single images, a grid or a sheet, not with a sheet of texture sticking",
         ),
     ],
 )
