@@ -69,6 +69,9 @@ BIGGAN_LEARNS = {**BIGGAN, "attention": [16], "lr_g": 2e-4, "lr_d": 2e-4, "betas
 STYLEGAN_XL = {"w_dim": 8, "num_layers": 4, "margin_px": 4, "channel_base": 64, "channel_max": 4, "resolution": 16}
 STYLEGAN_XL |= {"num_classes": 10, "embedding": [12, 6], "mixed_channels": 4, "head_width": 4, "num_heads": 3}
 STYLEGAN_XL |= {"features": ["test_vit", "test_resnet"], "features_weights": ["random"] * 2, "features_px": [64, 32]}
+STYLEGAN_T = {"encoder": "none", "channel_base": 128, "channel_max": 8, "num_res_blocks": 1, "gn_groups": 2}
+STYLEGAN_T |= {"features": "test_resnet", "features_weights": "random", "features_px": 64, "cmap_dim": 4}
+STYLEGAN_T |= {"norm_group": 4, "blur_sigma": 2.0, "blur_kimg": 0.1}
 
 
 def seeded(build: Callable[[], nn.Module]) -> nn.Module:
@@ -190,6 +193,7 @@ CASES: dict[str, Callable[..., GAN]] = {
         betas=(0.0, 0.9),
         schedule="linear",
     ),
+    "stylegan-t": tiny(papers.StyleGANT, **STYLEGAN_T, resolution=16, lr_g=2e-4, lr_d=2e-4),
     "stylegan-xl": lambda **overrides: tiny(
         papers.StyleGANXL,
         **STYLEGAN_XL,

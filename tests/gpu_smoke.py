@@ -76,6 +76,12 @@ RUNS = {
         {**STYLES3, "num_classes": 10, "embedding": [10, 8], "features": ["test_resnet"], "head_width": 8,
          "features_weights": ["random"], "features_px": [64], "num_half_res": 2},
     ),
+    "stylegan_t": Run(
+        "StyleGANT",
+        {**WORDS, "z_dim": 8, "channel_base": 512, "channel_max": 16, "num_res_blocks": 1, "gn_groups": 4,
+         "features": "test_resnet", "features_weights": "random", "features_px": 64, "num_half_res": 2},
+        "ShapeCaptions", CAPTIONS,
+    ),
     "fastgan": Run(
         "FastGAN", {**GREY, "resolution": 32, "width": 8, "discriminator_width": 8, "reconstruction": "l1"},
         data_arguments={"resolution": 32},

@@ -29,7 +29,8 @@ MAX_BYTES = 8 * 2**30
 PERSISTENCE_VERSION = 6
 # Names of classes that networks are made of, and what `dill` writes of a function that has no name to find it by.
 _BY_REFERENCE = re.compile(
-    r"(torch(\.ao)?\.nn|timm|torchvision\.(models|ops)|pg_modules|feature_networks|training)(\.\w+)* \w+"
+    r"(torch(\.ao)?\.nn|timm|open_clip|torchvision\.(models|ops|transforms)|pg_modules|(feature_)?networks|training)"
+    r"(\.\w+)* \w+"
     r"|dill\._?dill _create_(function|code|cell|ftype)"
 )
 MAX_NAME = 200  # characters of such a name

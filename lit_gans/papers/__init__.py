@@ -18,6 +18,7 @@ from lit_gans.papers.stackgan2 import StackGAN2
 from lit_gans.papers.stylegan1 import StyleGAN1
 from lit_gans.papers.stylegan2 import StyleGAN2
 from lit_gans.papers.stylegan3 import StyleGAN3
+from lit_gans.papers.stylegan_t import StyleGANT
 from lit_gans.papers.stylegan_xl import StyleGANXL
 from lit_gans.papers.wgan_gp import WGAN, WGANGP
 
@@ -43,6 +44,7 @@ __all__ = [
     "StyleGAN1",
     "StyleGAN2",
     "StyleGAN3",
+    "StyleGANT",
     "StyleGANXL",
     "VanillaGAN",
 ]

@@ -19,7 +19,7 @@ from lit_gans.metrics.sources import StyleLayer
 from tests.cases import CASES, each
 
 W, LAYERS, PX = 6, 3, 4
-STYLED = ("stylegan1", "stylegan2", "stylegan3-t", "stylegan-xl", "projected-gan-style")
+STYLED = ("stylegan1", "stylegan2", "stylegan3-t", "stylegan-t", "stylegan-xl", "projected-gan-style")
 FIRST = torch.nn.functional.normalize(torch.tensor([1.0, -2.0, 0.5, 0.0, 1.0, 0.0]), dim=0)
 
 
@@ -251,7 +251,7 @@ def test_directions_of_other_weights_are_refused_unless_they_are_asked_for(toy: 
 # ---- models that we have ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", each(STYLED, slow=("stylegan-xl", "projected-gan-style")))
+@pytest.mark.parametrize("name", each(STYLED, slow=("stylegan-t", "stylegan-xl", "projected-gan-style")))
 def test_styled_models_have_factors_and_components(name: str, tmp_path: Path) -> None:
     model = CASES[name]()
     for found in (sefa(model, count=2, samples=50), pca(model, count=2, samples=50)):

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasLayers, HasStyles, can, class_labels
 from lit_gans.editing import channel_styles, synthesize_features, synthesize_shifted
+from lit_gans.papers.stylegan_t.networks import Modulation
 from tests.cases import CASES
 
-STYLED = ("stylegan1", "stylegan2", "stylegan3-t", "stylegan3-r", "stylegan-xl", "projected-gan-style")
+STYLED = ("stylegan1", "stylegan2", "stylegan3-t", "stylegan3-r", "stylegan-t", "stylegan-xl", "projected-gan-style")
 
 
 def styled(name: str) -> tuple[GAN, Tensor]:
@@ -56,8 +57,10 @@ def test_a_shift_of_the_bias_is_a_shift_of_the_styles(name: str) -> None:
         plain, moved = model.synthesize(ws), synthesize_shifted(model, ws, shifts)
         assert torch.equal(model.synthesize(ws), plain)  # and the hooks are gone
         for key, layer in model.style_layers().items():
-            assert layer.affine.bias is not None
-            layer.affine.bias += shifts[key] / getattr(layer.affine, "lr_multiplier", 1)
+            # Of a map of second order, a * b + c, the bias of c.
+            affine = layer.affine.proj if isinstance(layer.affine, Modulation) else layer.affine
+            assert affine.bias is not None
+            affine.bias[-len(shifts[key]) :] += shifts[key] / getattr(affine, "lr_multiplier", 1)
         expected = model.synthesize(ws)
     assert (moved - plain).abs().max() > 1e-4
     torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)

@@ -267,7 +267,7 @@ def test_conditional_models_are_edited_by_class() -> None:
     assert not torch.equal(a.offsets["4.conv1"], b.offsets["4.conv1"])
 
 
-@pytest.mark.parametrize("name", ["stylegan3-t", "stylegan-xl"])
+@pytest.mark.parametrize("name", ["stylegan3-t", "stylegan-t", "stylegan-xl"])
 def test_stylemc_works_on_later_generators(name: str) -> None:
     """By class where there are some; the directions of two texts differ, and the images move."""
     model = CASES[name](channels=3).eval().requires_grad_(False)

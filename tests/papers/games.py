@@ -8,7 +8,15 @@ import lightning.pytorch as pl
 from lit_gans.adversarial import Game
 from lit_gans.data import Digits
 from tests.cases import BATCH, CASES
-from tests.papers import captioned, test_attngan, test_cyclegan, test_pix2pix, test_pix2pixhd, test_stackgan2
+from tests.papers import (
+    captioned,
+    test_attngan,
+    test_cyclegan,
+    test_pix2pix,
+    test_pix2pixhd,
+    test_stackgan2,
+    test_stylegan_t,
+)
 from tests.papers.test_stackgan import tiny as stackgan
 
 Build = Callable[..., Game]
@@ -35,6 +43,7 @@ OTHERS: dict[str, tuple[Build, Data]] = {
     "stackgan": (stackgan, lambda _: captioned.shapes(wrong="caption")),
     **{f"stackgan2-{name}": (build, lambda _, name=name: test_stackgan2.data(name))
        for name, build in test_stackgan2.CASES.items()},
+    "stylegan-t-captions": (test_stylegan_t.CASES["captions"], lambda _: captioned.shapes()),
     "joint-embedding": (test_stackgan2.embedding, lambda _: captioned.shapes()),
     "attngan": (test_attngan.attngan, words),
     **{f"damsm-{rnn}": (lambda rnn=rnn, **options: test_attngan.damsm(encoder_rnn=rnn, **options), words)

@@ -93,6 +93,16 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "lr_d": 0.002, "betas": (0.0, 0.99), "pl_weight": 2.0, "pl_interval": 4, "pl_from_kimg": 1000.0,
         "pl_decay": 0.01, "lazy_interval": 16, "blur_sigma": 2.0, "blur_kimg": 300.0,
     },
+    # stylegan-t, train.py: --cfg=full, --clip-weight, --blur-init, --blur-fade-kimg, --batch-gpu, both optimisers; its
+    # networks: gn_groups, conv_clamp, p_crop, virtual_bs, cmap_dim, the policy.
+    papers.StyleGANT: {
+        "resolution": 64, "encoder": "clip:openai/clip-vit-large-patch14", "sentence_dim": 768, "phase": "all",
+        "primary_px": 64, "z_dim": 64, "mapping_layers": 2, "channel_base": 65536, "channel_max": 2048,
+        "num_res_blocks": 3, "gn_groups": 32, "conv_clamp": 256, "features": "vit_small_patch16_224.dino",
+        "features_px": 224, "crop_probability": 0.5, "cmap_dim": 64, "norm_group": 8, "at_once": 8,
+        "policy": ("color", "translation", "cutout"), "guidance_weight": 0.0, "lr_g": 0.002, "lr_d": 0.002,
+        "lr_text": 3e-6, "betas": (0.0, 0.99), "blur_sigma": 32.0, "blur_kimg": 1000.0,
+    },
     GeneratorXL: {"mapping_layers": 2, "lr_multiplier": 0.01, "w_avg_decay": 0.998},
     # cfg/birds_s1.yml, birds_s2.yml: Z_DIM, CONDITION_DIM, GF_DIM 192 of COCO and 128, DF_DIM, R_NUM, COEFF.KL,
     # LR_DECAY_EPOCH 100 and MAX_EPOCH 600, of 8855 pictures.

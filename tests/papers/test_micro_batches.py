@@ -18,7 +18,8 @@ BATCH, PARTS = 32, 4
 SHARED = (
     "dcgan", "dcgan-r1", "fastgan", "pix2pix-batch", "stackgan", "stackgan2-captions", "stackgan2-none", "attngan",
 )  # fmt: skip
-OWN = ("cgan-conv", "msg-gan", "pggan", "stylegan2", "stylegan3-t", "cyclegan-usual", "pix2pixhd", "damsm-lstm")
+OWN = ("cgan-conv", "msg-gan", "pggan", "stylegan2", "stylegan3-t", "stylegan-t", "cyclegan-usual", "pix2pixhd",
+       "damsm-lstm")  # fmt: skip
 QUICK = {"dcgan", "stackgan", "stylegan2", "pix2pix-batch"}  # the others are slow tests
 STAGE2 = {"stackgan": {"stage1_kimg": 0.0}}
 

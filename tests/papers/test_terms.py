@@ -65,6 +65,7 @@ TERMS = [
     # The official code does not multiply it by the interval.
     Term("pl_weight", "stylegan-xl", 0, "path_length", given={"pl_from_kimg": 0.0, "policy": []}),
     Term("guidance_weight", "stylegan-xl", 0, "guidance"),
+    Term("guidance_weight", "stylegan-t-captions", 0, "guidance"),
     Term("kl_weight", "stackgan", 0, "kl"),
     Term("kl_weight", "stackgan2-captions", 0, "kl"),
     Term("colour_weight", "stackgan2-none", 0, "colour"),
