@@ -99,7 +99,8 @@ RUNS = {
         data_arguments={"resolution": 32},
     ),
     "biggan_deep": Run(
-        "BigGANDeep", {**GREY, "resolution": 32, "width": 8, "num_classes": 10, "attention": [16], "standing_passes": 2},
+        "BigGANDeep",
+        {**GREY, "resolution": 32, "width": 8, "num_classes": 10, "attention": [16], "standing_passes": 2},
         data_arguments={"resolution": 32},
     ),
     "pix2pix": Run("Pix2Pix", {"width": 8, "levels": 5, "discriminator_width": 8}, "ShapePairs", PAIRS, NO_LATENTS),

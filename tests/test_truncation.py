@@ -109,10 +109,11 @@ def test_biggan_is_truncated_the_way_that_is_asked_for(tmp_path: Path, asked: li
     trainer.fit(gan, Digits(batch_size=16, resolution=32))
     trainer.save_checkpoint(tmp_path / "run" / "checkpoints" / "kimg00000.016.ckpt")
     run = configured(tmp_path / "run", 32)
-    found = {how: truncation(run, psis=[0.5], truncation=how).points[0.5] for how in ("scaled", "resampled", "hub")}
+    ways = ("scaled", "resampled", "hub")
+    found = {how: truncation(run, psis=[0.5], truncation=how, num_images=20).points[0.5] for how in ways}
     assert {how: point.protocol["truncation"] for how, point in found.items()} == {how: how for how in found}
     assert len({point.values["frechet_pixels"] for point in found.values()}) == 3
-    assert truncation(run, psis=[0.5]).measured == (), "as it was built: scaled"
+    assert truncation(run, psis=[0.5], num_images=20).measured == (), "as it was built: scaled"
 
 
 def test_the_command_prints_the_table_and_says_what_cannot_be(run: Path, capsys: pytest.CaptureFixture) -> None:
@@ -121,7 +122,7 @@ def test_the_command_prints_the_table_and_says_what_cannot_be(run: Path, capsys:
     assert "| 0.5 | " in told and "truncation.png" in told
     for argv, message in (
         ([str(run), "--psis", "0.5", "0.5"], "give one or more numbers, each once"),
-        ([str(run), "--truncation", "hub"], "needs a model that truncates its latents in several ways, and a CGAN does"),
+        ([str(run), "--truncation", "hub"], "needs a model that truncates its latents in several ways, and a CGAN"),
         ([str(run.parent / "nowhere")], "does not exist"),
         ([str(run / "checkpoints")], "is no run or checkpoint"),
         ([str(run), "--psis", "0.5", "--drawn", "fid"], "'fid' was not measured, and cannot be drawn: there are"),

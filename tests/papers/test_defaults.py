@@ -184,7 +184,8 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "ortho_g": 0.0, "ortho_d": 0.0, "standing_passes": 16,
     },
     ImagePool: {"size": 50},
-    EMA: {"half_life_kimg": 10.0, "ramp_up": 0.05, "start_kimg": 0.0, "average_buffers": False},  # stylegan2-ada-pytorch: ema_kimg 10 at 32 a batch, ema_rampup
+    # stylegan2-ada-pytorch: ema_kimg 10 at 32 a batch, ema_rampup
+    EMA: {"half_life_kimg": 10.0, "ramp_up": 0.05, "start_kimg": 0.0, "average_buffers": False},
     AdaptiveAugmentation: {"interval": 4, "target": 0.6, "speed_kimg": 500.0},  # ada_interval, ada_target, ada_kimg
     FadeIn: {"stabilise_kimg": 600.0, "fade_kimg": 600.0},  # PGGAN, App. A.1: 800 thousand on CelebA-HQ, 600 in code
 }  # fmt: skip

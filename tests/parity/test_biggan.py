@@ -15,15 +15,15 @@ from lit_gans.official import apply_keys, invert
 from lit_gans.official.names import dropped_keys
 from lit_gans.official.releases import of_state
 from lit_gans.papers.biggan import OFFICIAL, OFFICIAL_KEYS, BigGAN
+from lit_gans.papers.biggan.deep import DeepDiscriminator, DeepGenerator
 from lit_gans.papers.biggan.layers import Layers, gather, norms_of, standing_in
+from lit_gans.papers.biggan.networks import Discriminator, Generator
 from lit_gans.papers.biggan.official import (
     deep_discriminator_arguments,
     deep_generator_arguments,
     discriminator_arguments,
     generator_arguments,
 )
-from lit_gans.papers.biggan.deep import DeepDiscriminator, DeepGenerator
-from lit_gans.papers.biggan.networks import Discriminator, Generator
 from tests.parity.golden import Golden, cases, count_parameters, facts, published, under
 from tests.parity.recorded_images import as_recorded, reduced, weighted_terms
 

@@ -284,9 +284,8 @@ class BigGAN(LargeScaleGAN):
         init: Init = "orthogonal",
         **recipe: Any,
     ) -> None:
-        size = {"resolution": resolution, "channels": channels, "num_classes": num_classes}
-        both = {**size, "attention": attention, "sn_eps": sn_eps, "sn_vectors": sn_vectors, "sn_steps": sn_steps}
-        both["init"] = init
+        both: dict[str, Any] = {"resolution": resolution, "channels": channels, "num_classes": num_classes}
+        both |= {"attention": attention, "sn_eps": sn_eps, "sn_vectors": sn_vectors, "sn_steps": sn_steps, "init": init}
         generator = Generator(
             **both,
             z_dim=z_dim,
@@ -343,13 +342,13 @@ class BigGANDeep(LargeScaleGAN):
         init: Init = "orthogonal",
         **recipe: Any,
     ) -> None:
-        size = {"resolution": resolution, "channels": channels, "num_classes": num_classes}
         super().__init__(resolution=resolution, channels=channels, num_classes=num_classes, z_dim=z_dim, **recipe)
         self.save_hyperparameters(ignore=["augment"])
-        both = {**size, "attention": attention, "sn_eps": sn_eps, "sn_vectors": sn_vectors, "sn_steps": sn_steps}
+        both: dict[str, Any] = {"resolution": resolution, "channels": channels, "num_classes": num_classes}
+        both |= {"attention": attention, "sn_eps": sn_eps, "sn_vectors": sn_vectors, "sn_steps": sn_steps}
         both |= {"init": init, "depth": depth}
-        own = {"z_dim": z_dim, "shared_dim": shared_dim, "norm": norm, "bn_eps": bn_eps, "biased": biased}
-        self.generator = DeepGenerator(**both, **own, width=width)
+        norms: dict[str, Any] = {"norm": norm, "bn_eps": bn_eps, "biased": biased}
+        self.generator = DeepGenerator(**both, **norms, z_dim=z_dim, shared_dim=shared_dim, width=width)
         self.discriminator = DeepDiscriminator(**both, width=discriminator_width or width)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
 
