@@ -56,9 +56,10 @@ def generators(r: Recorder) -> None:
 
 def discriminators(r: Recorder) -> None:
     """A thin one with attention at two sides, and a deep one of another depth."""
-    thin = Discriminator(resolution=64, num_classes=3, width=2, wide=False, attention=[16, 8], sn_eps=1e-8)
+    thin = Discriminator(resolution=64, num_classes=3, width=4, wide=False, attention=[16, 8], sn_eps=1e-8)
     config = {"D_ch": 2, "resolution": 64, "n_classes": 3, "SN_eps": 1e-8}
-    write_network(r, "biggan-thin", "BigGAN.Discriminator", thin, config | {"D_wide": False, "D_attn": "8_16"})
+    told = config | {"D_ch": 4, "D_wide": False, "D_attn": "8_16"}
+    write_network(r, "biggan-thin", "BigGAN.Discriminator", thin, told)
     deep = DeepDiscriminator(resolution=64, num_classes=3, width=2, depth=3, attention=[8], sn_eps=1e-8)
     told = config | {"D_depth": 3, "D_attn": "8", "D_wide": True}
     write_network(r, "biggan-deep-thrice", "BigGANdeep.Discriminator", deep, told)
