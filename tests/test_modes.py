@@ -108,7 +108,7 @@ def covered(player: Player, turn: int | None = None) -> tuple[int, float]:
         return gan
 
     object.__setattr__(turned, "build", built)
-    settings = Settings(batches=200, batch_size=64, width=24, points=5000, samples=500)
+    settings = Settings(batches=200, batch_size=32, width=16, points=5000, samples=500)
     return measure(play(turned, PAIR, seed=0, settings=settings)[0], PAIR)[:2]
 
 
@@ -175,6 +175,10 @@ def test_the_table_has_means_and_spreads() -> None:
     assert "| ring: modes of 8 |" in lines[2]
     assert lines[4] == "| A | hinge | 7.0 ± 1.4 | 60.0 ± 14.1 % | 0.20 ± 0.14 | 2.0 |"
     assert lines[5] == "| B |  | 1.0 ± 1.4 | 5.0 ± 7.1 % | 1.00 (of 1) | 2.0 |"
+    data, noise = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[6:])
+    assert data[0] == "the data themselves" and data[2] == "8" and 98 < float(data[3][:-2]) < 100 and data[4] == "0.00"
+    # Discs of 3 deviations are 8 pi 0.06^2 / 25 of the square: 9 of 2,500 points, in 5.4 of 8 modes.
+    assert noise[0] == "uniform noise" and 4 <= int(noise[2]) <= 7 and 0.1 < float(noise[3][:-2]) < 0.8
     assert spread([3.0], "{:.1f}") == "3.0" and spread([], "{:.1f}") == ""
 
 

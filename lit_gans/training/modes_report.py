@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from lit_gans.base.cache import read_tensors
 from lit_gans.base.files import replacing
 from lit_gans.data.mixtures import sample_mixture
-from lit_gans.data.points import MIXTURES
-from lit_gans.training.modes import Player, Row, Settings, points_file
+from lit_gans.data.points import MIXTURES, Mixture
+from lit_gans.data.stream import uniform
+from lit_gans.training.modes import Player, Row, Settings, measure, points_file
 
 COLUMNS = 4  # of a picture
 SHOWN = 1000  # points of each
 
 
 def table(rows: Sequence[Row], players: Sequence[Player], mixtures: Sequence[str], settings: Settings) -> str:
-    """Markdown: a row per game with mean and standard deviation over its seeds, and the protocol above."""
+    """Markdown: a row per game with mean and standard deviation over its seeds, and the protocol above.
+
+    Below, what the data themselves and noise that knows nothing of them come to.
+    """
     seeds = len({row.seed for row in rows})
     head = ["game", "its losses and optimiser"]
     for name in mixtures:
@@ -32,7 +40,26 @@ def table(rows: Sequence[Row], players: Sequence[Player], mixtures: Sequence[str
         for name in mixtures:
             cells += _cells([row for row in own if row.mixture == name])
         lines.append(_line([*cells, f"{statistics.mean(row.cpu_s for row in own):.1f}"]))
+    marks = (("the data themselves", "", _data), ("uniform noise", "over the square of the picture", _noise))
+    for name, says, points in marks:
+        found = [_told(*measure(points(MIXTURES[m], settings.samples), MIXTURES[m])) for m in mixtures]
+        lines.append(_line([name, says, *itertools.chain(*found), ""]))
     return "\n".join(lines) + "\n"
+
+
+def _data(mixture: Mixture, samples: int) -> Tensor:
+    return sample_mixture(mixture.centres, mixture.sigma, n=samples)
+
+
+def _noise(mixture: Mixture, samples: int) -> Tensor:
+    """What a generator that knows nothing of modes finds of them: one sample makes a mode."""
+    numbers = np.arange(samples)
+    sides = [uniform(0, f"noise in the plane {axis}", numbers) for axis in range(2)]
+    return mixture.reach * (2 * torch.from_numpy(np.stack(sides, axis=1)) - 1)
+
+
+def _told(modes: int, share: float, divergence: float | None) -> list[str]:
+    return [str(modes), f"{100 * share:.1f} %", "none" if divergence is None else f"{divergence:.2f}"]
 
 
 def protocol(settings: Settings, seeds: int) -> str:
