@@ -51,8 +51,7 @@ def sample(
         captions: a file of captions, one on each line. Without either, such a model draws some held-out captions of
             its own data.
         psi: scales the latent, or w of a style-based generator; below 1, more typical and less varied images. Several,
-            as 0.5 0.7 1: one picture, a row per psi and a column per seed; of several classes, or of captions, a row
-            per class or caption instead, in it the seeds of one psi after the other's.
+            as 0.5 0.7 1: one picture, a row per psi, a column per seed; of several classes or captions a row of each.
         raw: the generator as trained, not its average.
         grid: one picture of all images. With interpolate, a film of cells: one per class and group of seeds.
         interpolate: a looping film through the first so many seeds; with grid, a group for each column. With captions:
@@ -80,13 +79,7 @@ def sample(
     from lit_gans.base.processes import find_device
     from lit_gans.base.video import save_film
     from lit_gans.editing import sampling
-    from lit_gans.editing.captions import (
-        captions_to_draw,
-        save_attention,
-        save_captioned,
-        save_sentences,
-        save_truncated,
-    )
+    from lit_gans.editing.captions import captions_to_draw, save_attention, save_captioned, save_sentences
     from lit_gans.editing.films import film, moving_film
     from lit_gans.editing.styles import noise_table, sticking_sheet, style_mixing, truncation_sweep
     from lit_gans.runs.folder import check_output
@@ -119,11 +112,9 @@ def sample(
         return [save_attention(model, seeds, asked, target, **draw)]
     if form == "sentences":
         return [save_sentences(model, seeds, asked, target, steps=interpolate, **draw)]
-    if asked and form == "truncation":
-        return [save_truncated(model, seeds, asked, target, **{**draw, "psi": psis})]
     if asked:
         sampling.check_captioned(form)
-        return save_captioned(model, seeds, asked, target, grid=form == "grid", **draw)
+        return save_captioned(model, seeds, asked, target, grid=form == "grid", **{**draw, "psi": psis})
     if form in sampling.FILMS:
         how = {"move": transform} if form == "moving" else {"count": interpolate, "space": space}
         how |= {"frames": frames, "grid": grid, **draw}

@@ -72,7 +72,7 @@ STYLEGAN_XL |= {"num_classes": 10, "embedding": [12, 6], "mixed_channels": 4, "h
 STYLEGAN_XL |= {"features": ["test_vit", "test_resnet"], "features_weights": ["random"] * 2, "features_px": [64, 32]}
 STYLEGAN_T = {"encoder": "none", "channel_base": 128, "channel_max": 8, "num_res_blocks": 1, "gn_groups": 2}
 STYLEGAN_T |= {"features": "test_resnet", "features_weights": "random", "features_px": 64, "cmap_dim": 4}
-STYLEGAN_T |= {"norm_group": 4, "blur_sigma": 2.0, "blur_kimg": 0.1}
+STYLEGAN_T |= {"blur_sigma": 2.0, "blur_kimg": 0.1}
 
 
 def seeded(build: Callable[[], nn.Module]) -> nn.Module:

@@ -77,17 +77,22 @@ def save_captioned(
     target: Path,
     *,
     grid: bool,
-    psi: float = 1.0,
+    psi: float | Sequence[float] = 1.0,
     ema: bool = True,
     batch_size: int = 64,
 ) -> list[Path]:
     """The files: `caption000_seed0007.png` and so on with `captions.json` in the folder `target`, or one picture.
 
+    Of several psis that is `save_truncated`'s.
+
     Raises:
         ValueError: the model reads no text, or not this.
     """
     require(gan, Captioned, "drawing captions", otherwise="leave text out, or give a text-to-image run")
-    images = draw_captions(gan, seeds, captions, psi=psi, ema=ema, batch_size=batch_size)
+    psis = [psi] if isinstance(psi, int | float) else list(psi)
+    if len(psis) > 1:
+        return [save_truncated(gan, seeds, captions, target, psi=psis, ema=ema, batch_size=batch_size)]
+    images = draw_captions(gan, seeds, captions, psi=psis[0], ema=ema, batch_size=batch_size)
     if grid:
         return [save_png(captioned_grid(images, captions), target)]
     paths = []

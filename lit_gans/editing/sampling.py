@@ -155,7 +155,7 @@ def label_of(classes: Sequence[int] | None, *, several: bool) -> int | Sequence[
 
 def check_captioned(form: Form) -> None:
     """ValueError for a form that captions have no place in."""
-    if form not in ("singles", "grid"):
+    if form not in ("singles", "grid", "truncation"):
         raise ValueError(
             f"captions go with single images, a grid or a sheet, not with {FORMS[form].what}: leave one out"
             + (", or give the captions between which to interpolate" if form == "film" else "")

@@ -60,9 +60,13 @@ on = pytest.mark.parametrize
 pytestmark = pytest.mark.filterwarnings("ignore:.*random weights and is not trained.*")
 
 
+GROUPS = {"norm_group": BATCH // 2}  # which two processes, or micro-batches, have one of each
+
+
 def tiny(**options: Any) -> StyleGANT:
     torch.manual_seed(0)
-    return StyleGANT(**{**STYLEGAN_T, **TINY, "channel_base": 256, "z_dim": 4, "encoder_rnn": "bag", **options})
+    small = {**STYLEGAN_T, **TINY, **GROUPS, "channel_base": 256, "z_dim": 4, "encoder_rnn": "bag"}
+    return StyleGANT(**{**small, **options})
 
 
 class Mean(nn.Module):

@@ -21,7 +21,7 @@ from lit_gans.augment.diffaug import POLICIES
 from lit_gans.base.cache import digest
 from lit_gans.base.checkpoints import open_checkpoint
 from lit_gans.base.processes import mean_over_processes
-from lit_gans.base.random import Draws, derive_seed
+from lit_gans.base.random import derive_seed
 from lit_gans.metrics.sources import StyleLayer
 from lit_gans.nn.mode import evaluating
 from lit_gans.papers.projected_gan.features import PUBLISHED_PX
@@ -29,7 +29,7 @@ from lit_gans.papers.stylegan2.networks import Half, Noise, check_choice
 from lit_gans.papers.stylegan3.training import blurred
 from lit_gans.papers.stylegan_t.discriminators import GROUP, Discriminator, check_groups, cropped
 from lit_gans.papers.stylegan_t.features import DINO
-from lit_gans.papers.stylegan_t.guidance import CROP_PX, SEEN_PX, spherical_distance
+from lit_gans.papers.stylegan_t.guidance import CROP_PX, SEEN_PX, CLIPGuide, JointGuide, spherical_distance
 from lit_gans.papers.stylegan_t.networks import Generator, Phase
 from lit_gans.papers.text.encoders import CharacterReader, TextFeatures, WordReader
 from lit_gans.papers.text.game import TextGAN
@@ -260,11 +260,10 @@ class StyleGANT(TextGAN):
 
     def place(self, purpose: str, side: int, px: int, probability: float) -> tuple[int, int] | None:
         """Top and left of a crop of `px` of images of this side, one for the whole batch; None where there is none."""
-        drawn, *where = Draws(self.seed, self.images_seen, "crop", purpose).uniform(1, 3)[0].tolist()
-        if side <= px or drawn >= probability:
+        key = (self.seed, self.images_seen, "crop", purpose)
+        if side <= px or derive_seed(*key, "whether") >= probability * 2**63:
             return None
-        top, left = (int(share * (side - px + 1)) for share in where)
-        return top, left
+        return derive_seed(*key, "top") % (side - px + 1), derive_seed(*key, "left") % (side - px + 1)
 
     def guidance(self, fake: Tensor, told: Tensor | None) -> Tensor | float:
         """The weighted mean squared angle to the captions (Sec. 3.3), of images neither blurred nor augmented.
@@ -406,8 +405,9 @@ class StyleGANT(TextGAN):
             weights = self.text_encoder.state_dict()  # none of what the data bring
             said = {"weights": self.told_text(), "fingerprint": digest(weights)[:16] if weights else None}
             stamps.append({"network": f"text encoder {self.hparams['encoder']}", **said})
-        stamp = getattr(self.guide, "stamp", None)
-        return [*stamps, stamp()] if stamp is not None else stamps
+        if self.guidance_weight and isinstance(self.guide, (CLIPGuide, JointGuide)):
+            stamps.append(self.guide.stamp())
+        return stamps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.discriminator.features.check_trained_with(checkpoint["hyper_parameters"].get("features_fingerprint"))
