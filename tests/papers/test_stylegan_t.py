@@ -395,11 +395,14 @@ def test_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert largest_difference(before, [p.detach() for p in gan.parameters()]) > 0
 
 
+SLOWLY = {"lr_g": 2e-4, "lr_d": 2e-4}  # at the published rates Adam amplifies rounding
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one_with_captions(tmp_path: Path) -> None:
     """Groups of local batch norms lie in one process: its rows are a multiple of them."""
     run_processes(2, ["-m", "tests.papers.test_stylegan_t", str(tmp_path)])
-    gan = CASES["captions"]()
+    gan = CASES["captions"](**SLOWLY)
     before = {k: v.clone() for k, v in gan.state_dict().items()}
     alone = state(gan, fit(gan, tmp_path / "alone", shapes(), batches=4))
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
@@ -769,6 +772,6 @@ def test_the_small_experiment_trains(tmp_path: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     target, rank = Path(sys.argv[1]), os.environ["RANK"]
-    game = CASES["captions"]()
+    game = CASES["captions"](**SLOWLY)
     how = {"strategy": "sync_at_step", "devices": int(os.environ["WORLD_SIZE"])}
     torch.save(state(game, fit(game, target / "two", shapes(), batches=4, **how)), target / f"{rank}.pt")

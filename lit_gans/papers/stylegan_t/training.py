@@ -77,7 +77,7 @@ class StyleGANT(TextGAN):
         ValueError: arguments that contradict each other.
     """
 
-    text_avg: Tensor
+    text_avg: Tensor | None
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class StyleGANT(TextGAN):
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.reader = copy.deepcopy(self.text_encoder) if own_encoder else None
         self.reader_ema = copy.deepcopy(self.text_encoder) if own_encoder else None
-        self.register_buffer("text_avg", torch.zeros(c_dim))  # the mean sentence, by which styles without one are
+        self.register_buffer("text_avg", torch.zeros(c_dim) if c_dim else None)  # of sentences: styles without one's
         self.guide = None if guide is None else guide.requires_grad_(False).eval()
         self.phase, self.start_from, self.primary_px = phase, start_from, primary_px
         self.at_once, self.guidance_weight, self.crop_probability = at_once, guidance_weight, crop_probability
@@ -281,9 +281,10 @@ class StyleGANT(TextGAN):
     @torch.no_grad()
     def move_average(self, means: list[Tensor]) -> None:
         """x_avg and the mean sentence, by the means [Z + C] of micro-batches, which are then taken out."""
-        x, text = mean_over_processes(torch.stack(means).mean(0)).split([self.z_dim, len(self.text_avg)])
-        self.generator.mapping.track(x)
-        self.text_avg.lerp_(text, 1 - self.generator.mapping.x_avg_decay)
+        mapping, mean = self.generator.mapping, mean_over_processes(torch.stack(means).mean(0))
+        mapping.track(mean[: self.z_dim])
+        if self.text_avg is not None:
+            self.text_avg.lerp_(mean[self.z_dim :], 1 - mapping.x_avg_decay)
         means.clear()
 
     # ---- phases ------------------------------------------------------------------------------------------------------
@@ -332,7 +333,8 @@ class StyleGANT(TextGAN):
             if reader is not None:
                 reader.load_state_dict(own or reads)
         self.discriminator.load_state_dict(_under(saved, "discriminator."))
-        self.text_avg.copy_(saved["text_avg"])
+        if self.text_avg is not None:
+            self.text_avg.copy_(saved["text_avg"])
 
     # ---- what Lightning calls ----------------------------------------------------------------------------------------
 
@@ -467,8 +469,8 @@ class StyleGANT(TextGAN):
         """z [N, z_dim] -> ws [N, L, W] of captions that were read before, or of the mean of all captions; psi truncates
         mapped z; differentiable."""
         self.sample_labels(torch.arange(len(z)), labels)
-        told = self.text_avg.expand(len(z), -1) if features is None else self.sentences(features)
-        return self.player(ema=ema).mapping(z, told if self.text_encoder is not None else None, psi=psi)
+        mean = None if self.text_avg is None else self.text_avg.expand(len(z), -1)
+        return self.player(ema=ema).mapping(z, mean if features is None else self.sentences(features), psi=psi)
 
     def synthesize(self, ws: Tensor, *, ema: bool = True, noise: Noise = "const") -> Tensor:
         """ws [N, L, W] -> images [N, C, H, W] in single precision, not clamped; differentiable."""
