@@ -74,6 +74,16 @@ def learning_rate_factor(
     return warm * (1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+def half_cosine(kimg: float, start: float, end: float, *, over_kimg: float) -> float:
+    """From `start` at 0 on the image clock to `end` at `over_kimg`, along half a wave of a cosine; then `end`.
+
+    With `over_kimg` 0 it is `end` at all times.
+    """
+    if over_kimg <= 0 or kimg >= over_kimg:
+        return end
+    return start + 0.5 * (1 - math.cos(math.pi * kimg / over_kimg)) * (end - start)
+
+
 def options_of(optimizers: Sequence[Optimizer]) -> Options:
     """What each group of each optimiser was built with: lr, betas, ... as plain values."""
     return [[_options(group) for group in optimizer.param_groups] for optimizer in optimizers]

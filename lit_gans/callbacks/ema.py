@@ -8,16 +8,25 @@ from torch import Tensor
 
 from lit_gans.adversarial import Game
 from lit_gans.adversarial.checks import say
+from lit_gans.adversarial.optim import half_cosine
 from lit_gans.callbacks.clock import images_in
 
 
-def ema_weight(batch_images: int, images_before: int, *, half_life_kimg: float, ramp_up: float | None) -> float:
+def ema_weight(
+    batch_images: int,
+    images_before: int,
+    *,
+    half_life_kimg: float,
+    ramp_up: float | None,
+    rise_kimg: float = 0.0,
+) -> float:
     """How much of the average stays after a batch: 0.5 ** (batch / half-life).
 
     The half-life is at most `ramp_up` times the images shown before this batch, so that the average leaves the
-    initial weights quickly (Karras et al., 2020b: half-life 10 or 20 kimg, ramp-up 0.05).
+    initial weights quickly (Karras et al., 2020b: half-life 10 or 20 kimg, ramp-up 0.05). In the first `rise_kimg` it
+    rises from 0 along half a wave of a cosine (Huang et al., 2024).
     """
-    half_life = half_life_kimg * 1000
+    half_life = half_cosine(images_before / 1000, 0.0, half_life_kimg, over_kimg=rise_kimg) * 1000
     if ramp_up is not None:
         half_life = min(half_life, images_before * ramp_up)
     return 0.5 ** (batch_images / max(half_life, 1e-8))
@@ -32,11 +41,13 @@ class EMA(Callback):
         ramp_up: see `ema_weight`; None uses the full half-life from the start.
         start_kimg: until so many thousand images have been shown the average is a copy.
         average_buffers: buffers of floating point, such as running statistics, are averaged too.
+        rise_kimg: thousands of images in which the half-life rises from 0; 0 has it whole from the start. With
+            `ramp_up` besides, the shorter of both counts.
 
     Of a game that declares none nothing is kept, and that is said.
 
     Raises:
-        ValueError: a negative half-life or start.
+        ValueError: a negative half-life, start or rise.
     """
 
     def __init__(
@@ -45,12 +56,15 @@ class EMA(Callback):
         ramp_up: float | None = 0.05,
         start_kimg: float = 0.0,
         average_buffers: bool = False,
+        rise_kimg: float = 0.0,
     ) -> None:
         if half_life_kimg is not None and half_life_kimg < 0:
             raise ValueError(f"ema.half_life_kimg {half_life_kimg} is negative; 0 copies the generator at every step")
         if start_kimg < 0:
             raise ValueError(f"ema.start_kimg {start_kimg} is negative; 0 averages from the first batch on")
-        self.half_life_kimg, self.ramp_up = half_life_kimg, ramp_up
+        if rise_kimg < 0:
+            raise ValueError(f"ema.rise_kimg {rise_kimg} is negative; 0 has the whole half-life from the start")
+        self.half_life_kimg, self.ramp_up, self.rise_kimg = half_life_kimg, ramp_up, rise_kimg
         self.start_kimg, self.average_buffers = start_kimg, average_buffers
 
     def setup(self, trainer: Trainer, pl_module: Game, stage: str) -> None:
@@ -75,7 +89,11 @@ class EMA(Callback):
             return
         shown = images_in(batch, trainer.world_size)
         stays = ema_weight(
-            shown, pl_module.images_seen - shown, half_life_kimg=self.half_life_kimg, ramp_up=self.ramp_up
+            shown,
+            pl_module.images_seen - shown,
+            half_life_kimg=self.half_life_kimg,
+            ramp_up=self.ramp_up,
+            rise_kimg=self.rise_kimg,
         )
         if pl_module.images_seen < 1000 * self.start_kimg:
             stays = 0.0
