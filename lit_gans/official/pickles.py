@@ -29,7 +29,8 @@ MAX_BYTES = 8 * 2**30
 PERSISTENCE_VERSION = 6
 # Names of classes that networks are made of, and what `dill` writes of a function that has no name to find it by.
 _BY_REFERENCE = re.compile(
-    r"(torch(\.ao)?\.nn|timm|open_clip|torchvision\.(models|ops|transforms)|pg_modules|(feature_)?networks|training)"
+    r"(torch(\.ao)?\.nn|timm|open_clip|torchvision\.(models|ops|transforms)|pg_modules|(feature_)?networks|training"
+    r"|R3GAN|BaselineGAN)"
     r"(\.\w+)* \w+"
     r"|dill\._?dill _create_(function|code|cell|ftype)"
 )
@@ -68,11 +69,15 @@ class OfficialNetwork:
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A release: networks by name ("G", "D", "G_ema", ...), and its other entries as plain values."""
+    """A release: networks by name ("G", "D", "G_ema", ...), and its other entries as plain values.
+
+    `left_out` names the states of optimisers that training snapshots hold besides: they are read and not kept.
+    """
 
     sha256: str
     networks: dict[str, OfficialNetwork]
     extra: dict[str, Any]
+    left_out: tuple[str, ...] = ()
 
 
 def read_official(path: str | Path, *, max_bytes: int = MAX_BYTES) -> OfficialFile:
@@ -86,10 +91,10 @@ def read_official(path: str | Path, *, max_bytes: int = MAX_BYTES) -> OfficialFi
         raise HostilePickle(f"{path} has {size} bytes, more than the {max_bytes} that are read: pass max_bytes=")
     data = path.read_bytes()
     try:
-        networks, extra = _contents(loads(data))
+        networks, extra, left_out = _contents(loads(data))
     except HostilePickle as error:
         raise HostilePickle(f"{path} is not read: {error}") from error
-    return OfficialFile(hashlib.sha256(data).hexdigest(), networks, extra)
+    return OfficialFile(hashlib.sha256(data).hexdigest(), networks, extra, left_out)
 
 
 # ---- what a release is made of ---------------------------------------------------------------------------------------
@@ -131,7 +136,7 @@ class _TfNetwork(Unbuilt):
         return _TfNetwork(state)
 
 
-def _contents(root: Any) -> tuple[dict[str, OfficialNetwork], dict[str, Any]]:
+def _contents(root: Any) -> tuple[dict[str, OfficialNetwork], dict[str, Any], tuple[str, ...]]:
     if isinstance(root, (tuple, list)) and len(root) == 3 and all(isinstance(each, _TfNetwork) for each in root):
         root = dict(zip(("G", "D", "G_ema"), root, strict=True))
     elif _is_network(root):
@@ -141,7 +146,14 @@ def _contents(root: Any) -> tuple[dict[str, OfficialNetwork], dict[str, Any]]:
     networks = {name: _network(each) for name, each in root.items() if _is_network(each)}
     if not networks:
         raise HostilePickle("it holds no network")
-    return networks, {name: plain(value) for name, value in root.items() if name not in networks}
+    left_out = tuple(name for name, value in root.items() if _is_optimizer_state(value))
+    rest = (name for name in root if name not in networks and name not in left_out)
+    return networks, {name: plain(root[name]) for name in rest}, left_out
+
+
+def _is_optimizer_state(value: Any) -> bool:
+    """Whether it is a torch optimiser's `state_dict()`."""
+    return isinstance(value, dict) and value.keys() == {"state", "param_groups"}
 
 
 def _is_network(value: Any) -> bool:

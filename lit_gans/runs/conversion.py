@@ -107,7 +107,8 @@ def to_ours(source: Path, target: Path, epoch: str, golden: str | Path | None, t
         folder = target if name == root else target / name
         records[name] = _save(network, found[name], folder, kept, told if name in asking else {})
     sources = state_dict_files(source, epoch) if by_name else [source]
-    return Certificate(_digests([*sources, *_files(target)]), records, differences)
+    notes = [f"{', '.join(file.left_out)}: states of optimisers, which are left out"] if file.left_out else []
+    return Certificate(_digests([*sources, *_files(target)]), records, differences, tuple(notes))
 
 
 def networks_of(source: Path) -> dict[str, Found]:
