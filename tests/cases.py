@@ -20,6 +20,8 @@ BATCH = 16
 VARIANTS = (
     "biggan-sngan", "msg-gan-wgan", "msg-gan-style", "pggan-classes", "stylegan1-wgan-gp", "stylegan3-t",
     "projected-gan-style",
+    "msg-gan-wgan", "msg-gan-style", "pggan-classes", "stylegan1-wgan-gp", "stylegan3-t", "projected-gan-style",
+    "r3gan-plain",
 )  # fmt: skip
 # Run in as many parts on one process as on two.
 IN_PARTS = ("gan-minimax", "msg-gan", "msg-gan-wgan", "msg-gan-style", "pggan", "stylegan1", "stylegan2", "stylegan3-t")
@@ -73,6 +75,8 @@ STYLEGAN_XL |= {"features": ["test_vit", "test_resnet"], "features_weights": ["r
 STYLEGAN_T = {"encoder": "none", "channel_base": 128, "channel_max": 8, "num_res_blocks": 1, "gn_groups": 2}
 STYLEGAN_T |= {"features": "test_resnet", "features_weights": "random", "features_px": 64, "cmap_dim": 4}
 STYLEGAN_T |= {"blur_sigma": 2.0, "blur_kimg": 0.1}
+R3GAN = {"resolution": 16, "widths": [8, 6, 4], "cardinalities": [4, 3, 2], "num_blocks": [2, 1, 1]}
+R3GAN |= {"gamma": 1.0, "gamma_end": 0.1, "lr": 1e-3, "lr_end": 2e-4}
 
 
 def seeded(build: Callable[[], nn.Module]) -> nn.Module:
@@ -202,6 +206,16 @@ CASES: dict[str, Callable[..., GAN]] = {
         classifier=seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 10))),
         guidance_weight=2.0,
     )(**overrides),
+    "r3gan": lambda **overrides: tiny(
+        papers.R3GAN,
+        **R3GAN,
+        num_classes=10,
+        decay_kimg=0.1,
+        augment=AdaptiveAugment(xflip=1, xfrac=1, brightness=0.5, cutout=1),
+    )(**overrides),
+    "r3gan-plain": tiny(
+        papers.R3GAN, **R3GAN | {"resolution": 8, "widths": [8, 4], "cardinalities": [4, 2], "num_blocks": [1, 2]}
+    ),
     "wgan-gp-mlp": tiny(papers.WGANGP, networks="mlp", width=16, n_critic=2, schedule="linear"),
 }
 

@@ -102,6 +102,10 @@ RUNS = {
         "BigGANDeep",
         {**GREY, "resolution": 32, "width": 8, "num_classes": 10, "attention": [16], "standing_passes": 2},
         data_arguments={"resolution": 32},
+    "r3gan": Run(
+        "R3GAN",
+        {**GREY, "widths": [16, 16, 16], "cardinalities": [2, 2, 2], "num_blocks": [1, 1, 1], "num_half_res": 2,
+         "num_classes": 10, "augment": "lit_gans.augment.AdaptiveAugment", "augment.xflip": 1, "augment.cutout": 1},
     ),
     "pix2pix": Run("Pix2Pix", {"width": 8, "levels": 5, "discriminator_width": 8}, "ShapePairs", PAIRS, NO_LATENTS),
     "cyclegan": Run("CycleGAN", {"width": 8, "blocks": 1, "discriminator_width": 8}, "ShapeDomains", PAIRS, NO_LATENTS),

@@ -13,6 +13,7 @@ from lit_gans.papers.pggan import PGGAN
 from lit_gans.papers.pix2pix import Pix2Pix
 from lit_gans.papers.pix2pixhd import Pix2PixHD
 from lit_gans.papers.projected_gan import ProjectedGAN
+from lit_gans.papers.r3gan import R3GAN
 from lit_gans.papers.stackgan import StackGAN
 from lit_gans.papers.stackgan2 import StackGAN2
 from lit_gans.papers.stylegan1 import StyleGAN1
@@ -28,6 +29,7 @@ __all__ = [
     "DCGAN",
     "MSGGAN",
     "PGGAN",
+    "R3GAN",
     "WGAN",
     "WGANGP",
     "AttnGAN",

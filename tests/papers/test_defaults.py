@@ -183,9 +183,15 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "d_steps": 1, "lr_g": 1e-4, "lr_d": 4e-4, "betas": (0.0, 0.999), "adam_eps": 1e-6, "loss": f"{LOSSES}hinge",
         "ortho_g": 0.0, "ortho_d": 0.0, "standing_passes": 16,
     },
+    # R3GAN, train.py: the preset CIFAR10; half of each batch is each player's.
+    papers.R3GAN: {
+        "resolution": 32, "z_dim": 64, "widths": (768,) * 4, "cardinalities": (96,) * 4, "num_blocks": (2,) * 4,
+        "expansion": 2, "half_dtype": "bfloat16", "lr": 2e-4, "lr_end": 5e-5, "betas": (0.0, 0.9), "beta2_end": 0.99,
+        "gamma": 0.05, "gamma_end": 0.005, "augment_p_end": 0.55,
+    },
     ImagePool: {"size": 50},
     # stylegan2-ada-pytorch: ema_kimg 10 at 32 a batch, ema_rampup
-    EMA: {"half_life_kimg": 10.0, "ramp_up": 0.05, "start_kimg": 0.0, "average_buffers": False},
+    EMA: {"half_life_kimg": 10.0, "ramp_up": 0.05, "start_kimg": 0.0, "average_buffers": False, "rise_kimg": 0.0},
     AdaptiveAugmentation: {"interval": 4, "target": 0.6, "speed_kimg": 500.0},  # ada_interval, ada_target, ada_kimg
     FadeIn: {"stabilise_kimg": 600.0, "fade_kimg": 600.0},  # PGGAN, App. A.1: 800 thousand on CelebA-HQ, 600 in code
 }  # fmt: skip

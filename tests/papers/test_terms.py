@@ -61,6 +61,7 @@ TERMS = [
     Term("r1_gamma", "stylegan2", 1, "r1", 0.5 * 3),
     Term("pl_weight", "stylegan2", 0, "path_length", 2.0),
     Term("r1_gamma", "stylegan3-t", 1, "r1", 0.5 * 3),
+    Term("gamma", "r3gan", 1),
     Term("reconstruction_weight", "fastgan", 1, "reconstruction"),
     # The official code does not multiply it by the interval.
     Term("pl_weight", "stylegan-xl", 0, "path_length", given={"pl_from_kimg": 0.0, "policy": []}),

@@ -151,7 +151,8 @@ def test_every_golden_file_of_our_papers_is_compared() -> None:
     assert all(golden.path is not None for golden in files()), [g.metadata for g in files() if g.path is None]
     repositories = ("NVlabs/stylegan2-ada-pytorch", "genforce/genforce", "junyanz/pytorch-CycleGAN-and-pix2pix")
     repositories += ("NVIDIA/pix2pixHD", "hanzhanggit/StackGAN", "taoxugit/AttnGAN", "akanimax/BMSG-GAN",
-                     "NVlabs/stylegan3", "autonomousvision/projected-gan", "ajbrock/BigGAN-PyTorch")  # fmt: skip
+                     "NVlabs/stylegan3", "autonomousvision/projected-gan", "ajbrock/BigGAN-PyTorch",
+                     "brownvc/R3GAN")  # fmt: skip
     ours = {golden.path for golden in files() if golden.source.removeprefix("github.com/").startswith(repositories)}
     if not ours:
         pytest.skip(f"no golden files in {FOLDER}")
