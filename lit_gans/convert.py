@@ -30,9 +30,9 @@ def convert(
     Args:
         source: a .pkl file of stylegan2-ada-pytorch, stylegan3, projected-gan (FastGAN's generator or StyleGAN2's, and
             the discriminator), stylegan-xl, stylegan-t or R3GAN, or state dicts of pytorch-CycleGAN-and-pix2pix,
-            pix2pixHD, genforce (PGGAN and StyleGAN), BMSG-GAN, BigGAN-PyTorch and pytorch-pretrained-BigGAN: a .pth, .pt or .bin
-            file, or a folder of `<epoch>_net_<network>.pth`; on the way back, the folder of ours; or an own run,
-            checkpoint or folder of StyleGAN2, which becomes a pickle in the format of stylegan2-ada-pytorch and
+            pix2pixHD, genforce (PGGAN and StyleGAN), BMSG-GAN, BigGAN-PyTorch and pytorch-pretrained-BigGAN: a .pth,
+            .pt or .bin file, or a folder of `<epoch>_net_<network>.pth`; on the way back, the folder of ours; or an own
+            run, checkpoint or folder of StyleGAN2, which becomes a pickle in the format of stylegan2-ada-pytorch and
             stylegan3, with source of ours for their loader.
         target: the folder to write; on the way back, the .pkl or .pth file, or a folder for .pth files.
         to: the direction.
