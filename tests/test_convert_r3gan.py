@@ -137,10 +137,11 @@ def test_a_network_without_its_blocks_is_told(tmp_path: Path) -> None:
         release.build(network, "G")
 
 
-def test_other_packages_names_stay_refused(tmp_path: Path) -> None:
-    class Elsewhere(nn.Module):
-        pass
+class Elsewhere(nn.Module):
+    pass
 
+
+def test_other_packages_names_stay_refused(tmp_path: Path) -> None:
     with modules_of_pickles(("R3GANx.Networks", Elsewhere)):
         written(tmp_path / "other.pkl", {"G": Elsewhere()})
     with pytest.raises(HostilePickle, match=r"R3GANx"):

@@ -26,7 +26,7 @@ from lit_gans.official import OfficialNetwork
 from lit_gans.official.releases import Config, Release, numbered, renaming
 from lit_gans.papers.stylegan2.networks import Half, as_condition, check_choice, computed_in
 
-# ---- layers (Sec. 4 and App. of the paper) ---------------------------------------------------------------------------
+# ---- layers (Sec. 3) -------------------------------------------------------------------------------------------------
 
 Penalty = Callable[[Network, Tensor], Tensor]
 GAIN = math.sqrt(2 / (1 + 0.2**2))  # keeps the variance through a leaky rectifier of slope 0.2 (He et al., 2015)
@@ -300,11 +300,11 @@ class Discriminator(Staged):
         return x.flatten() if self.embed is None else (x * self.embedded(c)).sum(1)
 
 
-# ---- training (Sec. 2 and 3) -----------------------------------------------------------------------------------------
+# ---- training (Sec. 2) -----------------------------------------------------------------------------------------------
 
 
 class R3GAN(GAN):
-    """A relativistic pairing loss with R1 and R2 in every step (Eq. 2 to 4), on schedules of half a cosine.
+    """A relativistic pairing loss with R1 and R2 in every step (Sec. 2), on schedules of half a cosine.
 
     Either player's step has reals and latents of its own, as in the authors' code: of each batch of the data the
     discriminator's takes rows 0, 2, 4, ..., the generator's rows 1, 3, 5, .... So the data's batch size is twice the
@@ -402,8 +402,8 @@ class R3GAN(GAN):
                     fake = self.generator(z, c)
                 real_logits, r1_penalty = self.judged(r1, x, c)
                 fake_logits, r2_penalty = self.judged(r2, fake, c)
-                d_loss, _ = relativistic(real_logits, fake_logits)  # Eq. 2: fake i against real i
-                self.accumulate(d_loss + gamma / 2 * (r1_penalty + r2_penalty))  # Eq. 4
+                d_loss, _ = relativistic(real_logits, fake_logits)  # fake i against real i
+                self.accumulate(d_loss + gamma / 2 * (r1_penalty + r2_penalty))
                 self.report_discriminator(d_loss, real_logits, fake_logits)
                 self.report(r1=r1_penalty, r2=r2_penalty)
         with self.updating(opt_g):
@@ -499,7 +499,8 @@ OFFICIAL_KEYS: dict[str, str | None] = {
     rf"{_BLOCK}\.LinearLayer([123])\.Layer\.weight": r"stages.\1.\2.conv\3.weight",
     rf"{_BLOCK}\.NonLinearity([12])\.Bias": r"stages.\1.\2.act\3.bias",
     rf"{_BLOCK}\.LinearLayer\.Layer\.weight": r"stages.\1.\2.conv.weight",
-    rf"{_BLOCK}\.Basis(\.weight)?": r"stages.\1.\2.basis\3",
+    rf"{_BLOCK}\.Basis": r"stages.\1.\2.basis",  # the generator's
+    rf"{_BLOCK}\.Basis\.weight": r"stages.\1.\2.basis.weight",
     rf"{_BLOCK}\.LinearLayer\.weight": r"stages.\1.\2.linear.weight",
     rf"{_BLOCK}\.Resampler\.Kernel": None,  # of `resample_filter`
 }
@@ -575,8 +576,8 @@ def _before_interpolating(taps: Sequence[float]) -> list[float]:
 
 def of_training(generator: Config) -> Config:
     """A generator's arguments -> those of `R3GAN`: sizes, and how it computes."""
-    names = (*PER_STAGE, "expansion", "channels", "z_dim", "num_half_res")
-    found = {name: generator[name] for name in names if name in generator}
+    names = (*PER_STAGE, "expansion", "z_dim", "num_half_res")
+    found = {"channels": 3} | {name: generator[name] for name in (*names, "channels") if name in generator}
     return found | {"resolution": 4 * 2 ** (len(generator["widths"]) - 1), "num_classes": generator["c_dim"]}
 
 

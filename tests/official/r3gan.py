@@ -138,8 +138,7 @@ class Model(nn.Module):
         starts += [UpsampleLayer(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
         parts = enumerate(zip(starts, widths, counts, strict=True))
         self.MainLayers = nn.ModuleList(
-            GeneratorStage([start, *blocks(w, n)], torch.bfloat16 if i else torch.float32)
-            for i, (start, w, n) in parts
+            GeneratorStage([start, *blocks(w, n)], torch.bfloat16 if i else torch.float32) for i, (start, w, n) in parts
         )
         self.AggregationLayer = Convolution(widths[-1], 3)
         if classes:

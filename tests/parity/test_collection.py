@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from tests import parity
 from tests.parity.golden import COMPARED, FOLDER, files
-from tests.parity.variants import Recorder, biggan, grown, measures, stylegan, text, translators
+from tests.parity.variants import Recorder, biggan, grown, measures, r3gan, stylegan, text, translators
 
 ROOT = Path(__file__).parents[2]
-WRITERS = [write for module in (stylegan, biggan, grown, translators, text, measures) for write in module.FAMILIES]
+VARIANTS = (stylegan, biggan, grown, translators, text, measures, r3gan)
+WRITERS = [write for module in VARIANTS for write in module.FAMILIES]
 Outcomes = dict[str, tuple[str, str]]  # what happened, and what was said of it, by "<test>[<file>]"
 
 
