@@ -91,6 +91,7 @@ CASES: dict[str, Callable[..., GAN]] = {
     "dcgan-r1": tiny(papers.DCGAN, width=8, resolution=16, kernel_size=4, r1_gamma=1.0, schedule="cosine"),
     "cgan-conv": tiny(papers.CGAN, width=8, resolution=16, embed_dim=4, label_flip=0.2, r1_gamma=1.0),
     "cgan-mlp": tiny(papers.CGAN, form="mlp", dropout=0.5, optimizer="sgd", lr=0.05),
+    "age-cgan": tiny(papers.AgeCGAN, width=8, resolution=16, num_classes=10, kernel_size=4, encoder_share=0.0),
     "wgan": tiny(papers.WGAN, width=16, n_critic=2),
     "wgan-gp": tiny(papers.WGANGP, width=8, resolution=16, n_critic=3, clip_grad_norm=1.0),
     "msg-gan": tiny(papers.MSGGAN, width=8, resolution=16),

@@ -29,7 +29,7 @@ from lit_gans.metrics.sources import (
 )  # fmt: skip
 
 __all__ = [
-    "Attends", "Averages", "Captioned", "CentredByClass", "FromLatents", "Grows", "HasLayers", "HasMargins",
+    "Attends", "Averages", "Captioned", "CentredByClass", "Encodes", "FromLatents", "Grows", "HasLayers", "HasMargins",
     "HasStyles", "Input", "Kept", "Named", "Previews", "ReadsFeatures", "Samples", "StyleLayer", "Transforms",
     "Translates", "Truncates", "can",
     "class_labels", "require", "truncate_by",
@@ -61,6 +61,17 @@ class CentredByClass(Protocol):
 
     def class_centres(self, *, ema: bool = True) -> Tensor:
         """[C, W]: what the styles of each class are truncated to; [1, W] without classes."""
+
+
+@runtime_checkable
+class Encodes(FromLatents, Protocol):
+    """Was trained with an encoder of its own; `encodes`: whether that has learned."""
+
+    @property
+    def encodes(self) -> bool: ...
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images [N, C, R, R] in [-1, 1] -> the latents z [N, z_dim] whose images they are taken for."""
 
 
 @runtime_checkable
@@ -106,6 +117,7 @@ MAKES: dict[type, str] = {
     FromLatents: "draws images of latents",
     HasStyles: "has styles (W) between latents and images",
     HasLayers: "shows its layers",
+    Encodes: "tells the latents of images",
     Transforms: "moves and turns its input",
     Captioned: "draws what captions say",
     Attends: "attends to the words of captions",
@@ -121,8 +133,11 @@ IS_TRAINED_WITH: dict[type, str] = {
 
 
 def can(model: object, capability: type) -> bool:
-    """Whether the model has all members of the capability; of one for captions, that it was trained with some too."""
+    """Whether the model has all members of the capability; of one for captions, that it was trained with some too, and
+    of an encoder, that it has learned."""
     has = isinstance(model, capability)
+    if capability is Encodes:
+        return has and cast(Encodes, model).encodes
     return has and cast(Captioned, model).reads_captions if capability in (Captioned, Attends, ReadsFeatures) else has
 
 

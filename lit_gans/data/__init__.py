@@ -1,5 +1,6 @@
 """Data modules: what a GAN is trained on, and the order in which it sees it."""
 
+from lit_gans.data.aged import AgedFaces
 from lit_gans.data.base import ImageData
 from lit_gans.data.captioned import CaptionedSet, CaptionStream, TextData
 from lit_gans.data.captioned_files import CaptionFolder, CocoCaptions
@@ -29,6 +30,7 @@ __all__ = [
     "FFHQ",
     "KMNIST",
     "MNIST",
+    "AgedFaces",
     "CaptionFolder",
     "CaptionStream",
     "CaptionedSet",

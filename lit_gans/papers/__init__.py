@@ -1,5 +1,6 @@
 """One file per paper, each to be read beside its PDF."""
 
+from lit_gans.papers.age_cgan import AgeCGAN
 from lit_gans.papers.attngan import DAMSM, AttnGAN
 from lit_gans.papers.biggan import BigGAN, BigGANDeep
 from lit_gans.papers.cgan import CGAN
@@ -32,6 +33,7 @@ __all__ = [
     "R3GAN",
     "WGAN",
     "WGANGP",
+    "AgeCGAN",
     "AttnGAN",
     "BigGAN",
     "BigGANDeep",

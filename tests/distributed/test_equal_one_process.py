@@ -13,7 +13,7 @@ from tests.distributed.launch import run_processes
 
 BATCHES = 6
 # What they do together others do too.
-LIKE_OTHERS = (*VARIANTS, "gan-minimax", "dcgan", "cgan-mlp", "wgan", "wgan-gp-mlp", "stylegan2")
+LIKE_OTHERS = (*VARIANTS, "gan-minimax", "dcgan", "cgan-mlp", "age-cgan", "wgan", "wgan-gp-mlp", "stylegan2")
 # Where Adam amplifies rounding, on processors whose matrix products round otherwise: up to 4 % of the way was seen.
 AMPLIFIED = ("msg-gan-wgan", "stylegan1", "projected-gan-style")
 # A bias before a batch norm has no effect: rounding alone is its gradient, of which Adam makes whole steps. The mean
