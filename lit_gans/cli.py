@@ -19,6 +19,7 @@ VERBS = {
     "dashboard": "a report at Weights & Biases made from runs: series, grids, ranks among equals",
     "project": "what a generator draws nearest to a picture: styles, noise maps, latents, tuned weights",
     "encode": "a small encoder for a generator, with which project begins",
+    "age": "people on photographs in every class of a generator, as at six ages",
     "edit": "what an edit script makes of a picture: mixed, moved, dragged, told in words",
     "studio": "a page in the browser where models draw and pictures are changed",
     "directions": "ways through latent space along which images change in one respect: smiling, age, pose",

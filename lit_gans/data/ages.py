@@ -78,7 +78,7 @@ class AgeTable(NamedTuple):
     path: Path
 
     def of(self, names: Sequence[str]) -> dict[str, float | None]:
-        """Those of these pictures, None for those without. Folders before a name count where names need them."""
+        """Those of these pictures, None for those without. Folders before a name count where two have that name."""
         short: dict[str, list[str]] = {}
         for known in self.ages:
             short.setdefault(known.rpartition("/")[2], []).append(known)
@@ -86,8 +86,8 @@ class AgeTable(NamedTuple):
         for name in names:
             rows = short.get(name.rpartition("/")[2], [])
             whole = [row for row in rows if f"/{name}".endswith(f"/{row}") or f"/{row}".endswith(f"/{name}")]
-            rows = whole or (rows if len(rows) == 1 else [])
-            found[name] = self.ages[rows[0]] if rows else None
+            meant = whole if len(whole) == 1 else rows if not whole and len(rows) == 1 else []
+            found[name] = self.ages[meant[0]] if meant else None
         return found
 
 

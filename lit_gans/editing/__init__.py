@@ -1,5 +1,6 @@
 """What is done to a trained generator: inversion of pictures, its layers one by one, tables of styles."""
 
+from lit_gans.editing.ageing import reconstruct
 from lit_gans.editing.drag import Drag, Dragged, DragStep, begin_drag, drag
 from lit_gans.editing.encoder import Encoder, read_encoder, save_encoder, train_encoder
 from lit_gans.editing.inversion import invert
@@ -25,6 +26,7 @@ __all__ = [
     "read_encoder",
     "read_projection",
     "read_weights_of",
+    "reconstruct",
     "render",
     "save_encoder",
     "save_weights",

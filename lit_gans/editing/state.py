@@ -28,7 +28,7 @@ class Edited:
     ws [1, L, W] of a styled model, z [1, Z] of any other; label: its class, None where there are none; psi: truncation
     of a model without styles; ema: by averaged weights; noise, weights: noise maps, and parameters and buffers, by
     their names in the model, in place of its own; shifts: what is added to channel styles [C] by layer; given: what
-    else `generate` takes.
+    else `generate` takes; drawn: of a styled model (z, psi, the ws that they gave), true of ws while that is the same.
     """
 
     model: GAN
@@ -41,6 +41,7 @@ class Edited:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     shifts: Mapping[str, Tensor] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
+    drawn: tuple[Tensor, float, Tensor] | None = None
 
     @classmethod
     def from_seed(
@@ -56,11 +57,37 @@ class Edited:
         require(model, FromLatents, "editing")
         labels = class_labels(model, [seed], None if label is None else torch.tensor([label]))
         known = None if labels is None else int(labels[0])
-        with torch.no_grad():
-            z = model.seeded_latents([seed])
-            if can(model, HasStyles):
-                return cls(model, model.styles(z, labels=labels, psi=psi, ema=ema), label=known, ema=ema)
-        return cls(model, z=z, label=known, psi=psi, ema=ema)
+        return cls.from_latent(model, model.seeded_latents([seed]), label=known, psi=psi, ema=ema)
+
+    @classmethod
+    @torch.no_grad()
+    def from_latent(
+        cls, model: GAN, z: Tensor, *, label: int | None = None, psi: float = 1.0, ema: bool = True
+    ) -> Edited:
+        """What the model draws of a latent z [1, Z]; label: its class, by default the first of a conditional model.
+
+        ValueError for a class that the model has not.
+        """
+        labels = class_labels(model, [0], None if label is None else torch.tensor([label]))
+        label = None if labels is None else int(labels[0])
+        if not can(model, HasStyles):
+            return cls(model, z=z, label=label, psi=psi, ema=ema)
+        ws = model.styles(z, labels=labels, psi=psi, ema=ema)
+        return cls(model, ws, label=label, ema=ema, drawn=(z, psi, ws))
+
+    def in_class(self, label: int) -> Edited:
+        """The same latent in another class. ValueError for one that the model has not, and where there is no latent."""
+        class_labels(self.model, [0], torch.tensor([label]))
+        if self.ws is None:
+            return replace(self, label=label)
+        if self.drawn is None or self.drawn[2] is not self.ws:
+            raise ValueError(
+                "class: styles belong to the class that they were drawn in, and this picture's are of no latent, or were "
+                "moved since: begin with a seed or a latent, and put this step before those that move styles"
+            )
+        z, psi, _ = self.drawn
+        other = self.from_latent(self.model, z, label=label, psi=psi, ema=self.ema)
+        return replace(self, ws=other.ws, label=label, drawn=other.drawn)
 
     def styled(self, purpose: str) -> Tensor:
         """ws [1, L, W]. ValueError for a model without."""

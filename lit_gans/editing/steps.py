@@ -91,7 +91,7 @@ class FromStyles:
 
 @dataclass(frozen=True)
 class FromLatent:
-    """The latent of a file that `lit-gans project` wrote of a model without styles; label: by default that found."""
+    """The latent of a file that `lit-gans project` or `age` wrote; label: by default that found; psi: truncation."""
 
     latent: str
     label: int | str | None = None
@@ -103,11 +103,11 @@ class FromLatent:
         z, _, said = read_projection(path)
         found = said.get("label") if isinstance(said.get("label"), int) else None
         label = class_of(model, found if self.label is None else self.label)
-        like = Edited.from_seed(model, 0, label=label, ema=ema)
-        if like.z is None or z.shape != like.z.shape:
-            own = "styles" if like.z is None else f"latents {list(like.z.shape)}"
-            raise ValueError(f"{path} has a latent {list(z.shape)}, and this model has {own}: another's")
-        return replace(like, z=z.to(like.z), psi=self.psi, weights=_tuned(self.weights, model, files))
+        like, own = Edited.from_seed(model, 0, label=label, ema=ema), model.seeded_latents([0])
+        if z.shape != own.shape:
+            raise ValueError(f"{path} has a latent {list(z.shape)}, and this model's are {list(own.shape)}: another's")
+        edited = Edited.from_latent(model, z.to(own), label=like.label, psi=self.psi, ema=ema)
+        return replace(edited, weights=_tuned(self.weights, model, files))
 
 
 def _tuned(weights: str | None, model: GAN, files: Path) -> dict[str, Tensor]:
@@ -189,6 +189,21 @@ class Blend:
 
 
 @dataclass(frozen=True)
+class Class:
+    """The same latent in another class: another age, where classes are groups of ages.
+
+    label: number or name of the class. Styles that were moved before have no latent, which is refused.
+    """
+
+    label: int | str
+
+    def apply(self, edited: Edited, files: Path) -> Edited:
+        label = class_of(edited.model, self.label)
+        assert label is not None
+        return edited.in_class(label)
+
+
+@dataclass(frozen=True)
 class Noise:
     """Other noise maps: none ("none"), the model's own again ("const"), or drawn from a seed ("random")."""
 
@@ -212,8 +227,8 @@ STARTS: dict[str, type[Start]] = {
     "caption": FromCaption, "seed": FromSeed, "styles": FromStyles, "latent": FromLatent,
 }  # fmt: skip
 STEPS: dict[str, type[Step]] = {
-    "truncate": Truncate, "mix": Mix, "blend": Blend, "noise": Noise, "direction": Along, "drag": Pull, "text": Text,
-    "map": Map, "shift": Shift,
+    "truncate": Truncate, "mix": Mix, "blend": Blend, "noise": Noise, "class": Class, "direction": Along, "drag": Pull,
+    "text": Text, "map": Map, "shift": Shift,
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ to a trained generator, of whatever paper.
 """
 
 import copy
-from functools import cache, partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -88,7 +88,7 @@ def latent_distance(found: Tensor, z: Tensor) -> Tensor:
     return torch.linalg.vector_norm(found.float() - z.float(), dim=1).mean()
 
 
-@cache
+@lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, pairs: int) -> np.ndarray:
     return permutation(seed, epoch, pairs)
 
@@ -137,9 +137,8 @@ class AgeCGAN(GAN):
             raise ValueError(f"encoder_pairs {encoder_pairs} is below 1; the paper has 100000")
         shape = {"channels": channels, "resolution": resolution}
         player = {"num_classes": num_classes, "width": width, "kernel_size": kernel_size, **shape}
-        self.generator = Generator(z_dim=z_dim, **player)
-        self.discriminator = Discriminator(**player)
-        self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
+        self.generator, self.discriminator = Generator(z_dim=z_dim, **player), Discriminator(**player)
+        self.generator_ema: Generator = copy.deepcopy(self.generator).requires_grad_(False)
         self.encoder: Encoder | None = None
         if encoder_share:
             self.encoder = Encoder(z_dim=z_dim, width=encoder_width, hidden=encoder_hidden, **shape)
@@ -201,10 +200,17 @@ class AgeCGAN(GAN):
         encoder.pairs_seen += n * self.trainer.world_size
 
     def settle(self) -> None:
-        """The generator becomes its average, from which images are drawn: so that it stands still while E learns it."""
-        if not self._settled:
-            self.generator.load_state_dict(self.generator_ema.state_dict())  # of a resumed run they are one already
-            self._settled = True
+        """The generator becomes its average, from which images are drawn, so that that stands still while E learns it.
+
+        Where no average was kept it is the other way round. In a resumed run they are one already.
+        """
+        if self._settled:
+            return
+        pair = [self.generator, self.generator_ema]
+        if self.generator_ema.layers.norm.num_batches_tracked == 0:  # statistics go with an average
+            pair.reverse()
+        pair[0].load_state_dict(pair[1].state_dict())
+        self._settled = True
 
     def pair_numbers(self, n: int) -> Tensor:
         """int64 [n]: which of all pairs this process sees now; every pair once in an epoch, in an order of its own."""

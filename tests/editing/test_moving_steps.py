@@ -98,8 +98,11 @@ def test_a_latent_of_a_file_is_a_start(styled: GAN, plain: GAN, tmp_path: Path) 
     write_found(tmp_path / "z.safetensors", KIND, {"z": z}, {})
     found = last(plain, tmp_path, "[]", "{latent: z.safetensors, psi: 0.5}")
     assert torch.equal(found.z, z) and found.psi == 0.5
-    with pytest.raises(ValueError, match=r"has a latent \[1, 8\], and this model has styles: another's"):
-        last(styled, tmp_path, "[]", "{latent: z.safetensors}")
+    styles = last(styled, tmp_path, "[]", "{latent: z.safetensors}")  # of a model with styles it is mapped to them
+    assert torch.equal(styles.ws, styled.styles(z, labels=styles.labels()))
+    write_tensors(tmp_path / "other.safetensors", {"z": z[:, :5]}, {})
+    with pytest.raises(ValueError, match=r"has a latent \[1, 5\], and this model's are \[1, 8\]: another's"):
+        last(styled, tmp_path, "[]", "{latent: other.safetensors}")
 
 
 def test_a_digest_is_of_the_weights_as_they_are(styled: GAN) -> None:

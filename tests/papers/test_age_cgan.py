@@ -168,6 +168,17 @@ def test_the_encoder_learns_the_latents_and_the_players_stand_still(tmp_path: Pa
         assert ours == theirs and torch.equal(live, average)
 
 
+def test_without_an_average_the_encoder_learns_the_generator_itself() -> None:
+    gan = build()
+    with torch.no_grad():
+        gan.generator.train()(torch.randn(4, 8), torch.arange(4))  # a batch, of which no average was told
+        gan.generator.layers.project.weight.add_(1)
+    trained = {name: tensor.clone() for name, tensor in gan.generator.state_dict().items()}
+    gan.settle()
+    for network in (gan.generator, gan.generator_ema):
+        assert all(torch.equal(tensor, trained[name]) for name, tensor in network.state_dict().items())
+
+
 def test_what_the_encoder_says_comes_nearer(tmp_path: Path) -> None:
     """On pairs that it did not see, against the distance of a guess of 0, which the norm of latents is."""
     gan = build(lr=5e-3, encoder_share=0.9, encoder_pairs=1000)

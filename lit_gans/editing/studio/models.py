@@ -92,6 +92,7 @@ def _about_generator(model: Any) -> dict[str, Any]:
     noise = styled and bool(noise_maps(model))
     rows = _rows(model) if styled else 0
     cannot = (() if styled else STYLED) + (() if can(model, HasLayers) else LAYERED) + (() if noise else ("noise",))
+    cannot += () if model.num_classes else ("class",)
     return {
         "kind": "generator",
         "resolution": model.resolution,

@@ -12,9 +12,11 @@ from lit_gans.base.cache import digest
 from lit_gans.base.checkpoints import read_weights
 from lit_gans.base.files import check_regular
 from lit_gans.editing.text.image_text import area_resized
+from lit_gans.metrics.ages import MEAN
 
 INPUT_PX, AREA_PX = 150, 256
-MEAN = (122.782, 117.001, 104.298)  # of R, G, B
+SAME_PERSON = 0.6  # descriptors of one person are nearer than this (King, 2017)
+WHOLE = (0, 256, 0, 256)  # of pictures that are faces and nothing else
 ARCFACE_CROP = (35, 223, 32, 220)  # top, bottom, left, right of 256: what StyleCLIP's code cuts out of FFHQ's faces
 CELEBA_CROP = (52, 247, 29, 224)  # of the middle 89 x 89 of CelebA at half size: 68 x 68 of 89 x 109, at (10, 28)
 _BLOCKS = (
@@ -81,10 +83,15 @@ class FaceIdentity(nn.Module):
         self.name, self.fingerprint = "face_recognition", digest(network.state_dict())[:16]
 
     def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.descriptors(images))
+
+    def descriptors(self, images: Tensor) -> Tensor:
+        """The same as the network has them, not normalised: one person's are nearer than SAME_PERSON."""
         top, bottom, left, right = self.crop
         faces = area_resized(images.expand(-1, 3, -1, -1), AREA_PX)[:, :, top:bottom, left:right]
         faces = F.interpolate(faces, size=(INPUT_PX, INPUT_PX), mode="bilinear", align_corners=False)
-        return F.normalize(self.network(faces.clamp(-1, 1) * 127.5 + 127.5))
+        found: Tensor = self.network(faces.clamp(-1, 1) * 127.5 + 127.5)
+        return found
 
 
 def build_identity(path: str | Path, *, crop: tuple[int, int, int, int] = ARCFACE_CROP) -> FaceIdentity:

@@ -300,10 +300,11 @@ function small() { return about.resolution && about.resolution < 200 ? "small" :
 
 const ABOUT = {
   mix: "styles of some layers from another seed", blend: "on the way to another seed", truncate: "towards the mean",
-  noise: "other noise maps",
+  noise: "other noise maps", class: "the same in another class",
 };
 const FRESH = {
   mix: () => ({ seed: 1, layers: "fine" }), blend: () => ({ seed: 1 }), truncate: () => ({ psi: 0.7 }), noise: () => ({ kind: "none" }),
+  class: () => ({ label: 0 }),
 };
 const TITLES = { direction: (said) => `${title(said.file)}: ${said.name || "first"}, ${said.by ?? 1}`, map: (said) => `${title(said.file)}, ${said.by ?? 0.1}`,
   shift: (said) => `${title(said.file)}, ${said.by ?? 1}`, text: (said) => `“${said.text}”, ${said.steps ?? 300} steps`,
@@ -319,6 +320,7 @@ const FORMS = {
     field("Kind", choice(["none", "const", "random"], said.kind, (kind) => { keep(); said.kind = kind; build(); draw(); })),
     said.kind === "random" ? otherSeed(said) : null,
   ],
+  class: (said) => [field("Class", classChoice(said.label, (label) => { keep(); said.label = label ?? 0; draw(); }, "the first"))],
 };
 
 function otherSeed(said) {
