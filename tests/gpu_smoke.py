@@ -58,7 +58,8 @@ RUNS = {
     "dcgan": Run("DCGAN", {**GREY, "width": 16}),
     "cgan": Run("CGAN", {**GREY, "width": 16, "num_classes": 10}),
     "age_cgan": Run(
-        "AgeCGAN", {**GREY, "width": 16, "num_classes": 10, "encoder_width": 8, "encoder_hidden": 32, "encoder_share": 0.5}
+        "AgeCGAN",
+        {**GREY, "width": 16, "num_classes": 10, "encoder_width": 8, "encoder_hidden": 32, "encoder_share": 0.5},
     ),
     "wgan": Run("WGAN", {**GREY, "width": 16}),
     "wgan_gp": Run("WGANGP", {**GREY, "width": 16}),

@@ -1,6 +1,6 @@
-"""How old what is drawn looks, and whether people stay who they are (Antipov et al., 2017, Sec. 3): a table and a sheet.
+"""How old drawn faces look, and whether people stay who they are (Antipov et al., 2017, Sec. 3): a table and a sheet.
 
-python experiments/age_cgan/measure.py runs/age_cgan-utkface64 --photos UTKFace --age_network FILE --identity FILE --output aged
+python experiments/age_cgan/measure.py runs/faces --photos UTKFace --age_network FILE --identity FILE --output aged
 
 Ages: `--samples` images of each group are looked at by the age network; told are the mean age of each group, whether it
 rises from group to group, and the mean absolute error against the middle of the group (of the last one: ten years after

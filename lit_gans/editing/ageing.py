@@ -44,10 +44,11 @@ def reconstruct(
     """The z [1, Z] whose image of class `label` is nearest to `image` [C, R, R] in [-1, 1]; the model stays as it is.
 
     It begins with what an encoder says of the image: `start`, or the model's own; where there is none, with the best of
-    `candidates` latents. method "encoder" leaves it there (z0, Sec. 2.2); "pixel" makes the Euclidean distance of pixels
-    smaller, "identity" that of `identity`, the identity-preserving optimisation (Eq. 2). L-BFGS follows the gradient,
-    each image by itself. The paper's is L-BFGS-B of SciPy: without bounds, which a normal prior has not, the method is
-    the same, but torch's line search (strong Wolfe) is another. How many steps the paper takes is not published.
+    `candidates` latents. method "encoder" leaves it there (z0, Sec. 2.2); "pixel" makes the Euclidean distance of
+    pixels smaller, "identity" that of `identity`: the identity-preserving optimisation (Eq. 2). L-BFGS follows the
+    gradient, each image by itself. The paper's is L-BFGS-B of SciPy: without bounds, which a normal prior has not, the
+    method is the same, but torch's line search (strong Wolfe) is another. How many steps the paper takes is not
+    published.
 
     Args:
         label: the class that the person is in now.
@@ -129,7 +130,7 @@ class _Search:
         def closure() -> Tensor:
             distance = self._distance(self.z)
             if not distance.isfinite().all():
-                raise ValueError(f"a distance of {distance.item()} is not finite: begin elsewhere, or with another method")
+                raise ValueError(f"a distance of {distance.item()} is not finite: use another method, or another start")
             if not distance.requires_grad:
                 raise ValueError(
                     f"{type(self.model).__name__}.generate keeps no gradients, which ageing follows: let it not be "

@@ -53,8 +53,8 @@ def label_of(groups: Sequence[str], *, age: float | None = None, group: str | No
     edges = edges_of(groups)
     if edges is None:
         raise ValueError(
-            f"the classes of this model, {', '.join(groups)}, are no groups of ages: say which of them the people are in, "
-            f"as --group {groups[0]}"
+            f"the classes of this model, {', '.join(groups)}, are no groups of ages: say which the people are in, as "
+            f"--group {groups[0]}"
         )
     if not 0 <= age <= 130:
         raise ValueError(f"age {age:g} is none of a person: give years from 0 to 130")
@@ -66,8 +66,8 @@ def read_people(
 ) -> list[Person]:
     """The photographs of a file or folder.
 
-    What group their people are in is what `group` or `age` says of all of them; else what the name of each file says, as
-    UTKFace and IMDB-WIKI name them; else what `estimate` says.
+    What group their people are in is what `group` or `age` says of all of them; else what the name of each file says,
+    as UTKFace and IMDB-WIKI name them; else what `estimate` says.
 
     Raises:
         FileNotFoundError: no photograph. ValueError: one that cannot be read, or whose age is not known.
@@ -88,8 +88,8 @@ def read_people(
             label, said = label_of(groups, age=max(years, 0.0)), f"{years:.0f} years by the age network"
         else:
             raise ValueError(
-                f"{path.name}: how old is this person? Its name does not say (43_..., as UTKFace has it): give --age 43 or "
-                f"--group {groups[len(groups) // 2]}, or --age_network with the weights of an age estimator"
+                f"{path.name}: how old is this person? Its name does not say (43_..., as UTKFace has it): give "
+                f"--age 43 or --group {groups[len(groups) // 2]}, or --age_network with the weights of an age estimator"
             )
         people.append(Person(name, path, pixels, label, said))
     return people
@@ -108,10 +108,10 @@ class Row(NamedTuple):
 
 
 def save_aged(found: Projection, model: GAN, person: Person, folder: Path, *, run: Path, ema: bool) -> Tensor:
-    """Writes the latent, the edit script and the person in every group; uint8 [2 + Y, C, R, R]: the photograph, what was
-    found in its own group, and all groups.
+    """uint8 [2 + Y, C, R, R]: the photograph, what was found in its own group, and the person in all groups.
 
-    The groups are drawn by the script itself, so that it replays to the same picture.
+    Writes the latent, the edit script and the row of all groups, which the script itself draws, so that it replays to
+    the same picture.
     """
     groups = groups_of(model)
     said = {"group": groups[person.label], "groups": list(groups), "told_by": person.said}

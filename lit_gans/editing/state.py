@@ -82,8 +82,8 @@ class Edited:
             return replace(self, label=label)
         if self.drawn is None or self.drawn[2] is not self.ws:
             raise ValueError(
-                "class: styles belong to the class that they were drawn in, and this picture's are of no latent, or were "
-                "moved since: begin with a seed or a latent, and put this step before those that move styles"
+                "class: styles belong to the class that they were drawn in, and this picture's are of no latent, or "
+                "were moved since: begin with a seed or a latent, and put this step before those that move styles"
             )
         z, psi, _ = self.drawn
         other = self.from_latent(self.model, z, label=label, psi=psi, ema=self.ema)

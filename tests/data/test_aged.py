@@ -126,7 +126,7 @@ def test_a_picture_without_an_age_is_named_or_left_out(tmp_path: Path) -> None:
 def test_no_age_at_all(tmp_path: Path) -> None:
     folder(tmp_path / "photos", {"a.png": png(1), "b.png": png(2)})
     for options in ({}, {"on_error": "skip"}):
-        with pytest.raises(ValueError, match="2 of 2 pictures .* Give the table of these pictures, or name them as UTK"):
+        with pytest.raises(ValueError, match="2 of 2 pictures .* Give the table of these pictures, or name them"):
             faces(tmp_path / "photos", **options).setup()
     path = table(tmp_path / "t.csv", "file,age\na.png,\nb.png,-3\n")
     with pytest.raises(ValueError, match=r"in the ages in t.csv: a.png: no age; b.png: -3 years"):

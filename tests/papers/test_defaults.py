@@ -42,8 +42,8 @@ PUBLISHED: dict[Callable[..., Any], dict[str, Any]] = {
         "resolution": 64, "z_dim": 100, "width": 128, "kernel_size": 5, "lr": 2e-4, "betas": HALF,
         "loss": f"{LOSSES}non_saturating", "r1_gamma": 0.0,
     },
-    # Sec. 2.1: groups; DCGAN's z, widths, kernels; Sec. 2.2: pairs; Sec. 3.1: Adam as DCGAN's. Perarnau et al., 2016: the
-    # widths of the encoder.
+    # Sec. 2.1: groups; DCGAN's z, widths, kernels; Sec. 2.2: pairs; Sec. 3.1: Adam as DCGAN's. Perarnau et al., 2016:
+    # the widths of the encoder.
     papers.AgeCGAN: {
         "resolution": 64, "num_classes": 6, "z_dim": 100, "width": 128, "kernel_size": 5, "encoder_pairs": 100_000,
         "encoder_width": 32, "encoder_hidden": 4096, "lr": 2e-4, "betas": HALF, "loss": f"{LOSSES}non_saturating",
