@@ -66,8 +66,10 @@ class AgedFaces(Images):
         """Those with an age. ValueError for others, unless they are to be left out, and where there is none."""
         ages, without = self._told(split)
         if without and (self.on_error == "fail" or not ages):
-            way = "Mend them, or use on_error='skip'" if ages else (
-                "Give the table of these pictures, or name them as UTKFace or IMDB-WIKI do"
+            way = (
+                "Mend them, or use on_error='skip'"
+                if ages
+                else ("Give the table of these pictures, or name them as UTKFace or IMDB-WIKI do")
             )
             raise ValueError(f"{self._without(without, len(names), split)}. {way}")
         return tuple(name for name in names if name in ages)

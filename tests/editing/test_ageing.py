@@ -25,7 +25,7 @@ from lit_gans.editing import read_projection, reconstruct, render, save_encoder,
 from lit_gans.editing.ageing_files import label_of, read_people
 from lit_gans.editing.script import parse_script, read_script
 from lit_gans.editing.state import Edited
-from lit_gans.papers import AgeCGAN, CGAN
+from lit_gans.papers import CGAN, AgeCGAN
 from lit_gans.runs.pretrained import save_pretrained
 from tests.editing.test_image_text import face_state
 from tests.editing.test_projector import tiny_stylegan
@@ -337,9 +337,7 @@ def test_an_encoder_of_a_file(photos: Path, tmp_path: Path) -> None:
     assert torch.equal(z, encoder(image[None])) and said["start"] == "given"
 
 
-def test_the_command_says_one_line(
-    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_one_line(run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_png(torch.zeros(3, 16, 16, dtype=torch.uint8), tmp_path / "aunt.png")
     (tmp_path / "file").write_text("")
     for argv, message in [
