@@ -19,9 +19,7 @@ BATCH = 16
 # Another case stands for their paper where all cases would take long; they are run with the slow tests.
 VARIANTS = (
     "biggan-sngan", "msg-gan-wgan", "msg-gan-style", "pggan-classes", "stylegan1-wgan-gp", "stylegan3-t",
-    "projected-gan-style",
-    "msg-gan-wgan", "msg-gan-style", "pggan-classes", "stylegan1-wgan-gp", "stylegan3-t", "projected-gan-style",
-    "r3gan-plain",
+    "projected-gan-style", "r3gan-plain",
 )  # fmt: skip
 # Run in as many parts on one process as on two.
 IN_PARTS = ("gan-minimax", "msg-gan", "msg-gan-wgan", "msg-gan-style", "pggan", "stylegan1", "stylegan2", "stylegan3-t")

@@ -106,6 +106,7 @@ RUNS = {
         "BigGANDeep",
         {**GREY, "resolution": 32, "width": 8, "num_classes": 10, "attention": [16], "standing_passes": 2},
         data_arguments={"resolution": 32},
+    ),
     "r3gan": Run(
         "R3GAN",
         {**GREY, "widths": [16, 16, 16], "cardinalities": [2, 2, 2], "num_blocks": [1, 1, 1], "num_half_res": 2,

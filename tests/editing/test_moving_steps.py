@@ -100,7 +100,7 @@ def test_a_latent_of_a_file_is_a_start(styled: GAN, plain: GAN, tmp_path: Path) 
     assert torch.equal(found.z, z) and found.psi == 0.5
     styles = last(styled, tmp_path, "[]", "{latent: z.safetensors}")  # of a model with styles it is mapped to them
     assert torch.equal(styles.ws, styled.styles(z, labels=styles.labels()))
-    write_tensors(tmp_path / "other.safetensors", {"z": z[:, :5]}, {})
+    write_found(tmp_path / "other.safetensors", KIND, {"z": z[:, :5]}, {})
     with pytest.raises(ValueError, match=r"has a latent \[1, 5\], and this model's are \[1, 8\]: another's"):
         last(styled, tmp_path, "[]", "{latent: other.safetensors}")
 

@@ -137,6 +137,7 @@ EACH_STEP = [
     "mix: {seed: 10, layers: '0-1', by: 0.5, label: tulip, psi: 0.7}",
     "blend: {seed: 4, by: 0.3, label: 2, psi: 0.9}",
     "noise: {kind: random, seed: 5}",
+    "class: {label: 40-49}",
     "direction: {file: 'd.safetensors', name: Smiling, by: -2.5, layers: fine}",
     "drag: {handles: [[1, 2.5]], targets: [[3, 4]], mask: m.png, max_steps: 9, lr: 0.005}",
     "text: {text: 'a \"smile\"', image_text: pair.safetensors, weights: f.safetensors, by: 0.5, steps: 3}",

@@ -14,7 +14,8 @@ from tests.papers.replay import Replay, Run, moved, replayed
 
 GAMES = GANS | OTHERS
 TERM = re.compile(r"(?!alone_)\w*(weights?|gamma|drift)")
-FREE = {"n_critic": 1, "clip": 1e9, "ortho_g": 0.0, "ortho_d": 0.0, "d_steps": 1}  # both players step, as far as the loss says
+# Both players step, as far as the loss says:
+FREE = {"n_critic": 1, "clip": 1e9, "ortho_g": 0.0, "ortho_d": 0.0, "d_steps": 1}
 SHARE = 0.01  # of the learning rate: far enough to see where it goes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random weights and is not trained.*")
