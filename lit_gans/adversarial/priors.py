@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -145,7 +145,9 @@ def prior_of(prior: Prior | PriorName) -> Prior:
     """The prior itself, or the one that configs and checkpoints call by this name. ValueError for another name."""
     if isinstance(prior, Prior):
         return prior
-    named = {"normal": Normal, "uniform": Uniform, "censored": CensoredNormal, "bernoulli": Bernoulli}
+    named: dict[str, Callable[[], Prior]] = {
+        "normal": Normal, "uniform": Uniform, "censored": CensoredNormal, "bernoulli": Bernoulli,
+    }  # fmt: skip
     if prior not in named:
         raise ValueError(f"prior {prior!r} is none of {', '.join(named)}, nor a Prior: see adversarial.priors")
     return named[prior]()

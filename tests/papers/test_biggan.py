@@ -528,6 +528,7 @@ def official_state(network: nn.Module) -> dict[str, Tensor]:
 
 # ---- experiments -----------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(
     ("name", "batch", "steps", "start"),
     [

@@ -184,8 +184,8 @@ def _attended(state: State, sides: Sequence[int], *, depth: int = 1) -> str:
 
 def _generator(state: State) -> Config:
     """Of a BigGAN.Generator."""
-    (_, out), *_ = reversed(_pairs(state, r"blocks\.(\d+)\.0\.conv1\.weight", r"blocks\.(\d+)\.0\.conv2\.weight"))
-    blocks = len(numbered(state, r"blocks\.(\d+)\.0\.conv1\.weight"))
+    pairs = _pairs(state, r"blocks\.(\d+)\.0\.conv1\.weight", r"blocks\.(\d+)\.0\.conv2\.weight")
+    blocks, out = len(pairs), pairs[-1][1]
     resolution = 4 * 2**blocks
     if resolution not in GENERATOR_MAPS:
         raise ValueError(f"its {blocks} blocks make {resolution} px; known are {', '.join(map(str, GENERATOR_MAPS))}")
@@ -193,9 +193,8 @@ def _generator(state: State) -> Config:
     shared = state.get("shared.weight")
     part = 0 if shared is None else gain.shape[1] - shared.shape[1]
     found = {"G_ch": out // GENERATOR_MAPS[resolution][-1], "resolution": resolution, "G_shared": shared is not None}
-    found |= {"n_classes": len(gain), "shared_dim": 0} if shared is None else dict(
-        zip(("n_classes", "shared_dim"), shared.shape, strict=True)
-    )
+    classes, shared_dim = (len(gain), 0) if shared is None else shared.shape
+    found |= {"n_classes": classes, "shared_dim": shared_dim}
     found |= {"hier": part > 0, "dim_z": dim_z * (blocks + 1) if part else dim_z}
     return found | {"G_attn": _attended(state, generator_sides(resolution)), **_of_generators(state)}
 
@@ -232,7 +231,7 @@ def _discriminator(state: State) -> Config:
     if not known:
         raise ValueError(f"its {len(pairs)} blocks are of no resolution that is known, from 32 to 512")
     (resolution, maps), *_ = known.items()
-    # The second block has maps between its convolutions that tell a wide one, where widths change.
+    # The first block has maps between its convolutions that tell a wide one: as many as go out, or the image's.
     hidden = numbered(state, r"blocks\.(\d+)\.0\.conv1\.weight")
     found = {"D_ch": pairs[0][1] // maps[0], "resolution": resolution, "image_channels": pairs[0][0]}
     found |= {"D_wide": len(hidden[0]) == pairs[0][1], "D_attn": _attended(state, discriminator_sides(resolution))}
