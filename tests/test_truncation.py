@@ -122,7 +122,7 @@ def test_the_command_prints_the_table_and_says_what_cannot_be(run: Path, capsys:
     assert "| 0.5 | " in told and "truncation.png" in told
     for argv, message in (
         ([str(run), "--psis", "0.5", "0.5"], "give one or more numbers, each once"),
-        ([str(run), "--truncation", "hub"], "needs a model that truncates its latents in several ways, and a CGAN"),
+        ([str(run), "--truncation", "hub"], "truncation 'hub': a CGAN truncates in one way alone: leave it out"),
         ([str(run.parent / "nowhere")], "does not exist"),
         ([str(run / "checkpoints")], "is no run or checkpoint"),
         ([str(run), "--psis", "0.5", "--drawn", "fid"], "'fid' was not measured, and cannot be drawn: there are"),

@@ -123,7 +123,6 @@ MAKES: dict[type, str] = {
     Attends: "attends to the words of captions",
     ReadsFeatures: "draws features of captions",
     Translates: "translates images",
-    Truncates: "truncates its latents in several ways",
 }
 IS_TRAINED_WITH: dict[type, str] = {
     Averages: "keeps averages of its networks",
@@ -164,10 +163,11 @@ def truncate_by(model: object, how: str | None) -> None:
     """
     if how is None:
         return
-    several = require(model, Truncates, f"truncation {how!r}", otherwise="leave it out")
-    if how not in several.truncations:
-        raise ValueError(f"truncation {how!r} is not one of {', '.join(several.truncations)}")
-    several.truncation = how
+    if not isinstance(model, Truncates):
+        raise ValueError(f"truncation {how!r}: a {type(model).__name__} truncates in one way alone: leave it out")
+    if how not in model.truncations:
+        raise ValueError(f"truncation {how!r} is not one of {', '.join(model.truncations)}")
+    model.truncation = how
 
 
 def class_labels(

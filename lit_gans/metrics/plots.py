@@ -246,8 +246,8 @@ def plot_curves(
     if pairs:
         axes = figure.add_subplot(1, 3, 3, xlabel=names[0], ylabel=names[1])
         axes.plot(curves[names[0]], curves[names[1]], "o-", color=_FAKE, markersize=4)
-        for place, *at in zip(x, curves[names[0]], curves[names[1]], strict=True):
-            axes.annotate(f"{place:g}", at, fontsize=7, xytext=(3, 3), textcoords="offset points")
+        for place, a, b in zip(x, curves[names[0]], curves[names[1]], strict=True):
+            axes.annotate(f"{place:g}", (a, b), fontsize=7, xytext=(3, 3), textcoords="offset points")
         axes.grid(alpha=0.3)
     return _save(figure, path)
 

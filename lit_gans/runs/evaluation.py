@@ -106,16 +106,17 @@ def evaluate_run(
     other: str | Path | None = None,
     data: ImageData | None = None,
     framing: str | None = None,
+    model: Any = None,
 ) -> Evaluation:
     """What the model of a run samples, against `data`, else the images in `other`, else the run's own data; or what it
     makes of the pictures of `data`, else of the run's own.
 
     `given`: of `Settings` or `TranslationSettings`, where not None; the rest is as in the run's config. "truncation"
     is by which of its ways the model truncates. `framing`: of the images in `other`, see `Images.resize`; by default as
-    the run's own data, where those are pictures too.
+    the run's own data, where those are pictures too. `model`: the run's, where it is loaded.
     ValueError or FileNotFoundError for metrics, data or weights that cannot be had.
     """
-    model, config = load_run(target, trust=where.trust), config_of(target)
+    model, config = load_run(target, trust=where.trust) if model is None else model, config_of(target)
     truncate_by(model, given.get("truncation"))
     settings: Settings
     if can(model, Samples):

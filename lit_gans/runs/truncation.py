@@ -80,7 +80,7 @@ def truncation_curve(
     for psi in sorted(psis):
         key = _key(shared, psi)
         if key not in kept:
-            kept[key] = evaluate_run(target, {**given, "psi": psi}, where, other=other, data=data)
+            kept[key] = evaluate_run(target, {**given, "psi": psi}, where, other=other, data=data, model=model)
             measured.append(psi)
             if rank_and_world()[0] == 0:
                 line = {"psi": psi, "key": key, "values": kept[key].values, "protocol": kept[key].protocol}
