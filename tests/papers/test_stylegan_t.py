@@ -506,6 +506,8 @@ def test_a_phase_goes_on_from_its_like_alone(primary: Path, tmp_path: Path) -> N
     known = {"encoder_weights": str(primary), "primary_px": 16, "phase": "freeze64"}
     with pytest.raises(ValueError, match=r"does not have \d+ tensors of this one .*num_res_blocks"):
         tiny(**known, num_res_blocks=2).take_over(primary)
+    with pytest.raises(ValueError, match="look through another network, or are of another size: give features and"):
+        tiny(**known, cmap_dim=5).take_over(primary)
     with pytest.raises(ValueError, match="new in phase 'text_encoder' may be blocks above 32 pixels alone"):
         tiny(**{**known, "phase": "text_encoder"}).take_over(primary)
     train(GANS["dcgan"](), tmp_path, batches=1)

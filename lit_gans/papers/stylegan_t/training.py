@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -327,12 +327,18 @@ class StyleGANT(TextGAN):
             )
         if self.reader is None and own:
             raise ValueError(f"start_from {path} has a text encoder of its own: set own_encoder=true")
+        heads = _under(saved, "discriminator.")
+        if _shapes(heads) != _shapes(self.discriminator.state_dict()):
+            raise ValueError(
+                f"the discriminators of start_from {path} look through another network, or are of another size: give "
+                "features and cmap_dim as there"
+            )
         for network in (self.generator, self.generator_ema):
             network.take(_under(saved, "generator_ema."), phase=self.phase, primary_px=self.primary_px)
         for reader in (self.reader, self.reader_ema):
             if reader is not None:
                 reader.load_state_dict(own or reads)
-        self.discriminator.load_state_dict(_under(saved, "discriminator."))
+        self.discriminator.load_state_dict(heads)
         if self.text_avg is not None:
             self.text_avg.copy_(saved["text_avg"])
 
@@ -489,6 +495,10 @@ class StyleGANT(TextGAN):
         synthesis = self.player(ema=ema).synthesis
         moved = {f"blocks.{synthesis.base_px}.input.transform": transform.to(ws)}
         return functional_call(synthesis, moved, ws, {"noise": "const", "force_fp32": True})
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
