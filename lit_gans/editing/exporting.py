@@ -104,7 +104,7 @@ def save_exported(
         with replacing(output) as unfinished, replacing(output.with_name(f"{output.name}.json")) as card:
             (_write_onnx if output.suffix == ".onnx" else _write_pt2)(program, unfinished, list(inputs))
             run = (_onnx_run if output.suffix == ".onnx" else _pt2_run)(unfinished)
-            images = function.model(**examples(inputs, 1))
+            images = function.model(**examples(function.inputs, 1))
             told = {
                 "file": output.name,
                 "model": f"{type(model).__module__}.{type(model).__qualname__}",

@@ -15,7 +15,7 @@ BATCHES = 6
 # What they do together others do too.
 LIKE_OTHERS = (*VARIANTS, "gan-minimax", "dcgan", "cgan-mlp", "age-cgan", "wgan", "wgan-gp-mlp", "stylegan2")
 # Where Adam amplifies rounding, on processors whose matrix products round otherwise: up to 4 % of the way was seen.
-AMPLIFIED = ("msg-gan-wgan", "stylegan1", "projected-gan-style")
+AMPLIFIED = ("msg-gan-wgan", "stylegan1", "projected-gan-style", "stylegan-t")
 # A bias before a batch norm has no effect: rounding alone is its gradient, of which Adam makes whole steps. The mean
 # that the norm keeps goes with it.
 WITHOUT_EFFECT = re.compile(r"discriminator\..*\bheads\.\d+\.layers\.\d+\.(0\.bias|1\.running_mean)")

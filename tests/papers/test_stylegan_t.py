@@ -395,7 +395,7 @@ def test_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert largest_difference(before, [p.detach() for p in gan.parameters()]) > 0
 
 
-SLOWLY = {"lr_g": 2e-4, "lr_d": 2e-4}  # at the published rates Adam amplifies rounding
+SLOWLY = {"lr_g": 2e-5, "lr_d": 2e-5}  # at the published rates Adam amplifies rounding
 
 
 @pytest.mark.slow
@@ -572,7 +572,8 @@ def test_a_saved_run_draws_sweeps_and_says_what_reads(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_model_with_captions_is_exported(tmp_path: Path) -> None:
-    told = save_exported(prepared(), tmp_path / "t.pt2").told
+    pytest.importorskip("onnxruntime")
+    told = save_exported(prepared(), tmp_path / "t.onnx").told
     assert {"z", "sentence"} <= told["inputs"].keys() and max(told["largest_difference"].values()) <= 1e-4
 
 

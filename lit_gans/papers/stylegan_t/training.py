@@ -474,8 +474,8 @@ class StyleGANT(TextGAN):
     ) -> Tensor:
         """z [N, z_dim] -> ws [N, L, W] of captions that were read before, or of the mean of all captions; psi truncates
         mapped z; differentiable."""
-        self.sample_labels(torch.arange(len(z)), labels)
-        mean = None if self.text_avg is None else self.text_avg.expand(len(z), -1)
+        self.sample_labels(torch.arange(z.shape[0]), labels)
+        mean = None if self.text_avg is None else self.text_avg.expand(z.shape[0], -1)
         return self.player(ema=ema).mapping(z, mean if features is None else self.sentences(features), psi=psi)
 
     def synthesize(self, ws: Tensor, *, ema: bool = True, noise: Noise = "const") -> Tensor:
