@@ -157,12 +157,12 @@ class Judge(nn.Module):
     def __init__(self, widths: Sequence[int], counts: Sequence[int], classes: int) -> None:
         super().__init__()
         ends = [DownsampleLayer(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-        ends.append(DiscriminativeBasis(widths[-1], widths[0] if classes else 1))
+        ends.append(DiscriminativeBasis(widths[-1], widths[-1] if classes else 1))
         parts = zip(ends, widths, counts, strict=True)
         self.ExtractionLayer = Convolution(3, widths[0])
         self.MainLayers = nn.ModuleList(DiscriminatorStage([*blocks(w, n), end], torch.float32) for end, w, n in parts)
         if classes:
-            self.EmbeddingLayer = nn.Linear(classes, widths[0], bias=False)
+            self.EmbeddingLayer = nn.Linear(classes, widths[-1], bias=False)  # as wide as the stage of 4 px
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         x = self.ExtractionLayer(x)
