@@ -78,7 +78,7 @@ def test_planes_are_found_and_their_rates_told(
         (["--method", "pca", "--names", "Male"], "names is of method svm, and the method is pca: leave it out"),
         (["--method", "pca", "--output", "x.png"], "output x.png is no .safetensors file: name one"),
         (["--method", "pca", "--layers", "0-40"], "layer 8 does not exist: this model has the layers 0 to 7"),
-        (["--direction", "none.safetensors"], "none.safetensors does not exist: give a file of directions"),
+        (["--direction", "none.safetensors"], "none.safetensors does not exist: give a file of `lit-gans directions"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(

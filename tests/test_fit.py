@@ -361,7 +361,7 @@ def refuse(config: Path, capsys: pytest.CaptureFixture, *arguments: str) -> str:
         (["--ema.half_live_kimg=3"], "ema.half_life_kimg"),
         (["--config=experiments/cgan/digit.yaml"], "cgan/digits"),
         (["--model=CGN"], "nearest known classes: CGAN"),
-        (["--model=lit_gans.papers.styleGAN"], "nearest known classes: StyleGAN3, StyleGAN2, StyleGAN1"),
+        (["--model=lit_gans.papers.styleGAN"], "nearest known classes: StyleGANT, StyleGAN3, StyleGAN2"),
         (["--data=lit_gans.data.Digit"], "nearest known classes: Digits"),
         (["--model.init_args.resolution=48"], "lit-gans fit: resolution 48 is not a power of two"),
         (["--data.init_args.resolution=32"], "the model has resolution 16, the data have resolution 32"),

@@ -193,7 +193,7 @@ def test_files_that_are_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for content, message in [
         ({"model.0.weight": Code()}, "is damaged or holds more than tensors"),
         ({"epoch": 3}, "holds dict, expected a state dict"),
-        ({}, r"x.pth: its names \(none, ...\) are of no network of BMSG-GAN, genforce, pytorch-CycleGAN-and-pix2pix,"),
+        ({}, r"x.pth: its names \(none, ...\) are of no network of BMSG-GAN, genforce, BigGAN-PyTorch,"),
         ({"head.weight": torch.ones(1)}, r"its names \(head.weight, ...\) are of no network"),
         ({"model.0.weight": torch.ones(2, 3, 4, 4)}, "begins like a NLayerDiscriminator, and lacks tensors of one"),
         ({"model.model.0.weight": torch.ones(2, 3, 4, 4)}, "UnetGenerator, and lacks .*model.model.3.weight"),

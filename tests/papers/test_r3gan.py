@@ -289,7 +289,7 @@ def test_the_averages_half_life_rises() -> None:
 
 
 def test_the_rising_average_goes_on_after_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.cases.EMA", lambda half_life_kimg: EMA(half_life_kimg, None, 0.064))
+    monkeypatch.setattr("tests.cases.EMA", lambda half_life_kimg: EMA(half_life_kimg, None, rise_kimg=0.064))
     seen: list[tuple[Tensor, Tensor]] = []
 
     class Look(pl.Callback):

@@ -61,6 +61,7 @@ TERMS = [
     Term("r1_gamma", "stylegan2", 1, "r1", 0.5 * 3),
     Term("pl_weight", "stylegan2", 0, "path_length", 2.0),
     Term("r1_gamma", "stylegan3-t", 1, "r1", 0.5 * 3),
+    Term("r1_gamma", "age-cgan", 1, "r1", 0.5),
     Term("gamma", "r3gan", 1),
     Term("reconstruction_weight", "fastgan", 1, "reconstruction"),
     # The official code does not multiply it by the interval.

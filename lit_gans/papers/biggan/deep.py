@@ -49,8 +49,9 @@ class DeepUpBlock(nn.Module):
         self.up, self.fan_out = up, fan_out
         self.norm1 = norms(fan_in)
         self.norm2, self.norm3, self.norm4 = (norms(hidden) for _ in range(3))
-        self.conv1, self.conv4 = layers.conv(fan_in, hidden, 1), layers.conv(hidden, fan_out, 1)
+        self.conv1 = layers.conv(fan_in, hidden, 1)
         self.conv2, self.conv3 = (layers.conv(hidden, hidden) for _ in range(2))
+        self.conv4 = layers.conv(hidden, fan_out, 1)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         y = relu(self.norm2(self.conv1(relu(self.norm1(x, c))), c))
@@ -145,8 +146,9 @@ class DeepDownBlock(nn.Module):
         super().__init__()
         hidden = max(fan_out // NARROWER, 1)
         self.down = down
-        self.conv1, self.conv4 = layers.conv(fan_in, hidden, 1), layers.conv(hidden, fan_out, 1)
+        self.conv1 = layers.conv(fan_in, hidden, 1)
         self.conv2, self.conv3 = (layers.conv(hidden, hidden) for _ in range(2))
+        self.conv4 = layers.conv(hidden, fan_out, 1)
         self.shortcut = layers.conv(fan_in, fan_out - fan_in, 1) if fan_out != fan_in else None
 
     def forward(self, x: Tensor) -> Tensor:
