@@ -44,7 +44,9 @@ def judge_of(given: argparse.Namespace) -> LinearAttributes:
     )  # fmt: skip
     table = read_attributes(given.table).rows(data.dataset("train").names[given.pictures_used :])
     seeing = build_extractor("torchvision:squeezenet1_1", weights_path=given.judge_weights)
-    return train_attributes(table, data, seeing, progress=Lines("pictures")).only(OTHERS)
+    lines = Lines()
+    progress = lambda what, done, total: lines(done, total, what)  # noqa: E731
+    return train_attributes(table, data, seeing, progress=progress).only(OTHERS)
 
 
 def main() -> None:

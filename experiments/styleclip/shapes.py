@@ -47,7 +47,8 @@ def pair_of(px: int, weights: str, *, count: int = 4000) -> tuple[FeaturePair, f
     names = [(list(COLOURS)[colour], SHAPES[shape]) for colour, shape in rows]
     captions = [[f"a {colour} {shape}", f"a {colour} shape", f"a {shape}"] for colour, shape in names]
     batches = (batch["image"] for batch in data.batches("train", 128, indices=torch.arange(count)))
-    return train_pair(batches, captions, weights=weights, on_step=Lines("of the pair"))
+    lines = Lines("of the pair")
+    return train_pair(batches, captions, weights=weights, on_step=lambda done, total, _: lines(done, total, ""))
 
 
 def main() -> None:
