@@ -18,6 +18,7 @@ ONE = {"--trainer.devices=8": "--trainer.devices=1", "--nproc-per-node=8": "--np
 ONLY_TOLD = ("--print_config", "--help", "--model.help", "--data.help")
 FIT = ("--model.init_args.total_kimg=0.064", "--evaluate.every_kimg=0", "--logger=none", "--trainer.accelerator=cpu")
 TINY = {"init_from": (), "stylegan2": ("--model.init_args.channel_max=4", "--image_grid.columns=2"),
+        "stylegan3": ("--model.init_args.channel_max=4", "--image_grid.columns=2"),
         "celeba64": ("--model.init_args.width=4", "--data.init_args.batch_size=16")}  # fmt: skip
 
 
@@ -35,6 +36,8 @@ def lit_gans(verb: str, *argv: str) -> int:
         words = ["2" if word == "8" else "digits" if word == "inception" else word for word in words]
         words += [] if "psnr" in words else ["--extractor", "digits"]
         words += ["--num_images", "20"] if words[0].startswith("runs/") else []
+    if verb == "truncation":
+        words += ["--extractor", "digits", "--num_images", "20"]
     if verb == "encode":
         words += ["--steps", "2"]
     if verb == "restyle":
