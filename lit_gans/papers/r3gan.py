@@ -316,7 +316,7 @@ class R3GAN(GAN):
             maps, groups of the grouped convolutions, residual blocks. expansion: maps between these, in widths.
         num_half_res, half_dtype: so many of the largest resolutions compute in half precision (on CUDA; elsewhere it
             is slow, and they compute in full); published 3 at 32 pixels, 4 from 64 on, in bfloat16.
-        lr, lr_end; gamma, gamma_end; betas, beta2_end: of both players' Adam and of R1 and R2, at the beginning and
+        lr, lr_end, gamma, gamma_end, betas, beta2_end: of both players' Adam and of R1 and R2, at the beginning and
             from `decay_kimg` on. The first beta stays.
         augment: applied to all images that the discriminator sees; its p is scheduled too, from 0 to `augment_p_end`,
             and nothing is adapted: the AdaptiveAugmentation callback must be off.

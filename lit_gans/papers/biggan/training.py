@@ -316,8 +316,7 @@ class BigGANDeep(LargeScaleGAN):
     """BigGAN-deep (App. B, Figure 16): bottlenecks, the whole latent in every norm, shortcuts without weights.
 
     Args:
-        depth: blocks at each resolution, of both players.
-        others: as of `BigGAN`.
+        depth: blocks at each resolution, of both players; the arguments not named here are those of `BigGAN`.
         **recipe: d_steps, lr_g, truncation, ... of `LargeScaleGAN`.
     """
 
