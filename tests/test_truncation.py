@@ -57,6 +57,32 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
+def test_points_of_a_stand_in_are_measured_anew_when_the_network_is_there(
+    run: Path, asked: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["evaluate"] |= {"extractor": "timm:absent", "fallback": "pixels", "metrics": ["frechet"]}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    known = building.build_extractor
+
+    def absent(spec: str, **options: Any) -> Any:
+        if spec == "timm:absent":
+            raise FileNotFoundError("no weights")
+        return known(spec, **options)
+
+    monkeypatch.setattr(building, "build_extractor", absent)
+    with pytest.warns(UserWarning, match="'pixels' takes its place"):
+        first = truncation(run, psis=[0.5])
+        assert truncation(run, psis=[0.5]).measured == ()
+    there = PixelFeatures()
+    there.name = "absent"
+    monkeypatch.setattr(building, "build_extractor", lambda spec, **_: there)
+    second = truncation(run, psis=[0.5])
+    assert second.measured == (0.5,) and asked == [0.5, 0.5]
+    names = [list(curve.points[0.5].values) for curve in (first, second)]
+    assert names == [["frechet_pixels"], ["frechet_absent"]]
+
+
 def test_each_point_is_measured_once_and_is_what_evaluate_measures(run: Path, asked: list[float]) -> None:
     first = truncation(run, psis=[1.0, 0.5])
     assert asked == [0.5, 1.0] == list(first.points) == list(first.measured)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -11,6 +12,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_gans.adversarial.strategy import SyncAtStep
 from lit_gans.augment.image_pool import pool_buffers
+from lit_gans.base.checkpoints import open_checkpoint
 from lit_gans.data.base import ImageData
 from lit_gans.metrics.sources import Samples
 
@@ -154,6 +156,24 @@ def check_against_data(model: Samples, trainer: pl.Trainer) -> None:
         )
 
 
+def class_path(game: "Game") -> str:
+    """What checkpoints and configs call its class."""
+    return f"{type(game).__module__}.{type(game).__qualname__}"
+
+
+def open_earlier(game: "Game", run: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
+    """(path, checkpoint) of the run, of the same class, that a stage or a phase goes on from: `start_from`.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it is of another class.
+    """
+    path, checkpoint = open_checkpoint(run)
+    theirs, ours = checkpoint.get("lit_gans", {}).get("class_path"), class_path(game)
+    if theirs != ours:
+        raise ValueError(f"start_from {path} holds a {theirs}, and must hold a {ours}")
+    return path, checkpoint
+
+
 def check_same_architecture(game: "Game", checkpoint: dict[str, Any]) -> None:
     """A checkpoint is loaded only into the class and shape of networks that it was saved from.
 
@@ -162,7 +182,7 @@ def check_same_architecture(game: "Game", checkpoint: dict[str, Any]) -> None:
     """
     if "lit_gans" not in checkpoint:
         raise ValueError("this checkpoint was not written by lit_gans (it has no 'lit_gans' entry): cannot resume")
-    theirs, ours = checkpoint["lit_gans"]["class_path"], f"{type(game).__module__}.{type(game).__qualname__}"
+    theirs, ours = checkpoint["lit_gans"]["class_path"], class_path(game)
     if theirs != ours:
         raise ValueError(f"the checkpoint holds a {theirs}, the config asks for a {ours}: use the run's own config")
     growing = pool_buffers(game)

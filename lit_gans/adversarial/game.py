@@ -26,6 +26,7 @@ from lit_gans.adversarial.checks import (
     check_same_architecture,
     check_strategy,
     class_names_for,
+    class_path,
 )
 from lit_gans.adversarial.clock import images_in, wind
 from lit_gans.adversarial.freezing import freeze
@@ -62,6 +63,9 @@ class Game(pl.LightningModule, ABC):
             et al., 2020): for going on from other weights with few images, where 10 of StyleGAN2's is a start.
         seed: with the clock, determines every random number of training. Weights follow `seed_everything`.
     """
+
+    # Modules that a config gives and that nothing but training needs: without them a checkpoint is loaded for sampling.
+    only_in_training: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -383,7 +387,7 @@ class Game(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["lit_gans"] = {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": class_path(self),
             "version": __version__,
             "images_seen": self.images_seen,
             "batches_seen": self.batches_seen,
@@ -402,6 +406,10 @@ class Game(pl.LightningModule, ABC):
         return {name: (total, sums[name][1]) for name, total in zip(sums, totals.tolist(), strict=True)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        absent = tuple(f"{name}." for name in self.only_in_training if getattr(self, name) is None)
+        if absent and self._trainer is None:  # loaded for sampling
+            saved = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: t for name, t in saved.items() if not name.startswith(absent)}
         check_same_architecture(self, checkpoint)
         self.images_seen = checkpoint["lit_gans"]["images_seen"]
         self.batches_seen = checkpoint["lit_gans"]["batches_seen"]

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,11 @@ def read_pth(path: Path) -> object:
 
 CHECKPOINT_NAME = re.compile(r"kimg(\d+\.\d{3})(-interrupted)?\.ckpt")
 BEST = "best.ckpt"
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def checkpoints(run: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from lit_gans.base.machine import HostilePickle
 from lit_gans.base.pickles import loads
 from lit_gans.base.processes import first_on_rank_zero
 from lit_gans.data.captions import Letters, Vocabulary
-from lit_gans.nn.sentences import CLIP, TextMaker, build_text_maker
+from lit_gans.nn.sentences import TextMaker, build_text_maker
 
 if TYPE_CHECKING:
     from lit_gans.data.captions import Captions
@@ -162,11 +162,6 @@ def cached_embeddings(encoder: TextMaker, captions: Sequence[str], *, folder: Pa
         return vectors
 
     return first_on_rank_zero(made)
-
-
-def clip_embeddings(name: str, captions: Sequence[str], *, folder: Path | None = None) -> Tensor:
-    """float32 [N, E] of N captions by the CLIP that Hugging Face calls `name`, as `lit_gans.metrics.text` reads it."""
-    return made_embeddings(CLIP + name, captions, folder=folder)
 
 
 def made_embeddings(name: str, captions: Sequence[str], *, folder: Path | None = None) -> Tensor:

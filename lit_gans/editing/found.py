@@ -40,8 +40,3 @@ def read_found(
     settings = {name: json.loads(value) for name, value in said.items() if name not in ("kind", "sha256")}
     # Copies: how products are rounded may depend on where in memory a factor lies.
     return {name: one.clone() for name, one in tensors.items()}, settings
-
-
-def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

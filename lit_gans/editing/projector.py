@@ -18,11 +18,12 @@ from torch import Tensor
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import CentredByClass, FromLatents, HasStyles, can, require
+from lit_gans.base.checkpoints import under
 from lit_gans.base.images import to_uint8
 from lit_gans.base.precision import with_double
 from lit_gans.base.random import Draws
 from lit_gans.data.described import listed_classes
-from lit_gans.editing.found import read_found, under, write_found
+from lit_gans.editing.found import read_found, write_found
 from lit_gans.editing.layers import drawn_with
 from lit_gans.metrics.paired import psnr
 from lit_gans.metrics.perceptual import FrozenDistance

@@ -328,6 +328,8 @@ class R3GAN(GAN):
         ValueError: lists that do not fit the resolution, or a schedule of `Game` beside these.
     """
 
+    only_in_training = ("augment",)
+
     def __init__(
         self,
         *,
@@ -472,12 +474,6 @@ class R3GAN(GAN):
             self.augment.p.fill_(self.now(0.0, self.augment_p_end))
             self.report(augment_p=self.augment.p.clone())
         return super().on_train_batch_start(batch, batch_idx)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.augment is None and self._trainer is None:  # loaded for sampling
-            saved = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {k: v for k, v in saved.items() if not k.startswith("augment.")}
-        super().on_load_checkpoint(checkpoint)
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 

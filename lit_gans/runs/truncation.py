@@ -20,6 +20,8 @@ from lit_gans.runs.load import load_run
 from lit_gans.runs.records import append_line
 
 POINTS, TABLE, PICTURE = "points.jsonl", "truncation.md", "truncation.png"
+# Settings that make no other number, or that are known by what they lead to.
+NO_PART = ("psi", "batch_size", "segmenter", "extractor", "weights_path", "fallback")
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,15 @@ def truncation_curve(
     assert own is not None
     folder = own.parent / "truncation" if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
+    settings = settings_of(config_of(target), dict(given))
+    plan = settings.plan(model, data)
+    seeing = settings.judges(plan, data).extractor  # which may be another than is asked for: see `Settings.fallback`
     shared = {
         "weights": fingerprint(model.state_dict()),
         "truncation": model.truncation if can(model, Truncates) else None,
-        "settings": _settings(target, given),
-        "data": data.fingerprint(settings_of(config_of(target), dict(given)).split or "train"),
+        "extractor": None if seeing is None else [seeing.name, seeing.fingerprint],
+        "settings": {name: value for name, value in vars(settings).items() if name not in NO_PART},
+        "data": data.fingerprint(plan.split),
         "framing": data.transform(),
     }
     points, measured, kept = dict[float, Evaluation](), list[float](), _read(folder / POINTS)
@@ -91,12 +97,6 @@ def truncation_curve(
     if rank_and_world()[0] == 0:
         _write(curve, folder, shown, str(shared["truncation"] or "its own"))
     return curve
-
-
-def _settings(target: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All that a number depends on but psi: not how many images are measured at a time."""
-    settings = vars(settings_of(config_of(target), dict(given)))
-    return {name: value for name, value in settings.items() if name not in ("psi", "batch_size", "segmenter")}
 
 
 def _key(shared: Mapping[str, Any], psi: float) -> str:

@@ -13,7 +13,7 @@ from lit_gans.data import CaptionFolder
 from lit_gans.data.captions import Captions
 from lit_gans.data.embeddings import (
     cached_embeddings,
-    clip_embeddings,
+    made_embeddings,
     published_embeddings,
     read_classes,
     read_names,
@@ -169,5 +169,5 @@ def test_clip_reads_every_caption_once(
     distances = (batch["embedding"][:, None] - expected).abs().amax(2)
     assert distances.amin(1).max() < 1e-5 and set(distances.argmin(1).tolist()) == {0, 1}
     assert len(list((tmp_path / "embeddings").glob("*.safetensors"))) == 1
-    assert torch.equal(clip_embeddings("some/clip", ["a bird", "a red bird"]), data.dataset().encoding.vectors)
+    assert torch.equal(made_embeddings("clip:some/clip", ["a bird", "a red bird"]), data.dataset().encoding.vectors)
     assert len(list((tmp_path / "embeddings").glob("*.safetensors"))) == 1

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from lit_gans.adversarial import GAN
 from lit_gans.adversarial.capabilities import HasStyles, class_labels, require
+from lit_gans.base.checkpoints import under
 from lit_gans.base.random import derive_seed
-from lit_gans.editing.found import read_found, under, write_found
+from lit_gans.editing.found import read_found, write_found
 from lit_gans.editing.state import weights_digest
 from lit_gans.editing.text.image_text import ImageText
 from lit_gans.editing.text.losses import Identity, identity_distance, text_distance

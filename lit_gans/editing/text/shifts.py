@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lit_gans.editing.found import read_found, under, write_found
+from lit_gans.base.checkpoints import under
+from lit_gans.editing.found import read_found, write_found
 
 KIND = "a direction in style space"
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lit_gans.adversarial import lazy_adam
 from lit_gans.adversarial.losses import divergence
-from lit_gans.base.checkpoints import open_checkpoint
+from lit_gans.base.checkpoints import open_checkpoint, under
 from lit_gans.base.images import to_uint8
 from lit_gans.base.processes import rank_and_world
 from lit_gans.nn.mode import evaluating
@@ -129,9 +129,7 @@ class AttnGAN(TextGAN):
             input_px=arguments["image_px"],
         )
         if checkpoint is not None:
-            prefix = "image_encoder."
-            saved = checkpoint["state_dict"].items()
-            self.image_encoder.load_state_dict({k.removeprefix(prefix): t for k, t in saved if k.startswith(prefix)})
+            self.image_encoder.load_state_dict(under(checkpoint["state_dict"], "image_encoder."))
         elif file is not None:
             load_image_encoder(self.image_encoder, file)
         self._random_images = checkpoint is None and file is None

@@ -53,6 +53,7 @@ class LargeScaleGAN(GAN):
 
     generator: Generator | DeepGenerator
     truncations: tuple[str, ...] = get_args(Truncation)
+    only_in_training = ("augment",)
 
     def __init__(
         self,
@@ -173,12 +174,6 @@ class LargeScaleGAN(GAN):
                 f"{self.trainer.world_size} processes x {self.micro_batches} micro-batches: use a multiple of "
                 f"{parts * self.d_steps}"
             )
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.augment is None and self._trainer is None:  # loaded for sampling
-            saved = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {k: v for k, v in saved.items() if not k.startswith("augment.")}
-        super().on_load_checkpoint(checkpoint)
 
     # ---- sampling (Sec. 3.1) -----------------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ class FastGAN(GAN):
         **game: channels, total_kimg, ... of `GAN`.
     """
 
+    only_in_training = ("augment",)
+
     def __init__(
         self,
         *,
@@ -168,12 +170,6 @@ class FastGAN(GAN):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self._lpips = tuple(network.to(self.device) for network in self._lpips)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.augment is None and self._trainer is None:  # loaded for sampling
-            saved = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {k: v for k, v in saved.items() if not k.startswith("augment.")}
-        super().on_load_checkpoint(checkpoint)
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from lit_gans.adversarial.capabilities import Input
+from lit_gans.adversarial.checks import open_earlier
 from lit_gans.adversarial.game import Game
 from lit_gans.adversarial.optim import Schedule, lazy_adam
-from lit_gans.base.checkpoints import open_checkpoint
 from lit_gans.base.grids import MAX_SIDE_PX
 from lit_gans.base.images import to_uint8
 from lit_gans.data import ImageData, TranslationData
@@ -83,6 +83,7 @@ class Pix2PixHD(Game):
     """
 
     directions: tuple[str, ...] = ("ab",)
+    only_in_training = ("perceptual",)
 
     def __init__(
         self,
@@ -342,10 +343,7 @@ class Pix2PixHD(Game):
         Raises:
             FileNotFoundError, ValueError: no such run, it is of another class, or its G1 is not ours.
         """
-        (path, checkpoint), ours = open_checkpoint(run), self.state_dict()
-        theirs, cls = checkpoint["lit_gans"]["class_path"], f"{type(self).__module__}.{type(self).__qualname__}"
-        if theirs != cls:
-            raise ValueError(f"start_from {path} holds a {theirs}, and must hold a {cls}")
+        (path, checkpoint), ours = open_earlier(self, run), self.state_dict()
         saved = {k: t for k, t in checkpoint["state_dict"].items() if k in ours and t.shape == ours[k].shape}
         missing = [k for k in ours if k.startswith("generator.layers.") and k not in saved]
         if missing:
@@ -360,9 +358,6 @@ class Pix2PixHD(Game):
         checkpoint["lit_gans"]["phase"] = self._last_phase
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.perceptual is None and self._trainer is None:  # loaded for translating
-            saved = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {k: v for k, v in saved.items() if not k.startswith("perceptual.")}
         super().on_load_checkpoint(checkpoint)
         self._last_phase = checkpoint["lit_gans"].get("phase")  # not in converted weights
 

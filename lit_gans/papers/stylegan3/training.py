@@ -49,6 +49,8 @@ class StyleGAN3(GAN):
         **game: channels, num_classes, total_kimg, ... of `GAN`.
     """
 
+    only_in_training = ("augment",)
+
     def __init__(
         self,
         *,
@@ -217,12 +219,6 @@ class StyleGAN3(GAN):
         if self._compile:  # training calls the generator's two halves
             self.generator.mapping.compile(dynamic=False)
             self.generator.synthesis.compile(dynamic=False)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.augment is None and self._trainer is None:  # loaded for sampling
-            saved = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {k: v for k, v in saved.items() if not k.startswith("augment.")}
-        super().on_load_checkpoint(checkpoint)
 
     # ---- sampling and editing ----------------------------------------------------------------------------------------
 

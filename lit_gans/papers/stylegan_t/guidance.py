@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from lit_gans.base.cache import digest
-from lit_gans.base.checkpoints import open_checkpoint
+from lit_gans.base.checkpoints import open_checkpoint, under
 from lit_gans.nn.clip import CLIP_MEAN, CLIP_STD, CLIPEncoder, build_clip
 from lit_gans.papers.joint_embedding import PictureEncoder
 from lit_gans.papers.projected_gan.features import freeze
@@ -69,8 +69,7 @@ class JointGuide(nn.Module):
     def __init__(self, run: str) -> None:
         super().__init__()
         self.run, (path, checkpoint) = run, open_checkpoint(Path(run))
-        given, prefix = checkpoint["hyper_parameters"], "picture_encoder."
-        state = {k.removeprefix(prefix): t for k, t in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        given, state = checkpoint["hyper_parameters"], under(checkpoint["state_dict"], "picture_encoder.")
         if not state:
             raise ValueError(f"{path} has no picture encoder: give a run of lit_gans.papers.JointEmbedding")
         self.px = given["resolution"]

@@ -15,11 +15,11 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate, normalize
 
 from lit_gans.adversarial import lazy_adam
-from lit_gans.adversarial.checks import say
+from lit_gans.adversarial.checks import open_earlier, say
 from lit_gans.adversarial.losses import hinge
 from lit_gans.augment.diffaug import POLICIES
 from lit_gans.base.cache import digest
-from lit_gans.base.checkpoints import open_checkpoint
+from lit_gans.base.checkpoints import under
 from lit_gans.base.processes import mean_over_processes
 from lit_gans.base.random import derive_seed
 from lit_gans.metrics.sources import StyleLayer
@@ -78,6 +78,7 @@ class StyleGANT(TextGAN):
     """
 
     text_avg: Tensor | None
+    only_in_training = ("guide",)
 
     def __init__(
         self,
@@ -313,12 +314,9 @@ class StyleGANT(TextGAN):
         """
         if run is None:
             raise ValueError(f"phase {self.phase!r} goes on from a run that was trained before: give it as start_from")
-        path, checkpoint = open_checkpoint(run)
-        theirs, cls = checkpoint["lit_gans"]["class_path"], f"{type(self).__module__}.{type(self).__qualname__}"
-        if theirs != cls:
-            raise ValueError(f"start_from {path} holds a {theirs}, and must hold a {cls}")
+        path, checkpoint = open_earlier(self, run)
         saved = checkpoint["state_dict"]
-        reads, own = _under(saved, "text_encoder."), _under(saved, "reader_ema.")
+        reads, own = under(saved, "text_encoder."), under(saved, "reader_ema.")
         known = {} if self.text_encoder is None else self.text_encoder.state_dict()
         if reads.keys() != known.keys() or any(not torch.equal(reads[k], known[k].cpu()) for k in known):
             raise ValueError(
@@ -327,14 +325,14 @@ class StyleGANT(TextGAN):
             )
         if self.reader is None and own:
             raise ValueError(f"start_from {path} has a text encoder of its own: set own_encoder=true")
-        heads = _under(saved, "discriminator.")
+        heads = under(saved, "discriminator.")
         if _shapes(heads) != _shapes(self.discriminator.state_dict()):
             raise ValueError(
                 f"the discriminators of start_from {path} look through another network, or are of another size: give "
                 "features and cmap_dim as there"
             )
         for network in (self.generator, self.generator_ema):
-            network.take(_under(saved, "generator_ema."), phase=self.phase, primary_px=self.primary_px)
+            network.take(under(saved, "generator_ema."), phase=self.phase, primary_px=self.primary_px)
         for reader in (self.reader, self.reader_ema):
             if reader is not None:
                 reader.load_state_dict(own or reads)
@@ -419,9 +417,6 @@ class StyleGANT(TextGAN):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.discriminator.features.check_trained_with(checkpoint["hyper_parameters"].get("features_fingerprint"))
-        if self.guide is None and self._trainer is None:  # loaded for sampling
-            saved = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {k: v for k, v in saved.items() if not k.startswith("guide.")}
         super().on_load_checkpoint(checkpoint)
 
     # ---- sampling and editing ----------------------------------------------------------------------------------------
@@ -499,7 +494,3 @@ class StyleGANT(TextGAN):
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
-
-
-def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}

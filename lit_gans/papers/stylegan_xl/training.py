@@ -13,11 +13,11 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from lit_gans.adversarial import GAN, lazy_adam
-from lit_gans.adversarial.checks import say
+from lit_gans.adversarial.checks import open_earlier, say
 from lit_gans.adversarial.losses import hinge
 from lit_gans.adversarial.penalties import path_length
 from lit_gans.augment.diffaug import POLICIES
-from lit_gans.base.checkpoints import open_checkpoint, read_weights
+from lit_gans.base.checkpoints import read_weights, under
 from lit_gans.base.processes import mean_over_processes, of_all_processes
 from lit_gans.base.random import derive_seed
 from lit_gans.data.base import ImageData
@@ -69,6 +69,7 @@ class StyleGANXL(GAN):
     """
 
     pl_mean: Tensor
+    only_in_training = ("classifier",)
 
     def __init__(
         self,
@@ -271,15 +272,11 @@ class StyleGANXL(GAN):
         """
         if run is None:
             raise ValueError(f"heads {self.heads} stand on a stage trained before: give its run as start_from")
-        path, checkpoint = open_checkpoint(run)
-        theirs, cls = checkpoint["lit_gans"]["class_path"], f"{type(self).__module__}.{type(self).__qualname__}"
-        if theirs != cls:
-            raise ValueError(f"start_from {path} holds a {theirs}, and must hold a {cls}")
+        path, checkpoint = open_earlier(self, run)
         below = [list(head) for head in checkpoint["hyper_parameters"]["heads"]]
         if below != self.heads[:-1]:
             raise ValueError(f"start_from {path} has heads {below}, and this stage stands on {self.heads[:-1]}")
-        saved, prefix = checkpoint["state_dict"], "generator_ema."
-        state = {name.removeprefix(prefix): t for name, t in saved.items() if name.startswith(prefix)}
+        state = under(checkpoint["state_dict"], "generator_ema.")
         for network in (self.generator, self.generator_ema):
             network.take_stem(state)
 
@@ -373,9 +370,6 @@ class StyleGANXL(GAN):
         known = checkpoint["hyper_parameters"].get("features_fingerprints") or []
         for judge, saved in zip(self.discriminator.judges, known, strict=False):
             judge.features.check_trained_with(saved)
-        if self.classifier is None and self._trainer is None:  # loaded for sampling
-            saved = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {k: v for k, v in saved.items() if not k.startswith("classifier.")}
         super().on_load_checkpoint(checkpoint)
 
     # ---- sampling and editing ----------------------------------------------------------------------------------------

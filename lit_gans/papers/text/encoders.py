@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_gans.adversarial.priors import Normal
-from lit_gans.base.checkpoints import open_checkpoint, read_weights
+from lit_gans.base.checkpoints import open_checkpoint, read_weights, under
 from lit_gans.data.captions import ALPHABET, Letters, Vocabulary, characters, legible
 from lit_gans.data.embeddings import vocabulary_of
 from lit_gans.nn.sentences import MAKERS, build_text_maker
@@ -308,9 +308,7 @@ def arguments_of_run(path: str, encoder: str) -> dict[str, Any]:
 
 
 def _state_of_run(path: str) -> dict[str, Tensor]:
-    prefix = "text_encoder."
-    state = _checkpoint(path)["state_dict"]
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return under(_checkpoint(path)["state_dict"], "text_encoder.")
 
 
 def _checkpoint(path: str) -> dict[str, Any]:
