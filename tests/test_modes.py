@@ -69,6 +69,8 @@ def test_every_game_of_the_table_is_played_and_both_its_players_learn(
         ("StyleGAN2", {"pl_weight": 0.0}),
         ("StyleGAN3", {"r1_gamma": 100.0}),
         ("FastGAN", {"betas": [0.0, 0.9]}),
+        ("R3GAN", {"gamma": 5.0}),
+        ("R3GAN", {"beta2_end": 0.9}),
     ],
 )
 def test_losses_penalties_and_optimisers_are_the_papers(name: str, changed: dict) -> None:
