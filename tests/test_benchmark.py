@@ -14,6 +14,8 @@ from lit_gans.data import Digits
 from lit_gans.papers.dcgan import DCGAN
 from lit_gans.training.benchmark import Bare, Benchmark, Framework, Loop, _parse, append, table
 
+from tests.gpu_smoke import RUNS, described
+
 from .callbacks.common import fit, tiny_gan, tiny_trainer
 
 CONFIG = """
@@ -51,6 +53,15 @@ def test_both_loops_are_timed_in_parts(config: Path) -> None:
         assert loop.batch_ms > 0 and loop.data_ms > 0 and loop.step_ms > 0 and loop.peak_memory_mib > 50
     assert result.framework.callbacks_ms > 0 and result.bare.callbacks_ms == 0
     assert (result.config, result.batch_size, result.precision) == (str(config), 16, "32-true")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_every_paper_is_timed(name: str) -> None:
+    """The bare loop gives a step all that the framework's gives it, such as random numbers for augmentation."""
+    argv = [*described(RUNS[name]), "--trainer.accelerator=cpu", "--trainer.devices=1"]
+    result = benchmark(argv, batches=1, repeats=1, warmup=1)
+    assert result.framework.step_ms > 0 and result.bare.step_ms > 0
 
 
 def test_callbacks_with_a_cadence_of_their_own_are_left_out(config: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from lit_gans.data import TextData
 from lit_gans.data.captions import Letters
 from lit_gans.nn import BatchNorm
 from lit_gans.nn.mode import evaluating
-from lit_gans.papers.text.encoders import EmbeddingReader, as_then, build_encoder, encoder_arguments
+from lit_gans.papers.text.encoders import EmbeddingReader, as_then, build_encoder, encoder_arguments, load_encoder
 from lit_gans.papers.text.game import check_captions, held_out
 from lit_gans.papers.text.networks import joint_embedding_loss
 
@@ -61,8 +61,12 @@ class JointEmbedding(Game):
 
     Args:
         resolution, channels: of the pictures; width: maps of the first convolution, which see them.
-        encoder, vocabulary, letters, sentence_dim, max_words, max_characters, word_dim, encoder_rnn, encoder_width: of
-            the text encoder; see `lit_gans.adversarial.TextGAN`. Text-to-image models take them over.
+        encoder, encoder_weights, vocabulary, letters, sentence_dim, max_words, max_characters, word_dim, encoder_rnn,
+            encoder_width: of the text encoder; see `lit_gans.papers.text.game.TextGAN`. Text-to-image models take
+            them over.
+        freeze_text: the text encoder stays as its weights are, or as chance made it (a bag of words tells all words
+            apart from the beginning), and pictures alone are learned; with it "embeddings", "clip:" and "sentences:"
+            can be encoders too.
         lr: of Adam; the official code has RMSProp with 7e-4.
         **game: total_kimg, schedule, seed, ... of `Game`.
 
@@ -77,6 +81,7 @@ class JointEmbedding(Game):
         channels: int = 3,
         width: int = 32,
         encoder: str = "words",
+        encoder_weights: str | None = None,
         vocabulary: list[str] | str | None = None,
         letters: Letters | None = None,
         sentence_dim: int = 256,
@@ -85,6 +90,7 @@ class JointEmbedding(Game):
         word_dim: int = 300,
         encoder_rnn: str | None = None,
         encoder_width: int = 512,
+        freeze_text: bool = False,
         lr: float = 7e-4,
         betas: tuple[float, float] = (0.9, 0.999),
         **game: Any,
@@ -92,24 +98,32 @@ class JointEmbedding(Game):
         super().__init__(**game)
         self.save_hyperparameters()
         arguments = encoder_arguments(
-            encoder=encoder, weights=None, vocabulary=vocabulary, letters=letters, sentence_dim=sentence_dim,
+            encoder=encoder, weights=encoder_weights, vocabulary=vocabulary, letters=letters, sentence_dim=sentence_dim,
             max_words=max_words, max_characters=max_characters, word_dim=word_dim, encoder_rnn=encoder_rnn,
             encoder_width=encoder_width,
         )  # fmt: skip
-        self.hparams.update(arguments)  # with the words themselves
+        self.hparams.update({**arguments, "encoder_weights": None})  # with the words themselves
         self.text_encoder = build_encoder(**arguments)
-        if isinstance(self.text_encoder, EmbeddingReader):
-            raise ValueError(f"encoder {encoder!r} has nothing to train: use 'words' or 'characters'")
+        if encoder_weights is not None:
+            load_encoder(self.text_encoder, encoder_weights)
+        self.freeze_text = freeze_text
+        if isinstance(self.text_encoder, EmbeddingReader) and not freeze_text:
+            raise ValueError(
+                f"encoder {encoder!r} has nothing to train: use 'words' or 'characters', or freeze_text=true, with "
+                "which pictures alone are learned"
+            )
+        if freeze_text:
+            self.text_encoder.eval().requires_grad_(False)
         if self.micro_batches > 1:
             raise ValueError(f"micro_batches {self.micro_batches}: all pairs of a batch are compared, so use 1")
         self.picture_encoder = PictureEncoder(
-            resolution=resolution, channels=channels, width=width, embed_dim=sentence_dim
+            resolution=resolution, channels=channels, width=width, embed_dim=self.text_encoder.sentence_dim
         )
         self.resolution, self.channels, self.lr, self.betas = resolution, channels, lr, betas
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt = self.optimizers()
-        with self.updating(opt):
+        with self.updating(opt):  # a frozen encoder's parameters take no gradient
             pictures, texts = self.picture_encoder(batch["image"]).float(), self.text_encoder(batch).sentence.float()
             loss = joint_embedding_loss(pictures, texts, labels=batch.get("label"))  # Eq. 2
             self.accumulate(loss)
@@ -118,13 +132,17 @@ class JointEmbedding(Game):
         self.report(loss=loss, top1=(found == own).float().mean())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return lazy_adam(
-            [*self.picture_encoder.parameters(), *self.text_encoder.parameters()], lr=self.lr, betas=self.betas,
-            fused=self.fused,
-        )  # fmt: skip
+        learned = [p for network in self.networks() for p in network.parameters()]
+        return lazy_adam(learned, lr=self.lr, betas=self.betas, fused=self.fused)
 
     def networks(self) -> list[nn.Module]:
-        return [self.picture_encoder, self.text_encoder]
+        return [self.picture_encoder] if self.freeze_text else [self.picture_encoder, self.text_encoder]
+
+    def train(self, mode: bool = True) -> JointEmbedding:
+        super().train(mode)
+        if self.freeze_text:
+            self.text_encoder.eval()  # no dropout
+        return self
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)

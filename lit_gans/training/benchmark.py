@@ -23,7 +23,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from lit_gans.base.random import Draws
+from lit_gans.base.random import Draws, drawing
 from lit_gans.callbacks.clock import synchronize
 from lit_gans.callbacks.throughput import peak_memory_mib
 from lit_gans.data import TranslationSet
@@ -236,7 +236,8 @@ class Bare:
         for parameter in others:
             parameter.requires_grad_(False)
         optimizer.zero_grad()
-        yield
+        with drawing(self.plain_draws):
+            yield
         optimizer.step()
         for parameter in others:
             parameter.requires_grad_(True)

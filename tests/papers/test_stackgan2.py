@@ -3,6 +3,7 @@
 As a program: one of several processes that train the cases.
 """
 
+import copy
 import os
 import sys
 from pathlib import Path
@@ -389,6 +390,22 @@ def test_joint_embeddings_resume(tmp_path: Path) -> None:
         return fit(game, folder, shapes(), average=False, **options)
 
     check_resume(embedding, tmp_path, run, stop_at=3)
+
+
+def test_pictures_alone_learn_where_texts_are_frozen(tmp_path: Path) -> None:
+    trained = embedding()
+    fit(trained, tmp_path / "first", shapes(), batches=1, average=False)
+    game = embedding(encoder_weights=str(tmp_path / "first"), freeze_text=True)
+    torch.testing.assert_close(game.text_encoder.state_dict(), trained.text_encoder.state_dict(), rtol=0, atol=0)
+    pictures, texts = (copy.deepcopy(n.state_dict()) for n in (game.picture_encoder, game.text_encoder))
+    fit(game, tmp_path / "second", shapes(), batches=2, average=False)
+    assert not game.text_encoder.training and game.hparams["encoder_weights"] is None
+    torch.testing.assert_close(game.text_encoder.state_dict(), texts, rtol=0, atol=0)
+    assert any(not torch.equal(t, pictures[k]) for k, t in game.picture_encoder.state_dict().items())
+    assert {id(p) for g in game.optimizers().param_groups for p in g["params"]} == {
+        id(p) for p in game.picture_encoder.parameters()
+    }
+    assert embedding(encoder="embeddings", freeze_text=True).picture_encoder.to_embedding.out_features == 6
 
 
 @pytest.mark.slow
