@@ -13,7 +13,6 @@ from lit_gans.benchmark import benchmark, main
 from lit_gans.data import Digits
 from lit_gans.papers.dcgan import DCGAN
 from lit_gans.training.benchmark import Bare, Benchmark, Framework, Loop, _parse, append, table
-
 from tests.gpu_smoke import RUNS, described
 
 from .callbacks.common import fit, tiny_gan, tiny_trainer

@@ -760,15 +760,18 @@ def test_published_experiments(name: str, px: int) -> None:
 
 
 def test_the_small_experiment_trains(tmp_path: Path) -> None:
-    argv = ["--config", "stylegan_t/shapes64", "--logger=none", f"--run_folder={tmp_path}", "--image_grid.columns=2"]
-    argv += ["--image_grid.rows=2", "--model.init_args.features=test_resnet"]
-    argv += ["--model.init_args.features_weights=random"]
-    argv += ["--model.init_args.channel_max=8", "--model.init_args.gn_groups=2", "--model.init_args.total_kimg=0.016"]
-    argv += ["--data.init_args.images=64", "--data.init_args.test_images=16", "--data.init_args.batch_size=8"]
+    joint, run = tmp_path / "joint", tmp_path / "run"
+    small = ["--logger=none", "--model.init_args.total_kimg=0.016", "--data.init_args.images=64"]
+    small += ["--data.init_args.test_images=16", "--data.init_args.batch_size=8", "--image_grid.columns=2"]
+    assert verb.main(["--config", "joint_embedding/shapes64_bag", f"--run_folder={joint}", *small]) == 0
+    argv = ["--config", "stylegan_t/shapes64", f"--run_folder={run}", *small, "--image_grid.rows=2"]
+    argv += ["--model.init_args.features=test_resnet", "--model.init_args.features_weights=random"]
+    argv += ["--model.init_args.channel_max=8", "--model.init_args.gn_groups=2"]
+    argv += [f"--model.init_args.encoder_weights={joint}", f"--model.init_args.guide.init_args.run={joint}"]
     assert verb.main(argv) == 0
-    (start,) = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["starts"]
-    assert [one["network"] for one in start["networks"]] == ["test_resnet", "text encoder words"]
-    drawn = load_run(tmp_path).sample([0], captions=["a large red circle in the centre on white"])
+    (start,) = json.loads((run / "run.json").read_text(encoding="utf-8"))["starts"]
+    assert [one["network"] for one in start["networks"]] == ["test_resnet", "text encoder words", "joint_embedding"]
+    drawn = load_run(run).sample([0], captions=["a large red circle in the centre on white"])
     assert drawn.shape == (1, 3, 64, 64)
 
 
