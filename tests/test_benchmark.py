@@ -12,7 +12,7 @@ from lit_gans.adversarial import GAN
 from lit_gans.benchmark import benchmark, main
 from lit_gans.data import Digits
 from lit_gans.papers.dcgan import DCGAN
-from lit_gans.training.benchmark import Bare, Benchmark, Framework, Loop, _parse, append, table
+from lit_gans.training.benchmark import Bare, BareLoop, Benchmark, Framework, Loop, _parse, append, table
 from tests.gpu_smoke import RUNS, described
 
 from .callbacks.common import fit, tiny_gan, tiny_trainer
@@ -74,6 +74,15 @@ def test_callbacks_with_a_cadence_of_their_own_are_left_out(config: Path, tmp_pa
     assert framework.cli.model.batches_seen == 12
     written = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert '"loss_d"' in written and "diversity" not in written
+
+
+def test_both_loops_augment_as_often(tmp_path: Path) -> None:
+    argv = [*described(RUNS["stylegan2_ada"]), "--trainer.accelerator=cpu", "--trainer.devices=1"]
+    framework = Framework(_parse(argv, str(tmp_path / "run")))
+    bare = BareLoop(_parse(argv, str(tmp_path / "bare")))
+    framework.cli.model.augment.p.fill_(0.25)
+    bare.augment_like(framework.cli.model)
+    assert bare.gan.augment.p == 0.25
 
 
 def fixed_latents(self: GAN, n: int, purpose: str) -> Tensor:

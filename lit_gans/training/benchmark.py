@@ -23,6 +23,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor
 
+from lit_gans.augment import AdaptiveAugment
 from lit_gans.base.random import Draws, drawing
 from lit_gans.callbacks.clock import synchronize
 from lit_gans.callbacks.throughput import peak_memory_mib
@@ -93,11 +94,12 @@ def measure(argv: list[str], *, batches: int, repeats: int, warmup: int) -> Benc
             raise ValueError(f"{name} is {value}: give 1 or more")
     with tempfile.TemporaryDirectory() as folder:
         framework = Framework(_parse(argv, folder))
-        pairs = [(framework.time(batches, warmup), None)]
-        bare = BareLoop(_parse(argv, folder))  # built after the first turn, whose memory it must not add to
-        pairs = [(pairs[0][0], bare.time(batches, warmup))]
-        pairs += [(framework.time(batches, warmup), bare.time(batches, warmup)) for _ in range(repeats - 1)]
-    ours, theirs = zip(*pairs, strict=True)
+        ours, theirs, bare = list[Loop](), list[Loop](), None
+        for _ in range(repeats):
+            ours.append(framework.time(batches, warmup))
+            bare = bare or BareLoop(_parse(argv, folder))  # after the first turn, whose memory it must not add to
+            bare.augment_like(framework.cli.model)
+            theirs.append(bare.time(batches, warmup))
     identity = _identity(argv, framework.cli)
     return Benchmark(**identity, batches=batches, repeats=repeats, framework=_median(ours), bare=_median(theirs))
 
@@ -110,7 +112,7 @@ def _parse(argv: list[str], folder: str) -> FitCLI:
     return cli
 
 
-def _median(loops: tuple[Loop, ...]) -> Loop:
+def _median(loops: list[Loop]) -> Loop:
     """Each time's median; the memory of the first turn, which no other loop preceded."""
     times = {name: statistics.median(asdict(each)[name] for each in loops) for name in asdict(loops[0])}
     return replace(Loop(**times), peak_memory_mib=loops[0].peak_memory_mib)
@@ -227,8 +229,8 @@ class Bare:
     plain_draws: Draws
     fused = True
 
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        return self.plain_optimizers
+    def optimizers(self) -> Any:
+        return self.plain_optimizers if len(self.plain_optimizers) > 1 else self.plain_optimizers[0]  # as Lightning
 
     @contextlib.contextmanager
     def updating(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
@@ -264,10 +266,17 @@ class BareLoop:
         self.gan, self.data = cli.model.to(self.device).train(), cli.datamodule
         self.gan.total_kimg = math.inf
         self.gan.__class__ = type("Bare" + type(self.gan).__name__, (Bare, type(self.gan)), {})
-        self.gan.plain_optimizers = self.gan.configure_optimizers()
+        optimizers = self.gan.configure_optimizers()
+        self.gan.plain_optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         self.gan.plain_draws = Draws("bare", device=self.device)
         self.data.prepare_data()
         self.batches = self._batches()
+
+    def augment_like(self, gan: torch.nn.Module) -> None:
+        """Takes over the probability of augmentation that a callback adapts in the framework's loop alone."""
+        ours, theirs = ([m for m in game.modules() if isinstance(m, AdaptiveAugment)] for game in (self.gan, gan))
+        for mine, its in zip(ours, theirs, strict=True):
+            mine.p.copy_(its.p)
 
     def time(self, batches: int, warmup: int) -> Loop:
         clock = _Clock(warmup, batches, self.device)
@@ -294,7 +303,18 @@ class BareLoop:
             while len(order) < size:
                 order = torch.cat([order, torch.randperm(len(images))])
             chosen, order = order[:size], order[size:]
-            yield images.windows(chosen, **place) if crops else images.fetch(chosen)
+            batch = images.windows(chosen, **place) if crops else images.fetch(chosen)
+            yield batch | self._wrong_partners(images, chosen)
+
+    def _wrong_partners(self, images: Any, chosen: Tensor) -> dict[str, Tensor]:
+        """Of data with captions, in their loader's form; which ones they are takes no time."""
+        wrong = getattr(self.data, "wrong", "none")
+        if wrong == "none":
+            return {}
+        others = images.fetch(chosen.roll(1))
+        if wrong == "image":
+            return {"wrong": others["image"]}
+        return {f"wrong_{name}": tensor for name, tensor in others.items() if name not in ("image", "label")}
 
     def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
