@@ -43,7 +43,7 @@ class StyleGANT(TextGAN):
     "text_encoder" the generator's own text encoder and nothing else of it (Sec. 3.3). The discriminators are trained in
     all of them, and are always told what the frozen encoder reads.
 
-    Sentences are brought to length 1. Fakes have the captions of the batch's reals. The official code decides on crops
+    Sentences are brought to one length, 1 as published. Fakes have the captions of the batch's reals. The official code decides on crops
     in each process's micro-batch and moves `x_avg` there; here all of a batch have one decision, and the average moves
     by all of it once per player: processes and micro-batches change nothing. Outside of phase "text_encoder" it trains
     with what the frozen encoder reads even where the generator has an encoder of its own, by which it samples; here the
@@ -54,6 +54,8 @@ class StyleGANT(TextGAN):
         resolution: a power of two from 8; primary_px: that of the primary network, for "freeze64".
         phase: "all", "text_encoder" or "freeze64"; start_from: the run folder or .ckpt before it, which is read before
             the first batch only; "all" can do without.
+        sentence_length: that sentences are brought to. 1 is little beside mapped z, which has the root of z_dim: small
+            networks that learn for a short time follow captions sooner with the root of sentence_dim.
         own_encoder: the generator has a text encoder of its own: where the run before trained one, or this does.
         channel_base, channel_max, num_res_blocks, gn_groups, conv_clamp: see `SynthesisNetwork`; 65536, 2048 and 3 are
             the published "full", 32768, 512 and 2 "lite".
@@ -87,6 +89,7 @@ class StyleGANT(TextGAN):
         channels: int = 3,
         encoder: str = "clip:openai/clip-vit-large-patch14",
         sentence_dim: int = 768,
+        sentence_length: float = 1.0,
         phase: Phase = "all",
         start_from: str | None = None,
         primary_px: int = 64,
@@ -163,6 +166,7 @@ class StyleGANT(TextGAN):
         self.register_buffer("text_avg", torch.zeros(c_dim) if c_dim else None)  # of sentences: styles without one's
         self.guide = None if guide is None else guide.requires_grad_(False).eval()
         self.phase, self.start_from, self.primary_px = phase, start_from, primary_px
+        self.sentence_length = sentence_length
         self.at_once, self.guidance_weight, self.crop_probability = at_once, guidance_weight, crop_probability
         self.lr_g, self.lr_d, self.lr_text, self.betas = lr_g, lr_d, lr_text, betas
         self.blur_sigma, self.blur_kimg = blur_sigma, blur_kimg
@@ -178,6 +182,8 @@ class StyleGANT(TextGAN):
                 f"resolution {self.resolution} has no blocks above primary_px {self.primary_px}, which phase "
                 "'freeze64' trains: give a larger resolution"
             )
+        if self.sentence_length <= 0:
+            raise ValueError(f"sentence_length {self.sentence_length} must be positive; 1 as published")
         if self.at_once < 1 or not 0 <= self.crop_probability <= 1:
             raise ValueError(
                 f"at_once {self.at_once} must be 1 or more, and crop_probability {self.crop_probability} in [0, 1]"
@@ -229,8 +235,8 @@ class StyleGANT(TextGAN):
     # ---- the parts of a step -----------------------------------------------------------------------------------------
 
     def sentences(self, features: TextFeatures | None) -> Tensor | None:
-        """Sentences [N, D] of length 1; None without captions."""
-        return None if features is None else normalize(features.sentence.float(), dim=1)
+        """Sentences [N, D] of `sentence_length`; None without captions."""
+        return None if features is None else self.sentence_length * normalize(features.sentence.float(), dim=1)
 
     @property
     def read_tensors(self) -> tuple[str, ...]:
