@@ -284,6 +284,7 @@ def test_what_cannot_be_trained(given: dict[str, Any], message: str, tmp_path: P
         ({"phase": "freeze64"}, "resolution 32 has no blocks above primary_px 64"),
         ({"phase": "text_encoder", "encoder": "embeddings", "vocabulary": None}, "reads none of the captions' words"),
         ({"own_encoder": True, "encoder": "none", "vocabulary": None}, "cannot have a text encoder of its own"),
+        ({"sentence_length": 0}, "sentence_length 0 must be positive; 1 as published"),
         ({"phase": "some"}, "phase 'some' is not one of all, text_encoder, freeze64"),
         ({"gn_groups": 3}, "8 channels at 8 px cannot be normalised in 3 groups"),
         ({"resolution": 48}, "resolution 48 is not a power of two from 8; blocks double it from 8"),
@@ -324,18 +325,19 @@ def test_players_step_in_order(name: str, tmp_path: Path) -> None:
         assert changed and all(name.startswith(player) for name in changed)
 
 
-def test_both_players_are_told_the_captions(tmp_path: Path) -> None:
-    """Fakes and reals are judged beside the sentences of the batch, which have length 1, and fakes drawn of them."""
-    gan, told = tiny(), list[Tensor]()
+@on("length", [1.0, 8.0])
+def test_both_players_are_told_the_captions(tmp_path: Path, length: float) -> None:
+    """Fakes and reals are judged beside the sentences of the batch, all of one length, and fakes drawn of them."""
+    gan, told = tiny(sentence_length=length), list[Tensor]()
     gan.discriminator.register_forward_pre_hook(lambda module, given: told.append(given[1]))
     gan.generator.mapping.register_forward_pre_hook(lambda module, given: told.append(given[1]))
 
     def look(game: StyleGANT, batch: dict[str, Tensor]) -> None:
         told.clear()
         Replay(game, batch).fresh()
-        wanted = normalize(game.features(batch).sentence)
+        wanted = length * normalize(game.features(batch).sentence)
         assert len(told) == 5 and all(torch.equal(c, wanted) for c in told)
-        assert torch.allclose(wanted.norm(dim=1), torch.ones(BATCH))
+        assert torch.allclose(wanted.norm(dim=1), torch.full((BATCH,), length))
 
     replayed(gan, shapes(), tmp_path, look)
 
