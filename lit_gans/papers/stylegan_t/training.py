@@ -43,12 +43,12 @@ class StyleGANT(TextGAN):
     "text_encoder" the generator's own text encoder and nothing else of it (Sec. 3.3). The discriminators are trained in
     all of them, and are always told what the frozen encoder reads.
 
-    Sentences are brought to one length, 1 as published. Fakes have the captions of the batch's reals. The official code decides on crops
-    in each process's micro-batch and moves `x_avg` there; here all of a batch have one decision, and the average moves
-    by all of it once per player: processes and micro-batches change nothing. Outside of phase "text_encoder" it trains
-    with what the frozen encoder reads even where the generator has an encoder of its own, by which it samples; here the
-    generator is always told what its own one reads. Each pass in training moves the vectors of spectral norms:
-    micro-batches, of which each is a pass, train a little differently.
+    Sentences are brought to one length, 1 as published. Fakes have the captions of the batch's reals. The official
+    code decides on crops in each process's micro-batch and moves `x_avg` there; here all of a batch have one decision,
+    and the average moves by all of it once per player: processes and micro-batches change nothing. Outside of phase
+    "text_encoder" it trains with what the frozen encoder reads even where the generator has an encoder of its own, by
+    which it samples; here the generator is always told what its own one reads. Each pass in training moves the vectors
+    of spectral norms: micro-batches, of which each is a pass, train a little differently.
 
     Args:
         resolution: a power of two from 8; primary_px: that of the primary network, for "freeze64".
