@@ -761,18 +761,23 @@ def test_published_experiments(name: str, px: int) -> None:
     assert not any(f"blocks.{r}." in n for n in frozen for r in (128, 256, 512))
 
 
-def test_the_small_experiment_trains(tmp_path: Path) -> None:
+@on("guided", [False, True])
+def test_the_small_experiment_trains(tmp_path: Path, guided: bool) -> None:
     joint, run = tmp_path / "joint", tmp_path / "run"
     small = ["--logger=none", "--model.init_args.total_kimg=0.016", "--data.init_args.images=64"]
     small += ["--data.init_args.test_images=16", "--data.init_args.batch_size=8", "--image_grid.columns=2"]
-    assert verb.main(["--config", "joint_embedding/shapes64_bag", f"--run_folder={joint}", *small]) == 0
     argv = ["--config", "stylegan_t/shapes64", f"--run_folder={run}", *small, "--image_grid.rows=2"]
     argv += ["--model.init_args.features=test_resnet", "--model.init_args.features_weights=random"]
     argv += ["--model.init_args.channel_max=8", "--model.init_args.gn_groups=2"]
-    argv += [f"--model.init_args.encoder_weights={joint}", f"--model.init_args.guide.init_args.run={joint}"]
+    if guided:
+        assert verb.main(["--config", "joint_embedding/shapes64_bag", f"--run_folder={joint}", *small]) == 0
+        argv += [f"--model.init_args.encoder_weights={joint}", "--model.init_args.guidance_weight=0.2"]
+        argv += ["--model.init_args.guide=lit_gans.papers.stylegan_t.JointGuide"]
+        argv += [f"--model.init_args.guide.init_args.run={joint}"]
     assert verb.main(argv) == 0
     (start,) = json.loads((run / "run.json").read_text(encoding="utf-8"))["starts"]
-    assert [one["network"] for one in start["networks"]] == ["test_resnet", "text encoder words", "joint_embedding"]
+    networks = ["test_resnet", "text encoder words", *["joint_embedding"] * guided]
+    assert [one["network"] for one in start["networks"]] == networks
     drawn = load_run(run).sample([0], captions=["a large red circle in the centre on white"])
     assert drawn.shape == (1, 3, 64, 64)
 
