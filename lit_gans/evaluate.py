@@ -29,6 +29,7 @@ def evaluate(
     labels: Literal["data", "uniform"] | None = None,
     seed: int = 0,
     psi: float = 1.0,
+    truncation: Literal["scaled", "resampled", "hub"] | None = None,
     raw: bool = False,
     split: str | None = None,
     num_real: int | None = None,
@@ -69,6 +70,7 @@ def evaluate(
         labels: of samples, by default as often as the data have each; "uniform" draws all classes equally often.
         seed: which samples: image i has seed SEED * 10^9 + i.
         psi: truncation; 1 is none.
+        truncation: of BigGAN, what psi does to latents, as in `lit-gans truncation`; by default as it was built.
         raw: the generator itself, not its average.
         split: of the data, by default train.
         num_real: how many real images, by default all.
@@ -103,8 +105,8 @@ def evaluate(
         "num_images": num_images, "extractor": extractor, "metrics": metrics, "batch_size": batch_size, "split": split,
         "num_real": num_real, "neighbours": neighbours, "path_samples": path_samples, "weights_path": weights_path,
         "equivariance_samples": equivariance_samples, "ema": not raw, "lpips": lpips, "lpips_weights": lpips_weights,
-        "seed": seed, "psi": psi, "clip_folder": clip_folder, "directions": directions, "num_segments": num_segments,
-        "clip": clip, "labels": labels, "segmenter": measured.imported(segmenter),
+        "seed": seed, "psi": psi, "truncation": truncation, "clip_folder": clip_folder, "directions": directions,
+        "num_segments": num_segments, "clip": clip, "labels": labels, "segmenter": measured.imported(segmenter),
     }  # fmt: skip
     cache, pictures = (None if path is None else Path(path) for path in (cache_dir, plots))
     where = measured.Where(find_device(device, double=True), cache, pictures, trust)

@@ -18,6 +18,7 @@ def sample(
     text: str | Sequence[str] | None = None,
     captions: str | os.PathLike | None = None,
     psi: float | Sequence[float] = 1.0,
+    truncation: Literal["scaled", "resampled", "hub"] | None = None,
     raw: bool = False,
     grid: bool = False,
     interpolate: int | None = None,
@@ -52,6 +53,7 @@ def sample(
             its own data.
         psi: scales the latent, or w of a style-based generator; below 1, more typical and less varied images. Several,
             as 0.5 0.7 1: one picture, a row per psi, a column per seed; of several classes or captions a row of each.
+        truncation: of BigGAN, what psi does to latents, as in `lit-gans truncation`; by default as it was built.
         raw: the generator as trained, not its average.
         grid: one picture of all images. With interpolate, a film of cells: one per class and group of seeds.
         interpolate: a looping film through the first so many seeds; with grid, a group for each column. With captions:
@@ -74,7 +76,7 @@ def sample(
     Raises:
         ValueError, FileNotFoundError: an argument that cannot be met, or no run there; each says the way out.
     """
-    from lit_gans.adversarial.capabilities import Named, Samples, can, require
+    from lit_gans.adversarial.capabilities import Named, Samples, can, require, truncate_by
     from lit_gans.base.images import save_png
     from lit_gans.base.processes import find_device
     from lit_gans.base.video import save_film
@@ -100,6 +102,7 @@ def sample(
     target = sampling.target_of(Path(output), format, form)
     model = require(load_run(run, trust=trust), Samples, "sampling", otherwise="see lit-gans translate")
     require(model, sampling.FORMS[form].needs, sampling.FORMS[form].what)
+    truncate_by(model, truncation)
     names = model.class_names if can(model, Named) else ()
     classes = sampling.classes_of(classes, names)
     sampling.check_classes(model, classes)

@@ -14,6 +14,7 @@ from lit_gans.evaluate import evaluate
 from lit_gans.metrics import building
 from lit_gans.metrics.plots import plot_curves
 from lit_gans.runs import truncation as curves
+from lit_gans.sample import sample
 from lit_gans.truncation import main, truncation
 from tests.cases import CASES
 from tests.metrics.common import PixelFeatures
@@ -140,6 +141,18 @@ def test_biggan_is_truncated_the_way_that_is_asked_for(tmp_path: Path, asked: li
     assert {how: point.protocol["truncation"] for how, point in found.items()} == {how: how for how in found}
     assert len({point.values["frechet_pixels"] for point in found.values()}) == 3
     assert truncation(run, psis=[0.5], num_images=20).measured == (), "as it was built: scaled"
+    files = [sample(run, output=tmp_path / how, seeds="3", psi=0.5, truncation=how)[0] for how in ways]
+    assert len({file.read_bytes() for file in files}) == 3
+    told = evaluate(run, psi=0.5, truncation="hub", num_images=20)
+    assert told.protocol["truncation"] == "hub" and told.values == found["hub"].values
+
+
+def test_what_truncates_in_one_way_is_not_asked_for_another(run: Path, tmp_path: Path) -> None:
+    for verb in (lambda: sample(run, output=tmp_path, truncation="hub"), lambda: evaluate(run, truncation="hub")):
+        with pytest.raises(ValueError, match="a CGAN truncates in one way alone: leave it out"):
+            verb()
+    with pytest.raises(ValueError, match="is taken as images, which have no truncation: leave it out"):
+        evaluate(tmp_path / "run" / "checkpoints", tmp_path, truncation="hub")
 
 
 def test_the_command_prints_the_table_and_says_what_cannot_be(run: Path, capsys: pytest.CaptureFixture) -> None:

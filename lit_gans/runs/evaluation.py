@@ -233,6 +233,7 @@ def evaluate_folder(
     folders that do not fit.
     """
     refuse_translators(target, given)
+    refuse({"truncation": given.get("truncation")}, f"{target} is taken as images, which have no")
     settings = replace(settings_of(None, given), num_images=given.get("num_images"))  # all, unless less is asked for
     metrics = settings.metrics or ()
     asked = {kind: [name for name in metrics if name in of(kind)] for kind in ("pairs", "captions")}
