@@ -58,8 +58,7 @@ def evaluate(
         target: run folder, .ckpt file, pretrained folder, or folder (or zip) of images.
         other: folder (or zip) of real images; by default the run's own data.
         num_images: generated images.
-        extractor: inception, random_inception, digits, mnist, vgg16, torchvision:<model>, timm:<model>, clip:<model>,
-            dinov2:<model>.
+        extractor: inception, digits, mnist, stackedmnist, vgg16, or <model> of torchvision:, timm:, clip: or dinov2:.
         metrics: of samples and sets {samples}; of translations {translations}; of two folders, by pictures of the same
             name, {pairs}; of a folder with captions.json, or a .txt beside each picture, {captions}.
         device: cpu, cuda, cuda:1, ...; "auto" is the accelerator where there is one.
@@ -69,7 +68,7 @@ def evaluate(
         equivariance_samples: of eq_t, eq_t_frac and eq_r each, by default 50,000.
         labels: of samples, by default as often as the data have each; "uniform" draws all classes equally often.
         seed: which samples: image i has seed SEED * 10^9 + i.
-        psi: truncation; 1 is none.
+        psi: truncation; 1 is none, but of truncation "resampled" and "hub", which cut latents at 1 and at 2 then.
         truncation: of BigGAN, what psi does to latents, as in `lit-gans truncation`; by default as it was built.
         raw: the generator itself, not its average.
         split: of the data, by default train.
@@ -81,8 +80,7 @@ def evaluate(
         lpips: network of lpips and of path lengths, by default vgg; of a translator as the run, else alex.
         lpips_weights: file of that network's weights.
         directions: of a translator's run, by default all it has.
-        segmenter: of a translator's run: a network of yours that reads photographs, for the metrics pixel_accuracy,
-            mean_class_accuracy and mean_iou; or the import path of what gives it, as my_networks.fcn8s.
+        segmenter: of a translator's run: what reads photographs, for pixel_accuracy and the like, or its import path.
         num_segments: its classes.
         clip: the CLIP of clip_score, by its name at Hugging Face.
         clip_folder: folder with its files.

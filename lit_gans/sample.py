@@ -45,15 +45,12 @@ def sample(
         run: run folder, .ckpt file, or folder of `lit-gans convert`.
         output: a folder; for a picture of many images or a film also the file itself (.png, .gif, .mp4).
         seeds: as 0-63,100; an image follows from its seed (and class) alone.
-        classes: numbers or names, as 3,5 or cat,dog; by default each seed's is its remainder; in a grid a row each, by
-            default all (20 evenly chosen of more).
-        text: a caption to draw, for a text-to-image model; given again for more. Every seed is drawn for each, in a
-            grid with a row per caption, whose text stands above it.
-        captions: a file of captions, one on each line. Without either, such a model draws some held-out captions of
-            its own data.
+        classes: numbers or names, as 3,5 or cat,dog; by default a seed's is its remainder, in a grid all, 20 at most.
+        text: a caption, for a text-to-image model; given again for more. Every seed is drawn for each, in a grid below.
+        captions: a file of them, a line each. Without either, such a model draws held-out captions of its own data.
         psi: scales the latent, or w of a style-based generator; below 1, more typical and less varied images. Several,
             as 0.5 0.7 1: one picture, a row per psi, a column per seed; of several classes or captions a row of each.
-        truncation: of BigGAN, what psi does to latents, as in `lit-gans truncation`; by default as it was built.
+        truncation: of BigGAN, what psi does, as in `lit-gans truncation`; "resampled" and "hub" cut at psi 1 too.
         raw: the generator as trained, not its average.
         grid: one picture of all images. With interpolate, a film of cells: one per class and group of seeds.
         interpolate: a looping film through the first so many seeds; with grid, a group for each column. With captions:

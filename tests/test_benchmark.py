@@ -76,13 +76,20 @@ def test_callbacks_with_a_cadence_of_their_own_are_left_out(config: Path, tmp_pa
     assert '"loss_d"' in written and "diversity" not in written
 
 
-def test_both_loops_augment_as_often(tmp_path: Path) -> None:
-    argv = [*described(RUNS["stylegan2_ada"]), "--trainer.accelerator=cpu", "--trainer.devices=1"]
+@pytest.mark.parametrize("name", ["stylegan2_ada", "r3gan"])
+def test_both_loops_augment_as_often(tmp_path: Path, name: str) -> None:
+    """Where a callback adapts the probability, and where the game follows a schedule."""
+    argv = [*described(RUNS[name]), "--trainer.accelerator=cpu", "--trainer.devices=1"]
     framework = Framework(_parse(argv, str(tmp_path / "run")))
+    framework.time(2, 1)
+    gan = framework.cli.model
+    if name == "stylegan2_ada":
+        gan.augment.p.fill_(0.25)
     bare = BareLoop(_parse(argv, str(tmp_path / "bare")))
-    framework.cli.model.augment.p.fill_(0.25)
-    bare.augment_like(framework.cli.model)
-    assert bare.gan.augment.p == 0.25
+    bare.follow(gan, batches=3)
+    assert bare.gan.augment.p == gan.augment.p > 0
+    bare.time(2, 1)
+    assert bare.gan.augment.p == gan.augment.p and bare.gan.images_seen == gan.images_seen
 
 
 def fixed_latents(self: GAN, n: int, purpose: str) -> Tensor:

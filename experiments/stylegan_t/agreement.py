@@ -24,7 +24,8 @@ from lit_gans.runs.load import build_data, load_run
 
 def told(pair: FeaturePair, images: Tensor, texts: list[str]) -> dict[str, float]:
     """images uint8 [N, 3, R, R], image i of text i."""
-    scores = pair.embed_texts(texts) @ pair.embed_images(from_uint8(images)).T  # [N, N]: a row for each text
+    pictures = torch.cat([pair.embed_images(from_uint8(some)) for some in images.split(50)])
+    scores = pair.embed_texts(texts) @ pictures.T  # [N, N]: a row for each text
     own = torch.eye(len(texts), dtype=torch.bool)
     return {
         "own": scores[own].mean().item(),
@@ -45,6 +46,8 @@ if __name__ == "__main__":
 
     model, data = load_run(asked.run), build_data(run_config(asked.run))
     data.prepare_data()
+    if held_out(data) == data.train_split:
+        raise SystemExit(f"the data of {asked.run} have no pictures that are held out")
     learned, kept = data.dataset(data.train_split), data.dataset(held_out(data))
     captions = data.split_captions(data.train_split)
     each = [captions.of(index) for index in range(len(captions))]
@@ -64,4 +67,5 @@ if __name__ == "__main__":
                 ]
             )
             rows[f"samples, psi {psi:g}"] = told(pair, drawn, texts)
-    print(json.dumps(rows, indent=1))
+    judge = {**pair.network.stamp(), "px": asked.px, "epochs": asked.epochs}
+    print(json.dumps({**rows, "protocol": {"judge": judge, "kimg": model.images_seen / 1000}}, indent=1))

@@ -5,12 +5,14 @@ What it trains is a text encoder for text-to-image models: give them its run as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
@@ -56,7 +58,7 @@ class JointEmbedding(Game):
     """Eq. 2: pictures and captions of a batch shall find each other; pairs of one class do not count.
 
     All pairs of a batch are compared, so that it is trained whole, in one process. Batches are those of
-    `lit_gans.data.TextData` with encode "words" or "characters". Reports `top1`, how often a caption of the batch
+    `lit_gans.data.TextData`, encoded as the text encoder reads them. Reports `top1`, how often a caption of the batch
     finds its own picture.
 
     Args:
@@ -66,12 +68,13 @@ class JointEmbedding(Game):
             them over.
         freeze_text: the text encoder stays as its weights are, or as chance made it (a bag of words tells all words
             apart from the beginning), and pictures alone are learned; with it "embeddings", "clip:" and "sentences:"
-            can be encoders too.
+            can be encoders too. Its sentences are brought to the root of their dimension: of length 1, as pictures
+            are, they could hardly pass the margin.
         lr: of Adam; the official code has RMSProp with 7e-4.
         **game: total_kimg, schedule, seed, ... of `Game`.
 
     Raises:
-        ValueError: an encoder that cannot be trained, or that there is not.
+        ValueError, FileNotFoundError: an encoder that cannot be trained or that there is not, or other weights.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class JointEmbedding(Game):
         self.text_encoder = build_encoder(**arguments)
         if encoder_weights is not None:
             load_encoder(self.text_encoder, encoder_weights)
-        self.freeze_text = freeze_text
+        self.freeze_text, self._weights = freeze_text, encoder_weights
         if isinstance(self.text_encoder, EmbeddingReader) and not freeze_text:
             raise ValueError(
                 f"encoder {encoder!r} has nothing to train: use 'words' or 'characters', or freeze_text=true, with "
@@ -124,12 +127,28 @@ class JointEmbedding(Game):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         opt = self.optimizers()
         with self.updating(opt):  # a frozen encoder's parameters take no gradient
-            pictures, texts = self.picture_encoder(batch["image"]).float(), self.text_encoder(batch).sentence.float()
+            pictures, texts = self.picture_encoder(batch["image"]).float(), self.sentences(batch)
             loss = joint_embedding_loss(pictures, texts, labels=batch.get("label"))  # Eq. 2
             self.accumulate(loss)
         found = (texts @ pictures.T).detach().argmax(1)  # [N]: the number of the picture that each text is nearest to
         own = torch.arange(len(found), device=found.device)
         self.report(loss=loss, top1=(found == own).float().mean())
+
+    def sentences(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Embeddings [N, E] of a batch's captions."""
+        if not self.freeze_text:
+            return self.text_encoder(batch).sentence.float()
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            texts = self.text_encoder(batch).sentence.float()
+        return normalize(texts) * math.sqrt(texts.shape[1])
+
+    def frozen_networks(self) -> list[dict[str, object]]:
+        if not self.freeze_text:
+            return []
+        weights, encoder = self.text_encoder.state_dict(), self.hparams["encoder"]
+        fingerprint = digest(weights)[:16] if weights else None  # none of what the data bring
+        said = {"weights": self._weights or "as it was built", "fingerprint": fingerprint}
+        return [{"network": f"text encoder {encoder}", **said}]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         learned = [p for network in self.networks() for p in network.parameters()]
@@ -163,6 +182,11 @@ class JointEmbedding(Game):
                 f"of {data.resolution}: set model.init_args.resolution={data.resolution}"
             )
         check_captions(self.text_encoder, data)
+        if self.freeze_text and self._weights is None and self.text_encoder.needs_training and not self.images_seen:
+            rank_zero_warn(
+                "the text encoder of this JointEmbedding has random weights and stays so: give encoder_weights, or "
+                "encoder_rnn=bag, which tells words apart without training"
+            )
 
     @torch.no_grad()
     def preview(

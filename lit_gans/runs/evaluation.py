@@ -117,9 +117,9 @@ def evaluate_run(
     ValueError or FileNotFoundError for metrics, data or weights that cannot be had.
     """
     model, config = load_run(target, trust=where.trust) if model is None else model, config_of(target)
-    truncate_by(model, given.get("truncation"))
     settings: Settings
     if can(model, Samples):
+        truncate_by(model, given.get("truncation"))
         refuse_translators(target, given)
         settings, way_out = settings_of(config, given), "give a folder of real images as second argument"
         if of_folders := [name for name in settings.metrics or () if name in (*of("pairs"), *of("captions"))]:
@@ -127,7 +127,7 @@ def evaluate_run(
     else:
         require(model, Translates, "lit-gans evaluate")
         of_samples = {"other": other, "plots": where.plots, "raw": not given["ema"], "psi": given["psi"] != 1}
-        of_samples |= {"seed": given["seed"], "labels": given["labels"]}
+        of_samples |= {"seed": given["seed"], "labels": given["labels"], "truncation": given.get("truncation")}
         refuse(of_samples, f"{target} holds a translator, which has no")
         section = (config or {}).get("evaluate_translation") or {}
         settings, way_out = configured(TranslationSettings, section, given), "from Python, pass data="

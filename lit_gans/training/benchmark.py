@@ -8,7 +8,6 @@ import contextlib
 import io
 import itertools
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -98,7 +97,7 @@ def measure(argv: list[str], *, batches: int, repeats: int, warmup: int) -> Benc
         for _ in range(repeats):
             ours.append(framework.time(batches, warmup))
             bare = bare or BareLoop(_parse(argv, folder))  # after the first turn, whose memory it must not add to
-            bare.augment_like(framework.cli.model)
+            bare.follow(framework.cli.model, batches=warmup + batches)
             theirs.append(bare.time(batches, warmup))
     identity = _identity(argv, framework.cli)
     return Benchmark(**identity, batches=batches, repeats=repeats, framework=_median(ours), bare=_median(theirs))
@@ -264,7 +263,6 @@ class BareLoop:
         self.device, self.precision = cli.trainer.strategy.root_device, cli.trainer.precision
         self.without_mib = _allocated_mib(self.device)
         self.gan, self.data = cli.model.to(self.device).train(), cli.datamodule
-        self.gan.total_kimg = math.inf
         self.gan.__class__ = type("Bare" + type(self.gan).__name__, (Bare, type(self.gan)), {})
         optimizers = self.gan.configure_optimizers()
         self.gan.plain_optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
@@ -272,8 +270,13 @@ class BareLoop:
         self.data.prepare_data()
         self.batches = self._batches()
 
-    def augment_like(self, gan: torch.nn.Module) -> None:
-        """Takes over the probability of augmentation that a callback adapts in the framework's loop alone."""
+    def follow(self, gan: Any, *, batches: int) -> None:
+        """Goes to where the framework's turn of so many batches began, and to the augmentation that it came to.
+
+        So schedules are alike, and the probability that a callback adapts in the framework's loop alone.
+        """
+        self.gan.total_kimg = gan.total_kimg
+        self.gan.images_seen = gan.images_seen - batches * self.data.batch_size
         ours, theirs = ([m for m in game.modules() if isinstance(m, AdaptiveAugment)] for game in (self.gan, gan))
         for mine, its in zip(ours, theirs, strict=True):
             mine.p.copy_(its.p)
@@ -307,14 +310,14 @@ class BareLoop:
             yield batch | self._wrong_partners(images, chosen)
 
     def _wrong_partners(self, images: Any, chosen: Tensor) -> dict[str, Tensor]:
-        """Of data with captions, in their loader's form; which ones they are takes no time."""
-        wrong = getattr(self.data, "wrong", "none")
+        """Of data with captions, in their loader's form; which ones they are takes no time here."""
+        wrong, others = getattr(self.data, "wrong", "none"), chosen.roll(1)
         if wrong == "none":
             return {}
-        others = images.fetch(chosen.roll(1))
         if wrong == "image":
-            return {"wrong": others["image"]}
-        return {f"wrong_{name}": tensor for name, tensor in others.items() if name not in ("image", "label")}
+            return {"wrong": images.images(others)}
+        numbers = images.captions.first[others.numpy()]
+        return {f"wrong_{name}": t for name, t in images.encoding.encode(numbers, 0, "wrong", numbers).items()}
 
     def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}

@@ -3,7 +3,6 @@
 As a program: one of several processes that train the cases.
 """
 
-import copy
 import os
 import sys
 from pathlib import Path
@@ -397,15 +396,36 @@ def test_pictures_alone_learn_where_texts_are_frozen(tmp_path: Path) -> None:
     fit(trained, tmp_path / "first", shapes(), batches=1, average=False)
     game = embedding(encoder_weights=str(tmp_path / "first"), freeze_text=True)
     torch.testing.assert_close(game.text_encoder.state_dict(), trained.text_encoder.state_dict(), rtol=0, atol=0)
-    pictures, texts = (copy.deepcopy(n.state_dict()) for n in (game.picture_encoder, game.text_encoder))
+    networks = game.picture_encoder, game.text_encoder
+    pictures, texts = ({name: p.clone() for name, p in n.named_parameters()} for n in networks)
     fit(game, tmp_path / "second", shapes(), batches=2, average=False)
     assert not game.text_encoder.training and game.hparams["encoder_weights"] is None
-    torch.testing.assert_close(game.text_encoder.state_dict(), texts, rtol=0, atol=0)
-    assert any(not torch.equal(t, pictures[k]) for k, t in game.picture_encoder.state_dict().items())
+    assert all(torch.equal(p, texts[k]) for k, p in game.text_encoder.named_parameters())
+    assert not any(torch.equal(p, pictures[k]) for k, p in game.picture_encoder.named_parameters())
+    (stamp,) = game.frozen_networks()
+    assert stamp["weights"] == str(tmp_path / "first") and len(str(stamp["fingerprint"])) == 16
+    batch = game.text_encoder.tensors([RED, RED.replace("red", "blue")])
+    assert torch.allclose(game.sentences(batch).norm(dim=1), torch.tensor(6.0).sqrt())
+    again = tiny(encoder_weights=str(tmp_path / "second"))
+    torch.testing.assert_close(again.text_encoder.state_dict(), trained.text_encoder.state_dict(), rtol=0, atol=0)
+    loaded = load_run(tmp_path / "second")
+    assert loaded.freeze_text and torch.equal(loaded.embed_texts([RED]), game.embed_texts([RED]))
     assert {id(p) for g in game.optimizers().param_groups for p in g["params"]} == {
         id(p) for p in game.picture_encoder.parameters()
     }
     assert embedding(encoder="embeddings", freeze_text=True).picture_encoder.to_embedding.out_features == 6
+
+
+def test_a_frozen_encoder_that_reads_by_chance_is_warned_of(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="has random weights and stays so: give encoder_weights, or encoder_rnn=bag"):
+        fit(embedding(freeze_text=True), tmp_path, shapes(), batches=1, average=False)
+
+
+def test_joint_embeddings_with_frozen_text_resume(tmp_path: Path) -> None:
+    def run(game: pl.LightningModule, folder: Path, **options: Any) -> pl.Trainer:
+        return fit(game, folder, shapes(), average=False, **options)
+
+    check_resume(lambda: embedding(freeze_text=True, encoder_rnn="bag"), tmp_path, run, stop_at=3)
 
 
 @pytest.mark.slow

@@ -260,6 +260,8 @@ def test_a_joint_embedding_guides_by_its_pictures(tmp_path: Path) -> None:
     fit(gan, tmp_path / "gan", shapes(), batches=2)
     assert gan.frozen_networks()[-1]["fingerprint"] == guide.fingerprint
     assert load_run(tmp_path / "gan").guide is None
+    with pytest.raises(ValueError, match="captions are read by 'words' with other weights: set encoder=words and"):
+        fit(tiny(guide=guide, guidance_weight=1.0), tmp_path / "other", shapes(), batches=1)
     with pytest.raises(ValueError, match="has no picture encoder: give a run of lit_gans.papers.JointEmbedding"):
         JointGuide(str(tmp_path / "gan"))
 
@@ -508,6 +510,8 @@ def test_a_phase_goes_on_from_its_like_alone(primary: Path, tmp_path: Path) -> N
     known = {"encoder_weights": str(primary), "primary_px": 16, "phase": "freeze64"}
     with pytest.raises(ValueError, match=r"does not have \d+ tensors of this one .*num_res_blocks"):
         tiny(**known, num_res_blocks=2).take_over(primary)
+    with pytest.raises(ValueError, match=r"was told sentences of length 1, .* of length 8: set sentence_length=1"):
+        tiny(**known, sentence_length=8.0).take_over(primary)
     with pytest.raises(ValueError, match="look through another network, or are of another size: give features and"):
         tiny(**known, cmap_dim=5).take_over(primary)
     with pytest.raises(ValueError, match="new in phase 'text_encoder' may be blocks above 32 pixels alone"):

@@ -78,7 +78,17 @@ class JointGuide(nn.Module):
         )
         network.load_state_dict(state)
         self.fingerprint = digest(state)[:16]
+        self.reads = given.get("encoder", "words"), digest(under(checkpoint["state_dict"], "text_encoder."))
         self.network = freeze(network, saved=False)
+
+    def check_text(self, encoder: str, network: nn.Module) -> None:
+        """ValueError for another text encoder than the run's, whose sentences are of another space."""
+        if (encoder, digest(network.state_dict())) != self.reads:
+            raise ValueError(
+                f"the guide {self.run} finds pictures by the text encoder {self.reads[0]!r} of its run, and captions "
+                f"are read by {encoder!r} with other weights: set encoder={self.reads[0]} and "
+                f"encoder_weights={self.run}"
+            )
 
     def stamp(self) -> dict[str, object]:
         """Which network guides, with which weights."""

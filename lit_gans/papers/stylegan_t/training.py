@@ -329,6 +329,11 @@ class StyleGANT(TextGAN):
                 f"the text encoder of start_from {path} is another than this run's, so that sentences would come to "
                 f"mean something else: give encoder_weights={run} too"
             )
+        if (length := checkpoint["hyper_parameters"].get("sentence_length", 1.0)) != self.sentence_length:
+            raise ValueError(
+                f"start_from {path} was told sentences of length {length:g}, and this run tells its networks those of "
+                f"length {self.sentence_length:g}: set sentence_length={length:g}"
+            )
         if self.reader is None and own:
             raise ValueError(f"start_from {path} has a text encoder of its own: set own_encoder=true")
         heads = under(saved, "discriminator.")
@@ -401,8 +406,10 @@ class StyleGANT(TextGAN):
 
     @torch.no_grad()
     def check_guide(self) -> None:
-        """ValueError where what it makes of an image is not of the size of sentences."""
+        """ValueError where what it makes of an image is not of the size of sentences, or of another space."""
         assert self.guide is not None and self.text_encoder is not None
+        if isinstance(self.guide, JointGuide):
+            self.guide.check_text(self.hparams["encoder"], self.text_encoder)
         seen = torch.zeros(1, self.channels, SEEN_PX, SEEN_PX, device=self.device)
         shape, size = tuple(self.guide(seen).shape), self.text_encoder.sentence_dim
         if shape != (1, size):
