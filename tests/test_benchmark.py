@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_gans.adversarial import GAN
+from lit_gans.base.random import Draws
 from lit_gans.benchmark import benchmark, main
 from lit_gans.data import Digits
 from lit_gans.papers.dcgan import DCGAN
@@ -106,6 +107,7 @@ def test_the_bare_loop_takes_the_steps_of_the_framework(tmp_path: Path, monkeypa
     fit(tmp_path, ours)
     bare.__class__ = type("Plain", (Bare, type(bare)), {"latents": fixed_latents})
     bare.plain_optimizers = bare.configure_optimizers()
+    bare.plain_draws = Draws("bare")
     data = Digits(batch_size=16, resolution=8)
     stream = iter(data.train_dataloader())
     for i in range(3):
