@@ -58,7 +58,7 @@ def evaluate(
         target: run folder, .ckpt file, pretrained folder, or folder (or zip) of images.
         other: folder (or zip) of real images; by default the run's own data.
         num_images: generated images.
-        extractor: inception, digits, mnist, stackedmnist, vgg16, or <model> of torchvision:, timm:, clip: or dinov2:.
+        extractor: [random_]inception, digits, mnist, stackedmnist, vgg16, {{torchvision,timm,clip,dinov2}}:<model>.
         metrics: of samples and sets {samples}; of translations {translations}; of two folders, by pictures of the same
             name, {pairs}; of a folder with captions.json, or a .txt beside each picture, {captions}.
         device: cpu, cuda, cuda:1, ...; "auto" is the accelerator where there is one.
@@ -80,7 +80,7 @@ def evaluate(
         lpips: network of lpips and of path lengths, by default vgg; of a translator as the run, else alex.
         lpips_weights: file of that network's weights.
         directions: of a translator's run, by default all it has.
-        segmenter: of a translator's run: what reads photographs, for pixel_accuracy and the like, or its import path.
+        segmenter: of a translator's run: what reads photographs, or its import path, as my_networks.fcn8s.
         num_segments: its classes.
         clip: the CLIP of clip_score, by its name at Hugging Face.
         clip_folder: folder with its files.

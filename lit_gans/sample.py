@@ -46,7 +46,7 @@ def sample(
         output: a folder; for a picture of many images or a film also the file itself (.png, .gif, .mp4).
         seeds: as 0-63,100; an image follows from its seed (and class) alone.
         classes: numbers or names, as 3,5 or cat,dog; by default a seed's is its remainder, in a grid all, 20 at most.
-        text: a caption, for a text-to-image model; given again for more. Every seed is drawn for each, in a grid below.
+        text: a caption, for a text-to-image model; given again for more. Each is drawn of all seeds, in a grid a row.
         captions: a file of them, a line each. Without either, such a model draws held-out captions of its own data.
         psi: scales the latent, or w of a style-based generator; below 1, more typical and less varied images. Several,
             as 0.5 0.7 1: one picture, a row per psi, a column per seed; of several classes or captions a row of each.

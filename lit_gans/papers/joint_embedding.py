@@ -146,8 +146,9 @@ class JointEmbedding(Game):
         if not self.freeze_text:
             return []
         weights, encoder = self.text_encoder.state_dict(), self.hparams["encoder"]
-        fingerprint = digest(weights)[:16] if weights else None  # none of what the data bring
-        said = {"weights": self._weights or "as it was built", "fingerprint": fingerprint}
+        fingerprint = digest(weights)[:16] if weights else None
+        built = "as it was built" if weights else "of what the data bring"
+        said = {"weights": self._weights or built, "fingerprint": fingerprint}
         return [{"network": f"text encoder {encoder}", **said}]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

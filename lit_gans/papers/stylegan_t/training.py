@@ -54,8 +54,8 @@ class StyleGANT(TextGAN):
         resolution: a power of two from 8; primary_px: that of the primary network, for "freeze64".
         phase: "all", "text_encoder" or "freeze64"; start_from: the run folder or .ckpt before it, which is read before
             the first batch only; "all" can do without.
-        sentence_length: that sentences are brought to. 1 is little beside mapped z, which has the root of z_dim: small
-            networks that learn for a short time follow captions sooner with the root of sentence_dim.
+        sentence_length: that sentences are brought to. 1 is little beside mapped z, which has about the root of z_dim:
+            small networks that learn for a short time follow captions sooner with the root of sentence_dim.
         own_encoder: the generator has a text encoder of its own: where the run before trained one, or this does.
         channel_base, channel_max, num_res_blocks, gn_groups, conv_clamp: see `SynthesisNetwork`; 65536, 2048 and 3 are
             the published "full", 32768, 512 and 2 "lite".
